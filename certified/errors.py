@@ -1,0 +1,34 @@
+"""The errors of the package: one tree, each class also the builtin that a caller would expect."""
+
+__all__ = [
+    "CannotCertify",
+    "CertifiedError",
+    "InvalidInput",
+    "InvalidRequest",
+    "NotDeletable",
+    "UnknownIds",
+]
+
+
+class CertifiedError(Exception):
+    """Base class of every error raised on purpose by this package."""
+
+
+class InvalidInput(CertifiedError, ValueError):
+    """Data or a parameter given to ``fit`` cannot be used; nothing was fitted."""
+
+
+class InvalidRequest(CertifiedError, ValueError):
+    """A deletion request cannot be carried out as it stands; nothing was changed."""
+
+
+class UnknownIds(InvalidRequest, LookupError):
+    """A deletion request names subjects that the model does not hold; nothing was changed."""
+
+
+class CannotCertify(CertifiedError, ArithmeticError):
+    """No bound that holds can be given here (singular Hessian, no minimiser, noise below the rounding floor)."""
+
+
+class NotDeletable(CertifiedError, TypeError):
+    """A step has learned from the data and cannot forget: the whole would remember the subject."""
