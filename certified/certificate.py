@@ -1,0 +1,326 @@
+"""What a release claims: certificates, receipts and refusals as frozen records with canonical bytes and a digest.
+
+Only the standard library is needed to read, check and print them.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from certified._record import FrozenMap, Record, convert, parse, thaw
+from certified.accounting import delta_of, epsilon_of
+from certified.errors import CannotCertify, InvalidInput
+
+__all__ = ["Certificate", "Receipt", "Refused"]
+
+CLAIMS = ("exact", "indistinguishable", "none")
+SCOPES = ("estimator", "pipeline")
+METHODS = ("exact", "theorem-1", "theorem-2")
+
+_MAY_BE_UNSTATED = ("mu_transcript", "mu_differencing")  # NaN here means "not stated" and is left out of the record
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate(Record):
+    """How close a release is to a release of a refit without the removed rows, and under which assumptions.
+
+    Parameters
+    ----------
+    claim : {"exact", "indistinguishable", "none"}
+        Same state bit for bit; mu-GDP indistinguishable; nothing.
+    scope : {"estimator", "pipeline"}
+        What the refit is a refit of.
+    method : {"exact", "theorem-1", "theorem-2"}
+        Where the bound comes from: exact statistics, a pass over the kept rows, or sums over the removed rows alone.
+    mu : float
+        Gaussian-DP parameter of this release; 0 for "exact", infinity for "none".
+    delta : float in [0, 1]
+        Where `epsilon` is quoted.
+    distance_bound : float
+        Bound on the distance to the exact minimiser on the kept rows, in the metric of the release.
+    sigma : float
+        Noise in the units of ``distance_bound``.
+    noise : str
+        Source of the noise.
+    mu_target : float
+        The data-independent promise: no release leaves with a larger ``mu``.
+    mu_transcript : float
+        All releases so far together. NaN: not stated.
+    mu_differencing : float
+        Estimate for somebody who holds the release before the deletion and the one after. NaN: not stated.
+    assumptions : mapping of str to float
+        Measured values on which the bound rests, such as ``nu``, ``M``, ``eta``, ``rounding_envelope``.
+    estimator : str
+    n_rows, n_features : int
+        Of the kept rows: a refit would report the same numbers.
+    expected_excess_loss : float
+        Price of the noise in nats, in total.
+    versions : mapping of str to str
+        Packages that computed the release.
+    schema : int
+    extra : mapping
+        Fields of a newer schema, kept as they came so that they survive a round trip.
+
+    Raises
+    ------
+    InvalidInput
+        If a field has a value that it cannot have.
+    """
+
+    claim: str
+    scope: str
+    method: str
+    mu: float
+    delta: float
+    distance_bound: float
+    sigma: float
+    noise: str
+    mu_target: float
+    mu_transcript: float
+    mu_differencing: float
+    assumptions: Mapping[str, float]
+    estimator: str
+    n_rows: int
+    n_features: int
+    expected_excess_loss: float = 0.0
+    versions: Mapping[str, str] = field(default_factory=dict)
+    schema: int = 1
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name, kind in _KINDS.items():
+            object.__setattr__(self, name, convert(kind, name, getattr(self, name)))
+        object.__setattr__(
+            self, "assumptions", FrozenMap({k: convert(float, k, v) for k, v in FrozenMap(self.assumptions).items()})
+        )
+        object.__setattr__(
+            self, "versions", FrozenMap({k: convert(str, k, v) for k, v in FrozenMap(self.versions).items()})
+        )
+        object.__setattr__(self, "extra", FrozenMap(self.extra))
+        self._check()
+
+    def _check(self) -> None:
+        _require("claim", self.claim, self.claim in CLAIMS, f"one of {CLAIMS}")
+        _require("scope", self.scope, self.scope in SCOPES, f"one of {SCOPES}")
+        _require("method", self.method, self.method in METHODS, f"one of {METHODS}")
+        _require("delta", self.delta, 0 <= self.delta <= 1, "in [0, 1]")
+        for name in ("mu", "distance_bound", "sigma", "mu_target"):
+            value = getattr(self, name)
+            _require(name, value, value >= 0, "at least 0 and not NaN")
+        for name in _MAY_BE_UNSTATED:
+            value = getattr(self, name)
+            _require(name, value, not value < 0, "at least 0, or NaN if it is not stated")
+        for name in ("n_rows", "n_features", "schema"):
+            value = getattr(self, name)
+            _require(name, value, 0 <= value < 2**53, "a count")
+        _require("mu", self.mu, self.claim != "exact" or self.mu == 0, 'equal to 0 for the claim "exact"')
+        _require("mu", self.mu, self.claim != "none" or math.isinf(self.mu), 'infinite for the claim "none"')
+        clash = sorted(set(self.extra) & _FIELDS)
+        _require("extra", clash, not clash, "fields that this schema does not have")
+
+    @property
+    def epsilon(self) -> float:
+        """Epsilon at the certificate's own delta, in nats, rounded up."""
+        return self.epsilon_at(self.delta)
+
+    def epsilon_at(self, delta: float) -> float:
+        """Return epsilon at ``delta``, in nats, rounded up; 0 for an exact state, infinity without a guarantee."""
+        return epsilon_of(self.mu, delta)
+
+    def delta_at(self, epsilon: float) -> float:
+        """Return delta at ``epsilon`` nats, rounded up; 0 for an exact state, 1 without a guarantee."""
+        return delta_of(epsilon, self.mu)
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What the certificate does not say, one sentence each."""
+        return _limits(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain Python values; fields that are not stated are left out, ``extra`` is merged in."""
+        values = {name: thaw(getattr(self, name)) for name in _FIELDS_IN_ORDER}
+        for name in _MAY_BE_UNSTATED:
+            if math.isnan(values[name]):
+                del values[name]
+        return values | thaw(self.extra)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Certificate":
+        """Return the certificate that `to_json` wrote: equal to it and with the same digest.
+
+        Raises
+        ------
+        InvalidInput
+            If the text is not JSON, is no object, repeats or lacks a field, or a field has a value it cannot have.
+        """
+        values = parse(text)
+        missing = [name for name in _REQUIRED if name not in values]
+        if missing:
+            raise InvalidInput(
+                f"Certificate.from_json(text) got a record without {missing}. All of {list(_REQUIRED)} are needed. "
+                "Pass the text that to_json wrote."
+            )
+        known = {name: values.pop(name) for name in _FIELDS_IN_ORDER if name in values}
+        return cls(**{**dict.fromkeys(_MAY_BE_UNSTATED, math.nan), **known}, extra=values)
+
+    def public(self) -> "Certificate":
+        """Return a copy that can be handed out: the promise, without values measured on the data.
+
+        ``mu``, ``distance_bound`` and the assumptions are functions of the data to which no noise was added, and the
+        method tells how the state was reached. They belong in the controller's file. Beside a release they would be a
+        second, un-noised release, to which the guarantee does not extend. The copy states the promise instead:
+        ``mu = mu_target`` and ``distance_bound = sigma * mu_target``. Its method is "theorem-1", to which theorem 2
+        leads. ``mu_transcript`` and ``mu_differencing`` are not stated; unknown fields are left out. Counts of kept
+        rows stay, since a refit has the same.
+
+        Raises
+        ------
+        CannotCertify
+            If ``mu`` exceeds ``mu_target``: then the promise was not kept.
+        """
+        hidden: dict[str, Any] = {
+            "mu_transcript": math.nan,
+            "mu_differencing": math.nan,
+            "assumptions": {},
+            "extra": {},
+        }
+        if self.claim == "exact":
+            return dataclasses.replace(self, **hidden)
+        if self.claim == "none":
+            return dataclasses.replace(self, distance_bound=math.inf, method="theorem-1", **hidden)
+        if not self.mu <= self.mu_target:
+            raise CannotCertify(
+                f"public() got a certificate with mu={self.mu!r}, above its promise mu_target={self.mu_target!r}. A "
+                "public certificate states the promise, so it must hold. Improve the state before the release."
+            )
+        bound = self.sigma * self.mu_target
+        promise: dict[str, Any] = {"mu": self.mu_target, "distance_bound": bound, "method": "theorem-1"}
+        return dataclasses.replace(self, **promise, **hidden)
+
+    def __str__(self) -> str:
+        return "\n".join([*_claim_lines(self), "Limits:", *(f"- {x}" for x in self.limits)])
+
+
+_FIELDS_IN_ORDER = tuple(f.name for f in dataclasses.fields(Certificate) if f.name != "extra")
+_FIELDS = frozenset({*_FIELDS_IN_ORDER, "extra"})
+_KINDS = MappingProxyType({f.name: f.type for f in dataclasses.fields(Certificate) if f.type in (str, int, float)})
+_REQUIRED = tuple(
+    f.name
+    for f in dataclasses.fields(Certificate)
+    if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.name not in _MAY_BE_UNSTATED
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Receipt(Record):
+    """What one deletion did.
+
+    Parameters
+    ----------
+    n_subjects, n_rows : int
+        Removed by this request.
+    method : str
+        How the state was brought up to date.
+    certificate : Certificate
+        Of the state after the deletion.
+    mu_differencing : float
+        Estimated mu between the release before and the release after, for somebody who knows the other rows.
+    passes : int
+        Passes over the kept rows.
+    changed : tuple of str
+        Pipeline steps whose learned state changed.
+    """
+
+    n_subjects: int
+    n_rows: int
+    method: str
+    certificate: Certificate
+    mu_differencing: float
+    passes: int = 0
+    changed: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        for name, kind in (("n_subjects", int), ("n_rows", int), ("passes", int), ("mu_differencing", float)):
+            object.__setattr__(self, name, convert(kind, name, getattr(self, name)))
+        object.__setattr__(self, "changed", tuple(self.changed))
+
+    @property
+    def mu_differencing_outsider(self) -> float:
+        """The same for somebody without the other rows, who has to compare two noisy releases: 1/sqrt(2) of it."""
+        return self.mu_differencing / math.sqrt(2)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain Python values, the certificate as a nested dict."""
+        values = {f.name: thaw(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return values | {"certificate": self.certificate.to_dict()}
+
+    def __str__(self) -> str:
+        steps = f" Steps whose learned state changed: {', '.join(self.changed)}." if self.changed else ""
+        return (
+            f"Removed {self.n_rows} rows of {self.n_subjects} subjects ({self.method}, passes over the kept rows: "
+            f"{self.passes}).{steps}\nRelease before against release after: estimated mu = {self.mu_differencing:.4g} "
+            f"for an insider, {self.mu_differencing_outsider:.4g} for an outsider.\n{self.certificate}"
+        )
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A value in the place of a result that cannot be certified; false, and it says why."""
+
+    reason: str
+    what: str = ""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return f"refused{f' ({self.what})' if self.what else ''}: {self.reason}"
+
+
+def _require(name: str, value: Any, holds: bool, allowed: str) -> None:
+    if not holds:
+        raise InvalidInput(f"Certificate({name}=...) got {value!r}. {name} must be {allowed}. Nothing was certified.")
+
+
+def _claim_lines(c: Certificate) -> list[str]:
+    """The positive half of the text: what was removed, within what of what, assuming what."""
+    head = f"Certificate for {c.estimator} ({c.n_rows} rows, {c.n_features} features)"
+    if c.claim == "none":
+        return [head, f"No guarantee is given (noise: {c.noise}): mu = inf, epsilon = inf."]
+    lines = [head, "Removed: the influence of the listed records on this model's fitted state."]
+    if c.claim == "exact":
+        return [
+            *lines,
+            f"The state is the same, bit for bit, as that of a refit of the {c.scope} without them (mu = 0).",
+        ]
+    lines += [
+        f"The release is within mu = {c.mu:.4g} (epsilon = {c.epsilon:.4g} at delta = {c.delta:.4g}) of a release of a",
+        f"refit of the {c.scope} to its exact minimum without them, by {c.method}.",
+        f"Distance at most {c.distance_bound:.4g}; noise: sigma = {c.sigma:.4g}, {c.noise}.",
+        f"Expected excess loss: {c.expected_excess_loss:.4g} nats.",
+    ]
+    if c.assumptions:
+        lines.append("Measured: " + ", ".join(f"{name} = {value:.4g}" for name, value in c.assumptions.items()) + ".")
+    if not math.isnan(c.mu_transcript):
+        lines.append(f"All releases so far together: mu = {c.mu_transcript:.4g}.")
+    return lines
+
+
+def _limits(c: Certificate) -> tuple[str, ...]:
+    scope = (
+        "Steps before this estimator, and the choice of the model and its parameters, are outside its scope."
+        if c.scope == "estimator"
+        else "Choices made outside the pipeline, such as a search for parameters, are outside its scope."
+    )
+    known = "" if math.isnan(c.mu_differencing) else f" (estimated mu = {c.mu_differencing:.4g})"
+    return (
+        "It speaks of this release only, not of the private state that is kept to serve later deletions.",
+        scope,
+        f"Whoever also holds an earlier release can compare the two{known}; that is not limited by it.",
+        "The rows that remain may still tell something about the person.",
+        "Copies outside this model, such as raw data, backups and logs, are not covered.",
+        "It is a statement about a computation, not about compliance with any law.",
+    )
