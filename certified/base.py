@@ -1,0 +1,203 @@
+"""The contract of everything that can forget: fit with subjects, delete them, certify, release.
+
+A deletion has two phases. ``_plan(rows)`` works out the new state from values and changes nothing; it may raise.
+``plan.commit()`` stores it and cannot fail. So ``delete`` is all-or-nothing, for an estimator and for a pipeline.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from certified import __version__, accounting
+from certified.certificate import Certificate, Receipt
+from certified.errors import InvalidInput, NotDeletable
+from certified.rows import Subjects
+from certified.typing import IntArray
+
+__all__ = ["Deletable", "Plan", "Transcript", "digest", "generator", "split_ids", "versions"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A deletion that is worked out and not yet carried out.
+
+    Attributes
+    ----------
+    commit : callable
+        Stores the new state. Called once, must not fail.
+    changed : bool
+        Whether what the estimator has learned (and serves to later steps) changes.
+    method : str
+        "exact", "theorem-1" or "theorem-2".
+    mu_differencing : float
+        Distance of the states before and after, in units of the noise.
+    passes : int
+        Passes over the kept rows.
+    """
+
+    commit: Callable[[], None]
+    changed: bool = True
+    method: str = "exact"
+    mu_differencing: float = 0.0
+    passes: int = 0
+
+
+class Deletable(BaseEstimator):
+    """Base class of the estimators of this package.
+
+    Subclasses set ``_subjects`` in ``fit`` and implement ``_plan(rows) -> Plan`` and ``certificate_``.
+    """
+
+    _subjects: Subjects
+    _owned = False  # a step of a fitted pipeline forgets through the pipeline only
+
+    def delete(self, ids: Any) -> Receipt:
+        """Remove every row of these subjects from the fitted state.
+
+        All or nothing: after an error the model is what it was before.
+
+        Parameters
+        ----------
+        ids : array-like of shape (n_subjects,)
+            Subjects given to ``fit``. A single id is allowed.
+
+        Returns
+        -------
+        Receipt
+            What was removed and how, with the certificate of the new state.
+
+        Raises
+        ------
+        UnknownIds, InvalidRequest
+            The request names subjects that are not held, repeats one, is empty, or would remove every row or the
+            last row of a class.
+        CannotCertify
+            No valid bound can be given for what would be left.
+        """
+        check_is_fitted(self)
+        if self._owned:
+            raise NotDeletable(
+                f"delete was called on {type(self).__name__}, which is a step of a fitted pipeline. Call delete on "
+                "the pipeline, so that every step forgets. Nothing was changed."
+            )
+        rows = self._subjects.rows_of(ids)
+        n_subjects = 1 if np.ndim(ids) == 0 else len(ids)
+        plan = self._plan(rows)
+        plan.commit()
+        self._subjects.drop(rows)
+        return Receipt(
+            n_subjects=n_subjects,
+            n_rows=int(rows.size),
+            method=plan.method,
+            certificate=self.certificate_,
+            mu_differencing=plan.mu_differencing,
+            passes=plan.passes,
+            changed=self._changed_steps(plan),
+        )
+
+    def _plan(self, rows: IntArray) -> Plan:
+        raise NotImplementedError
+
+    def _changed_steps(self, plan: Plan) -> tuple[str, ...]:
+        return (type(self).__name__,) if plan.changed else ()
+
+    @property
+    def certificate_(self) -> Certificate:
+        """Certificate of the present state."""
+        raise NotImplementedError
+
+    @property
+    def ids_(self) -> Any:
+        """Ids of the subjects held, sorted, each once."""
+        check_is_fitted(self)
+        return self._subjects.ids
+
+    @property
+    def n_rows_(self) -> int:
+        """Number of rows held."""
+        check_is_fitted(self)
+        return self._subjects.n_rows
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_subjects")
+
+
+class Transcript:
+    """The releases made so far: how many, and how much they reveal together."""
+
+    def __init__(self) -> None:
+        self.releases = 0
+        self._squared: float = 0.0
+
+    def record(self, mu: float) -> None:
+        """Count a release."""
+        self.releases += 1
+        self._squared = accounting.compose([float(np.sqrt(self._squared)), mu]) ** 2 * (1 + 2.0**-50)
+
+    def with_next(self, mu: float) -> float:
+        """mu of all releases so far and one more, composed."""
+        return accounting.compose([float(np.sqrt(self._squared)) * (1 + 2.0**-50), mu])
+
+    @property
+    def mu(self) -> float:
+        """mu of all releases so far, composed."""
+        return self.with_next(0.0)
+
+
+def split_ids(X: Any, ids: Any) -> tuple[Any, Any]:
+    """Return X and ids; where ids is the name of a column of the frame X, take that column out of X."""
+    if not isinstance(ids, str):
+        return X, ids
+    try:
+        frame = nw.from_native(X, eager_only=True)
+    except TypeError:
+        frame = None
+    if frame is None or ids not in frame.columns:
+        raise InvalidInput(
+            f"fit(ids={ids!r}) names a column that X does not have. Give the name of a column of the data frame X, or "
+            "an array with the subject of each row."
+        )
+    return frame.drop(ids).to_native(), frame[ids].to_numpy()
+
+
+def digest(*parts: Any) -> str:
+    """Return "sha256:..." of arrays, numbers and text: equal exactly when the states are equal bit for bit."""
+    state = hashlib.sha256()
+    for part in parts:
+        array = np.asarray(part)
+        state.update(f"{array.dtype.str}{array.shape}".encode())
+        state.update(repr(array.tolist()).encode() if array.dtype.kind in "OU" else np.ascontiguousarray(array).tobytes())
+    return "sha256:" + state.hexdigest()
+
+
+def generator(random_state: Any) -> np.random.Generator | None:
+    """Stream of simulated noise for a seed; None (no seed) means the operating system's entropy."""
+    if random_state is None:
+        return None
+    return np.random.default_rng(check_random_state(random_state).randint(2**31))
+
+
+_VERSIONS: dict[str, str] = {}
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of those that compute or draw, for certificates."""
+    if not _VERSIONS:
+        _VERSIONS["certified"] = __version__
+        for name in ("jax", "numpy", "opendp", "scikit-learn"):
+            try:
+                _VERSIONS[name] = version(name)
+            except PackageNotFoundError:
+                _VERSIONS[name] = "unknown"
+    return _VERSIONS
+

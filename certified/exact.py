@@ -1,0 +1,195 @@
+"""Exact sums of products: the same integers in any order, and exactly subtractable.
+
+A value x of a column with ``|x| < 2^e`` is written as ``h * 2^(e-20) + l * 2^(e-40)`` with integers ``|h| <= 2^20`` and
+``|l| <= 2^19`` (one limb keeps h only). Products summed over a block of at most 4096 rows stay below 2^53, so float64
+arithmetic adds them without any rounding, in whatever order the hardware likes; blocks are added in int64 with a
+carry. The exponents e are a function of the rows held: when the last row that needs an exponent leaves, the sums
+must be formed again (:meth:`Products.minus` returns None).
+
+Proof: ``docs/theory/exact.rst``. Tests: ``tests/test_exact.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from certified.typing import FloatArray, IntArray
+
+__all__ = ["Products"]
+
+_BITS = 20
+_EMPTY = -900  # exponent of a column of zeros, and the smallest one used
+_CARRY = 1 << 32
+_SLICE = 1 << 22  # rows per call: block results below 2^52, 2^12 blocks, sums below 2^63
+
+
+@dataclass(frozen=True, eq=False)
+class Products:
+    """Exact sums of products of the columns of weighted rows ``r_i = sqrt(s_i) x_i``.
+
+    Attributes
+    ----------
+    exponents : int array of shape (p,)
+        Column j satisfies ``|r_ij| < 2^exponents[j]``, with the smallest such exponents.
+    top : int array of shape (p,)
+        How many rows need that exponent.
+    sums : int64 array of shape (2, n_products, p, q)
+        ``sums[0] * 2^32 + sums[1]``: the products h'h and, with two limbs, ``h'l + l'h`` and l'l.
+        q = p for a Gram matrix; q = 2 for moments (column with itself, column with the last one).
+    limbs : {1, 2}
+    gram : bool
+        All pairs of columns, or moments only.
+    """
+
+    exponents: IntArray
+    top: IntArray
+    sums: IntArray
+    limbs: int
+    gram: bool
+
+    @classmethod
+    def of(cls, x: FloatArray, weight: FloatArray | None = None, *, limbs: int = 1, gram: bool = True) -> Products:
+        """Sum over the rows of x, shape (n, p), with weights s of shape (n,) (None: all one)."""
+        weight = np.ones(len(x)) if weight is None else weight
+        with jax.enable_x64(True):
+            peaks = [np.asarray(_peak(*part)) for part in _parts(x, weight)]
+            exponents = _exponents(np.max(peaks, axis=0))
+            top = sum(np.asarray(_count_top(*part, np.ldexp(1.0, exponents - 1))) for part in _parts(x, weight))
+            scale = np.ldexp(1.0, _BITS - exponents)
+            totals = [np.asarray(_sums(*part, scale, limbs, gram)) for part in _parts(x, weight)]
+        sums = _carried(np.stack([np.zeros_like(totals[0]), totals[0]]))
+        for total in totals[1:]:
+            sums = _carried(sums + np.stack([np.zeros_like(total), total]))
+        return cls(exponents, np.asarray(top, dtype=np.int64), sums, limbs, gram)
+
+    def minus(self, x: FloatArray, weight: FloatArray) -> Products | None:
+        """Return the sums without these rows, or None if the exponents change and all rows must be summed again."""
+        parts = np.abs(x) * np.sqrt(weight)[:, None]
+        top = self.top - np.count_nonzero(parts >= np.ldexp(1.0, self.exponents - 1), axis=0)
+        if np.any((top == 0) & (self.exponents > _EMPTY)):
+            return None
+        sums = self.sums.copy()
+        scale = np.ldexp(1.0, _BITS - self.exponents)
+        for start in range(0, len(x), BLAS_ROWS):
+            piece = slice(start, start + BLAS_ROWS)
+            sums[1] -= _small(x[piece], weight[piece], scale, self.limbs, self.gram)
+        return Products(self.exponents, top, _carried(sums), self.limbs, self.gram)
+
+    def integers(self) -> Any:
+        """Return the sums as Python integers, object array (p, q), in units of :attr:`unit`."""
+        wide = self.sums[0].astype(object) * _CARRY + self.sums[1].astype(object)
+        if self.limbs == 1:
+            return wide[0]
+        return wide[0] * (1 << 2 * _BITS) + wide[1] * (1 << _BITS) + wide[2]
+
+    @property
+    def unit_exponents(self) -> IntArray:
+        """Exponent of the unit of each column: entry (j, k) of the sums counts 2^(u_j + u_k)."""
+        return self.exponents - _BITS * self.limbs
+
+    def matrix(self) -> FloatArray:
+        """Return the Gram matrix in float64, shape (p, p): a fixed function of the integers, rounded once or twice."""
+        total = np.ldexp(self.sums[0].astype(np.float64), 32) + self.sums[1].astype(np.float64)
+        if self.limbs == 2:
+            total = np.ldexp(total[0], 2 * _BITS) + (np.ldexp(total[1], _BITS) + total[2])
+        else:
+            total = total[0]
+        unit = self.unit_exponents
+        return np.ldexp(total, unit[:, None] + unit[None, :])
+
+    def same(self, other: Products) -> bool:
+        """Whether both hold the same state, bit for bit."""
+        return self.limbs == other.limbs and all(
+            np.array_equal(getattr(self, name), getattr(other, name)) for name in ("exponents", "top", "sums")
+        )
+
+
+BLAS_ROWS = 4096
+
+
+def _parts(x: FloatArray, weight: FloatArray) -> Any:
+    for start in range(0, len(x), _SLICE):
+        yield _blocks(x[start : start + _SLICE], weight[start : start + _SLICE])
+
+
+def _blocks(x: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """View rows as (n_chunks, 4, 4096 or fewer, p); pads only what does not fit."""
+    n, p = x.shape
+    inner = min(BLAS_ROWS, 1 << max(4, (n - 1).bit_length()))
+    outer = 1 if n <= inner else 4
+    rest = -n % (inner * outer)
+    if rest:
+        x = np.concatenate([x, np.zeros((rest, p))])
+        weight = np.concatenate([weight, np.zeros(rest)])
+    return x.reshape(-1, outer, inner, p), weight.reshape(-1, outer, inner)
+
+
+def _exponents(peak: FloatArray) -> IntArray:
+    """Smallest e with peak < 2^e, not below the exponent of an empty column."""
+    return np.maximum(np.where(peak > 0, np.frexp(peak)[1], _EMPTY), _EMPTY).astype(np.int64)
+
+
+def _carried(sums: IntArray) -> IntArray:
+    high = sums[1] >> 32
+    return np.stack([sums[0] + high, sums[1] - (high << 32)])
+
+
+@jax.jit
+def _peak(x: Any, weight: Any) -> Any:
+    return jnp.max(jnp.abs(x) * jnp.sqrt(weight)[..., None], axis=(0, 1, 2))
+
+
+@jax.jit
+def _count_top(x: Any, weight: Any, half: Any) -> Any:
+    reached = jnp.abs(x) * jnp.sqrt(weight)[..., None] >= half
+    return jnp.sum(reached.astype(jnp.float64), axis=(0, 1, 2))  # exact: a count below 2^53
+
+
+@partial(jax.jit, static_argnums=(3, 4))
+def _sums(x: Any, weight: Any, scale: Any, limbs: int, gram: bool) -> Any:
+    def chunk(total: Any, part: Any) -> Any:
+        values, weights = part
+        limbs_of = _limbs(values * jnp.sqrt(weights)[..., None] * scale, limbs, jnp)
+        block = jnp.stack([_product(a, b, gram, jnp) for a, b in _pairs(limbs_of)], axis=1)
+        return total + jnp.sum(block.astype(jnp.int64), axis=0), None
+
+    p = x.shape[-1]
+    shape = (1 if limbs == 1 else 3, p, p if gram else 2)
+    return jax.lax.scan(chunk, jnp.zeros(shape, dtype=jnp.int64), (x, weight))[0]
+
+
+def _small(x: FloatArray, weight: FloatArray, scale: FloatArray, limbs: int, gram: bool) -> IntArray:
+    """The same sums for a few rows, in numpy: no compilation for a new number of rows."""
+    limbs_of = _limbs((x * np.sqrt(weight)[:, None] * scale)[None], limbs, np)
+    return np.stack([_product(a, b, gram, np)[0] for a, b in _pairs(limbs_of)]).astype(np.int64)
+
+
+def _limbs(values: Any, limbs: int, xp: Any) -> list[Any]:
+    high = xp.rint(values)
+    return [high] if limbs == 1 else [high, xp.rint((values - high) * 2.0**_BITS)]
+
+
+def _pairs(limbs_of: list[Any]) -> list[tuple[Any, Any]]:
+    if len(limbs_of) == 1:
+        return [(limbs_of[0], limbs_of[0])]
+    high, low = limbs_of
+    return [(high, high), (high, low), (low, low)]
+
+
+def _product(a: Any, b: Any, gram: bool, xp: Any) -> Any:
+    """Sum over the rows of a block; a and b have shape (n_blocks, n_rows, p). The mixed product is symmetrised."""
+    same = a is b
+    if gram:
+        out = xp.einsum("bij,bik->bjk", a, b) if xp is jnp else xp.matmul(a.transpose(0, 2, 1), b)
+        return out if same else out + xp.swapaxes(out, 1, 2)
+    square = xp.sum(a * b, axis=1)
+    last = xp.sum(a * b[..., -1:], axis=1)
+    if same:
+        return xp.stack([square, last], axis=-1)
+    return xp.stack([2 * square, last + xp.sum(b * a[..., -1:], axis=1)], axis=-1)

@@ -1,0 +1,107 @@
+"""Keyed hash of a subject's id: the only source of randomness that training may use per row.
+
+Integers are hashed by SipHash-2-4 of their eight little-endian bytes, everything else by keyed BLAKE2b of the UTF-8
+text. Both are keyed pseudo-random functions with a 128-bit key, and give the same 64-bit value on every platform and
+in every release of this package. A model that samples rows by the smallest hashes (:func:`bottom_k`) depends on the
+*set* of ids, never on row order or on history.
+
+References
+----------
+Aumasson and Bernstein (2012), SipHash: a fast short-input PRF. RFC 7693, The BLAKE2 cryptographic hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certified.typing import IntArray
+
+__all__ = ["bottom_k", "subject_hash"]
+
+
+def subject_hash(ids: Any, key: int = 0) -> NDArray[np.uint64]:
+    """Return the 64-bit keyed hash of every id.
+
+    Parameters
+    ----------
+    ids : array of shape (n,)
+        Integers or text.
+    key : int
+        128-bit key, ``0 <= key < 2**128``.
+
+    Returns
+    -------
+    uint64 array of shape (n,)
+
+    Examples
+    --------
+    >>> subject_hash([1, 2, 3], key=7).dtype
+    dtype('uint64')
+    """
+    ids = np.asarray(ids)
+    if not 0 <= key < 1 << 128:
+        raise ValueError(f"subject_hash(key=...) got {key}. A key has 128 bits, 0 <= key < 2**128.")
+    if ids.dtype.kind in "iu":
+        return _siphash(ids.astype(np.int64).view(np.uint64), key)
+    raw = key.to_bytes(16, "little")
+    digests = (hashlib.blake2b(str(i).encode(), digest_size=8, key=raw).digest() for i in ids.tolist())
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def bottom_k(ids: Any, k: int, key: int = 0) -> IntArray:
+    """Return the positions of the k rows with the smallest hash, in the order of their hash.
+
+    Ties (rows of one subject) keep the order of the rows. With k >= n every position is returned.
+    """
+    hashes = subject_hash(ids, key)
+    if k < hashes.size:
+        cut = np.partition(hashes, k - 1)[k - 1] if k else np.uint64(0)
+        near = np.flatnonzero(hashes <= cut)
+    else:
+        near = np.arange(hashes.size)
+    return near[np.argsort(hashes[near], kind="stable")][:k].astype(np.int64)
+
+
+def _siphash(words: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
+    """SipHash-2-4 of one 64-bit little-endian word each, vectorised over the words."""
+    k0, k1 = np.uint64(key & 0xFFFFFFFFFFFFFFFF), np.uint64(key >> 64)
+    v0 = np.full_like(words, k0 ^ np.uint64(0x736F6D6570736575))
+    v1 = np.full_like(words, k1 ^ np.uint64(0x646F72616E646F6D))
+    v2 = np.full_like(words, k0 ^ np.uint64(0x6C7967656E657261))
+    v3 = np.full_like(words, k1 ^ np.uint64(0x7465646279746573))
+    for word in (words, np.uint64(8 << 56)):  # the message, then the block that holds its length
+        v3 ^= word
+        _rounds(v0, v1, v2, v3, 2)
+        v0 ^= word
+    v2 ^= np.uint64(0xFF)
+    _rounds(v0, v1, v2, v3, 4)
+    return v0 ^ v1 ^ v2 ^ v3
+
+
+def _rounds(v0: Any, v1: Any, v2: Any, v3: Any, count: int) -> None:
+    """Apply SipRound `count` times in place; additions wrap modulo 2^64."""
+    for _ in range(count):
+        v0 += v1
+        v2 += v3
+        _rotate(v1, 13)
+        _rotate(v3, 16)
+        v1 ^= v0
+        v3 ^= v2
+        _rotate(v0, 32)
+        v2 += v1
+        v0 += v3
+        _rotate(v1, 17)
+        _rotate(v3, 21)
+        v1 ^= v2
+        v3 ^= v0
+        _rotate(v2, 32)
+
+
+def _rotate(v: NDArray[np.uint64], bits: int) -> None:
+    high = v << np.uint64(bits)
+    v >>= np.uint64(64 - bits)
+    v |= high

@@ -1,0 +1,238 @@
+"""The rows that an estimator keeps, found by subject, overwritten when deleted.
+
+Rows live in one padded, 64-byte aligned float64 buffer: JAX reads it in place, padding has weight 0, and a deletion
+changes values but never a shape, so nothing is compiled again.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import numpy as np
+
+from certified.errors import InvalidInput, InvalidRequest, UnknownIds
+from certified.typing import BoolArray, FloatArray, IntArray
+
+__all__ = ["BLOCK", "Rows", "Subjects", "as_ids"]
+
+BLOCK = 1024
+"""Rows in a block. Sums are formed inside a block first, which keeps their rounding error small."""
+
+
+def as_ids(ids: Any, caller: str) -> Any:
+    """Return ids as a one-dimensional array of int64 or text, or raise InvalidInput.
+
+    Integers, text and UUIDs are ids. Floats are refused: 17.0 and a missing value would both pass for an id.
+    """
+    if isinstance(ids, str | bytes | uuid.UUID) or np.ndim(ids) == 0:
+        ids = [ids]
+    if hasattr(ids, "to_numpy"):
+        ids = ids.to_numpy()
+    array = np.asarray(list(ids) if isinstance(ids, set | frozenset | range) else ids)
+    if array.ndim != 1:
+        raise InvalidInput(f"{caller} got ids of shape {array.shape}. One id per row is allowed, shape (n_rows,).")
+    if array.dtype.kind in "iu" and (array.size == 0 or array.max() <= np.iinfo(np.int64).max):
+        return array.astype(np.int64)
+    if array.dtype.kind in "UT":
+        return array.astype(np.str_)
+    if array.dtype.kind == "O":
+        if all(isinstance(i, int | np.integer) and not isinstance(i, bool) for i in array):
+            return array.astype(np.int64)
+        if all(isinstance(i, str | uuid.UUID) for i in array):
+            return np.array([str(i) for i in array], dtype=np.str_)
+    if array.size == 0:
+        return np.empty(0, dtype=np.int64)
+    raise InvalidInput(
+        f"{caller} got ids of type {array.dtype}. Integers, text and UUIDs without missing values are allowed. "
+        "Convert the column, for example with `.astype(str)`. Nothing was changed."
+    )
+
+
+class Subjects:
+    """Which rows belong to which subject.
+
+    Ids are kept sorted; a deleted subject's id is overwritten by a neighbour's, so that no trace of it stays.
+
+    Parameters
+    ----------
+    ids : array of shape (n_rows,) or None
+        The subject of each row; None numbers the rows 0..n-1.
+    n_rows : int
+
+    Attributes
+    ----------
+    kept : bool array of shape (n_rows,)
+        Which positions still hold a row.
+    n_rows : int
+        How many do.
+    """
+
+    def __init__(self, ids: Any, n_rows: int) -> None:
+        ids = np.arange(n_rows) if ids is None else as_ids(ids, "fit(ids=...)")
+        if len(ids) != n_rows:
+            raise InvalidInput(
+                f"fit(ids=...) got {len(ids)} ids for {n_rows} rows. One id per row is allowed, naming the subject "
+                "that the row belongs to; several rows may share one."
+            )
+        self._order = np.argsort(ids, kind="stable")
+        self._sorted = ids[self._order]
+        self.kept: BoolArray = np.ones(n_rows, dtype=bool)
+        self.n_rows = n_rows
+
+    @property
+    def ids(self) -> Any:
+        """Ids of the subjects held, sorted, each once."""
+        return np.unique(self._sorted[self.kept[self._order]])
+
+    def rows_of(self, ids: Any) -> IntArray:
+        """Return the positions of all rows of these subjects; raise if the request is empty, repeats or unknown."""
+        wanted = as_ids(ids, "delete(ids=...)")
+        if wanted.size == 0:
+            raise InvalidRequest(
+                "delete(ids=...) got no ids. At least one subject is needed; `model.ids_` lists those held. "
+                "Nothing was changed."
+            )
+        if wanted.size > 1:
+            unique, counts = np.unique(wanted, return_counts=True)
+            if unique.size < wanted.size:
+                raise InvalidRequest(
+                    f"delete(ids=...) got {_some(unique[counts > 1])} more than once. Each subject may be named once; "
+                    "remove the repetitions, for example with `set(ids)`. Nothing was changed."
+                )
+        if wanted.dtype.kind != self._sorted.dtype.kind:
+            self._raise_unknown(wanted)
+        low = self._sorted.searchsorted(wanted, side="left")
+        high = self._sorted.searchsorted(wanted, side="right")
+        if wanted.size == 1:
+            rows = self._order[low[0] : high[0]]
+            rows = rows[self.kept[rows]]
+            if rows.size == 0:
+                self._raise_unknown(wanted)
+            return rows
+        owner = np.repeat(np.arange(wanted.size), high - low)
+        spots = np.arange(owner.size) - np.repeat(np.cumsum(high - low) - (high - low), high - low) + low[owner]
+        rows = self._order[spots]
+        held = self.kept[rows]
+        missing = np.setdiff1d(np.arange(wanted.size), owner[held])
+        if missing.size:
+            self._raise_unknown(wanted[missing])
+        return rows[held]
+
+    def drop(self, rows: IntArray) -> None:
+        """Forget the subjects of these rows (whole subjects: the output of :meth:`rows_of`)."""
+        self.kept[rows] = False
+        self.n_rows -= rows.size
+        if rows.size > 16:
+            live = self.kept[self._order]
+            self._sorted, self._order = self._sorted[live], self._order[live]
+            return
+        dead = np.flatnonzero(~self.kept[self._order]) if self._sorted.size < 256 else self._spots(rows)
+        live = self.kept[self._order]
+        for spot in np.sort(dead):
+            if spot:
+                self._sorted[spot] = self._sorted[spot - 1]
+        if not live[0]:  # no kept neighbour on the left: take the first kept id
+            first = int(np.argmax(live))
+            self._sorted[:first] = self._sorted[first]
+
+    def _spots(self, rows: IntArray) -> IntArray:
+        """Positions of rows in the sorted order (their ids are contiguous runs)."""
+        if not hasattr(self, "_rank") or self._rank.size != self.kept.size:
+            self._rank = np.empty(self.kept.size, dtype=np.int64)
+            self._rank[self._order] = np.arange(self._order.size)
+        return self._rank[rows]
+
+    def _raise_unknown(self, ids: Any) -> None:
+        raise UnknownIds(
+            f"delete(ids=...) got {len(ids)} ids that this model does not hold: {_some(ids)}. Ids must have been given "
+            "to fit and not deleted since; `model.ids_` lists them. Nothing was changed."
+        )
+
+
+class Rows:
+    """Design matrix, targets and weights in padded buffers.
+
+    Parameters
+    ----------
+    x : array of shape (n_rows, p)
+    y : array of shape (n_rows,) or None
+    weight : array of shape (n_rows,) or None
+        Sample weights; None means 1.
+    intercept : bool
+        Append a column of ones to x.
+
+    Attributes
+    ----------
+    x : aligned float64 array of shape (n_padded, p)
+    y, weight : aligned float64 arrays of shape (n_padded,)
+        Padding and deleted rows are zero, with weight 0.
+    """
+
+    def __init__(self, x: Any, y: Any = None, weight: Any = None, *, intercept: bool = False) -> None:
+        n, p = x.shape
+        size = padded(n)
+        self.x = _aligned((size, p + intercept))
+        self.x[:n, :p] = x
+        if intercept:
+            self.x[:n, p] = 1.0
+        self.y = _aligned((size,))
+        if y is not None:
+            self.y[:n] = y
+        self.weight = _aligned((size,))
+        self.weight[:n] = 1.0 if weight is None else weight
+
+    def blocks(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return x, y, weight as views of shape (n_blocks, rows in a block, ...)."""
+        size, p = self.x.shape
+        inner = min(BLOCK, size)
+        return self.x.reshape(-1, inner, p), self.y.reshape(-1, inner), self.weight.reshape(-1, inner)
+
+    def take(self, rows: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return copies of x, y, weight at these positions."""
+        return self.x[rows], self.y[rows], self.weight[rows]
+
+    def erase(self, rows: IntArray) -> None:
+        """Overwrite these rows with zeros."""
+        self.x[rows] = 0.0
+        self.y[rows] = 0.0
+        self.weight[rows] = 0.0
+
+    @property
+    def peak(self) -> FloatArray:
+        """Largest absolute value of each column, shape (p,)."""
+        return np.max([np.abs(block).max(axis=0) for block in self.blocks()[0]], axis=0)
+
+    def every(self, step: int) -> Rows:
+        """Return a copy of every `step`-th block, for a first guess."""
+        x, y, weight = (part[::step] for part in self.blocks())
+        return Rows(x.reshape(-1, x.shape[-1]), y.ravel(), weight.ravel())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, array in state.items():
+            buffer = _aligned(array.shape)
+            buffer[...] = array
+            setattr(self, name, buffer)
+
+
+def padded(n: int) -> int:
+    """Return the buffer length for n rows: a power of two, or for many rows at most an eighth more than needed."""
+    if n <= BLOCK:
+        return max(16, 1 << (n - 1).bit_length())
+    blocks = -(-n // BLOCK)
+    unit = 1 << max(0, blocks.bit_length() - 4)
+    return BLOCK * unit * -(-blocks // unit)
+
+
+def _aligned(shape: tuple[int, ...]) -> FloatArray:
+    """Return zeros whose memory starts at a multiple of 64 bytes, which JAX can read without a copy."""
+    size = 8 * int(np.prod(shape))
+    raw = np.zeros(size + 64, dtype=np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(np.float64).reshape(shape)
+
+
+def _some(ids: Any) -> str:
+    """Return up to five ids as text."""
+    shown = ", ".join(str(i) for i in list(ids)[:5])
+    return f"[{shown}{', ...' if len(ids) > 5 else ''}]"
