@@ -68,6 +68,11 @@ class Subjects:
         How many do.
     """
 
+    @classmethod
+    def of(cls, ids: Any, n_rows: int) -> Subjects:
+        """Return `ids` if a pipeline shares its subjects with this step, else new subjects."""
+        return ids if isinstance(ids, Subjects) else cls(ids, n_rows)
+
     def __init__(self, ids: Any, n_rows: int) -> None:
         ids = np.arange(n_rows) if ids is None else as_ids(ids, "fit(ids=...)")
         if len(ids) != n_rows:
@@ -75,10 +80,11 @@ class Subjects:
                 f"fit(ids=...) got {len(ids)} ids for {n_rows} rows. One id per row is allowed, naming the subject "
                 "that the row belongs to; several rows may share one."
             )
-        self._order = np.argsort(ids, kind="stable")
+        self._order: IntArray = np.argsort(ids, kind="stable")
         self._sorted = ids[self._order]
         self.kept: BoolArray = np.ones(n_rows, dtype=bool)
         self.n_rows = n_rows
+        self._rank: Any = None
 
     @property
     def ids(self) -> Any:
@@ -125,7 +131,7 @@ class Subjects:
         self.n_rows -= rows.size
         if rows.size > 16:
             live = self.kept[self._order]
-            self._sorted, self._order = self._sorted[live], self._order[live]
+            self._sorted, self._order, self._rank = self._sorted[live], self._order[live], None
             return
         dead = np.flatnonzero(~self.kept[self._order]) if self._sorted.size < 256 else self._spots(rows)
         live = self.kept[self._order]
@@ -138,7 +144,7 @@ class Subjects:
 
     def _spots(self, rows: IntArray) -> IntArray:
         """Positions of rows in the sorted order (their ids are contiguous runs)."""
-        if not hasattr(self, "_rank") or self._rank.size != self.kept.size:
+        if self._rank is None:
             self._rank = np.empty(self.kept.size, dtype=np.int64)
             self._rank[self._order] = np.arange(self._order.size)
         return self._rank[rows]

@@ -51,7 +51,7 @@ class CertifiedLinear(Deletable):
     def _fit_rows(self, X: FloatArray, y: FloatArray, weight: FloatArray, ids: Any, start: Any = None) -> None:
         """Fit on checked data; on an error the estimator keeps its former state."""
         self._check_parameters()
-        subjects = ids if isinstance(ids, Subjects) else Subjects(ids, len(X))
+        subjects = Subjects.of(ids, len(X))
         rows = Rows(X, y, weight, intercept=self.fit_intercept)
         penalty = np.full(rows.x.shape[1], float(self._alpha()))
         if self.fit_intercept:

@@ -57,7 +57,7 @@ class _LeastSquares(RegressorMixin, Deletable):
             raise InvalidInput(f"{name}(alpha={self._penalty()!r}) is not allowed: a finite number >= 0 is needed.")
         X, y = validate_data(self, X, y, dtype=np.float64, order="C", y_numeric=True, ensure_min_samples=2)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        subjects = Subjects(ids, len(X))
+        subjects = Subjects.of(ids, len(X))
         rows = Rows(np.column_stack([X, y]), None, weight, intercept=True)
         products = Products.of(rows.x, rows.weight, limbs=2)
         solved = self._solve(products)
@@ -143,6 +143,9 @@ class _LeastSquares(RegressorMixin, Deletable):
             weight = self._rows.weight.copy()
             weight[rows] = 0.0
             products = Products.of(self._rows.x, weight, limbs=2)
+        return self._planned(rows, products, self._rows)
+
+    def _planned(self, rows: IntArray, products: Products, storage: Rows) -> Plan:
         if products.integers()[-1, -1] == 0:
             raise InvalidRequest("delete(ids=...) would leave only rows of weight 0. Nothing was changed.")
         solved = self._solve(products)
@@ -151,11 +154,23 @@ class _LeastSquares(RegressorMixin, Deletable):
         differencing = moved / self.noise if self.noise > 0 else (np.inf if np.any(change) else 0.0)
 
         def commit() -> None:
+            if storage is not self._rows:
+                self._rows.erase(np.arange(len(self._rows.y)))
+                self._rows = storage
             self._rows.erase(rows)
             self._store(products, solved, self._differencing + differencing)
             self._released = None
 
         return Plan(commit, bool(np.any(change)), "exact", differencing)
+
+    def _plan_features(self, rows: IntArray, X: FloatArray) -> Plan:
+        """Plan for changed features: X holds the new features of all rows, of the deleted ones too (ignored)."""
+        n = len(X)
+        weight = self._rows.weight[:n].copy()
+        weight[rows] = 0.0
+        table = np.column_stack([X, self._rows.x[:n, -2]]) * (weight > 0)[:, None]
+        storage = Rows(table, None, weight, intercept=True)
+        return self._planned(rows, Products.of(storage.x, storage.weight, limbs=2), storage)
 
     def _store(self, products: Products, solved: tuple[FloatArray, FloatArray], differencing: float) -> None:
         self._products, self._differencing = products, differencing

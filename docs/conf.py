@@ -1,0 +1,33 @@
+"""Sphinx configuration. Build with ``python -m sphinx -W -b html docs docs/_build/html`` from the repository."""
+
+from certified import __version__
+
+project = "certified"
+author = "The certified authors"
+copyright = author
+release = version = __version__
+
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.mathjax", "numpydoc"]
+exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+default_role = "py:obj"
+
+autosummary_generate = True
+autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False  # scikit-learn's docstrings refer to labels of scikit-learn's own pages
+autodoc_default_options = {
+    # Members that our own base classes bring are shown; those of the classes named here are not.
+    "inherited-members": "BaseEstimator,ClassifierMixin,RegressorMixin,TransformerMixin,MetaEstimatorMixin,"
+    "OneToOneFeatureMixin,ClassNamePrefixFeaturesOutMixin,_BaseComposition,BaseException,Mapping,tuple,object",
+    # scikit-learn writes these into every subclass.
+    "exclude-members": "get_metadata_routing,set_fit_request,set_partial_fit_request,set_predict_request,"
+    "set_predict_proba_request,set_score_request,set_transform_request,set_inverse_transform_request,set_output",
+}
+numpydoc_show_class_members = False  # autodoc lists them
+
+html_theme = "pydata_sphinx_theme"
+html_title = "certified"
+html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}
+html_sidebars = {"index": [], "start": []}
+html_show_sourcelink = False
+html_copy_source = False
