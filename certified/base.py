@@ -176,7 +176,9 @@ def digest(*parts: Any) -> str:
     for part in parts:
         array = np.asarray(part)
         state.update(f"{array.dtype.str}{array.shape}".encode())
-        state.update(repr(array.tolist()).encode() if array.dtype.kind in "OU" else np.ascontiguousarray(array).tobytes())
+        state.update(
+            repr(array.tolist()).encode() if array.dtype.kind in "OU" else np.ascontiguousarray(array).tobytes()
+        )
     return "sha256:" + state.hexdigest()
 
 
@@ -200,4 +202,3 @@ def versions() -> dict[str, str]:
             except PackageNotFoundError:
                 _VERSIONS[name] = "unknown"
     return _VERSIONS
-

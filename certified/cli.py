@@ -59,9 +59,13 @@ def demo() -> int:
     print(f"\n{model.certificate_}")
     published = model.release()
     same = bool(np.array_equal(published.predict(X_test), model.predict(X_test)))
-    print(f"\nReleased: {type(published).__module__.split('.')[0]} {type(published).__name__}, same predictions: {same}")
+    print(
+        f"\nReleased: {type(published).__module__.split('.')[0]} {type(published).__name__}, same predictions: {same}"
+    )
     print("Check against refits:", "passed." if good and same else "FAILED.")
-    print("\nNext: docs/start.rst explains keeper, release and certificate; models/credit_default.py is a full example;")
+    print(
+        "\nNext: docs/start.rst explains keeper, release and certificate; models/credit_default.py is a full example;"
+    )
     print("certified.testing.check_deletable(estimator) runs these checks on an estimator of your own.")
     return 0 if good and same else 1
 

@@ -355,9 +355,7 @@ class _Work:
         rounding = gamma(2 * len(inverse) + 8) * float(np.linalg.norm(np.abs(inverse) @ self.peak))
         return up(kappa * (np.sqrt(squared) * (1 + 2.0**-40) + 2.0 * rounding))
 
-    def certify(
-        self, w: FloatArray, g: _Gradient, metric: Metric, target: float
-    ) -> tuple[Metric, Solution | None]:
+    def certify(self, w: FloatArray, g: _Gradient, metric: Metric, target: float) -> tuple[Metric, Solution | None]:
         """Bound the distance by theorem 1; None (and no further work) where it is plainly above the target."""
         p = len(w)
         white = metric.inverse_factor @ g.value
@@ -403,9 +401,7 @@ class _Work:
         )
         return up(rows + gamma(p + 4) * float(np.linalg.norm(absolute @ np.abs(g.value))) * widen)
 
-    def advance(
-        self, w: FloatArray, g: _Gradient, metric: Metric
-    ) -> tuple[FloatArray, _Gradient, Metric] | None:
+    def advance(self, w: FloatArray, g: _Gradient, metric: Metric) -> tuple[FloatArray, _Gradient, Metric] | None:
         """Take a step that shrinks the gradient; None at the rounding floor."""
         at_w = metric.point is w
         white = metric.inverse_factor @ g.value

@@ -39,7 +39,7 @@ class Loss:
         raise NotImplementedError
 
     def slope(self, y: Any, z: Any) -> Any:
-        """Return l'(y, z), the derivative in z, to a few units in the last place of max(1, |l'|)."""
+        """Return l'(y, z), the derivative in z, to a few units in the last place of ``max(1, |l'|)``."""
         raise NotImplementedError
 
     def curvature(self, y: Any, z: Any) -> Any:

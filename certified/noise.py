@@ -140,7 +140,7 @@ def whiten(w: np.ndarray, factor: np.ndarray, sigma: float) -> tuple[np.ndarray,
     u : ndarray of float64, shape (d,)
         Unit: standard deviations of the noise.
     arithmetic : float
-        Upper bound of ||u - L'w/sigma||_2, to be given to `certified.accounting.lattice_mu`, once for each of the two
+        Upper bound of ``||u - L'w/sigma||_2``, to be given to `certified.accounting.lattice_mu`, once for each of the two
         worlds that computes u in floating point.
 
     Raises
@@ -153,9 +153,9 @@ def whiten(w: np.ndarray, factor: np.ndarray, sigma: float) -> tuple[np.ndarray,
     Notes
     -----
     With u = 2^-53 and gamma_k = k u/(1 - k u), an inner product of length d, summed in any order, with or without
-    fused operations, is wrong by at most gamma_d |L|'|w| a coordinate (Higham 2002, section 3.1), and the division
+    fused operations, is wrong by at most ``gamma_d |L|'|w|`` a coordinate (Higham 2002, section 3.1), and the division
     makes it gamma_{d+1}. The bound uses gamma_{d+2}. It is itself computed in floating point, where
-    || |L|'|w| || comes out too small by at most a factor 1 - gamma_{2d+4}; the factor below repairs that. Underflow
+    ``|| |L|'|w| ||`` comes out too small by at most a factor 1 - gamma_{2d+4}; the factor below repairs that. Underflow
     adds at most d 2^-1000/sigma to u and d 2^-400 to the norm.
     """
     _check(w, factor, sigma)
@@ -180,7 +180,7 @@ def release(w: np.ndarray, factor: np.ndarray, sigma: float, rng: np.random.Gene
     factor : ndarray of float64, shape (d, d)
         Lower-triangular L with G = LL'. It must be bit for bit the matrix that a refit on the kept rows has.
     sigma : float > 0
-        Noise in the units of ||.||_G, fixed before the data are seen.
+        Noise in the units of the norm of G, fixed before the data are seen.
     rng : numpy.random.Generator, optional
         For tests and simulations; the release then carries no guarantee. The generator moves on with each call.
 
@@ -191,7 +191,7 @@ def release(w: np.ndarray, factor: np.ndarray, sigma: float, rng: np.random.Gene
     Raises
     ------
     CannotCertify
-        As in `whiten`, and if a whitened coordinate leaves the range of the lattice, |u| < 2^42.
+        As in `whiten`, and if a whitened coordinate leaves the range of the lattice, ``|u| < 2^42``.
     InvalidInput
         If the shapes do not match.
 

@@ -340,4 +340,3 @@ def _serves_same(a: Any, b: Any) -> bool:
 
 def _with_ones(values: FloatArray) -> FloatArray:
     return np.column_stack([values, np.ones(len(values))])
-

@@ -121,7 +121,9 @@ class StandardScaler(OneToOneFeatureMixin, TransformerMixin, Deletable):
 
     def _plan(self, rows: IntArray) -> Plan:
         if rows.size >= self.n_rows_:
-            raise InvalidRequest("delete(ids=...) would remove every row. Discard the model instead. Nothing was changed.")
+            raise InvalidRequest(
+                "delete(ids=...) would remove every row. Discard the model instead. Nothing was changed."
+            )
         x, _, weight = self._rows.take(rows)
         products, changed = self._without(x, weight)
         if products is None:

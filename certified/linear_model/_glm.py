@@ -59,7 +59,7 @@ class CertifiedLinear(Deletable):
         problem = Problem(self._loss(), penalty)
         anchor, solution, release = self._solve(problem, rows, rows.weight, start)
         self._subjects, self._rows, self._problem = subjects, rows, problem
-        self._transcript = Transcript()
+        self._transcript, self._released = Transcript(), None
         self._rng = generator(self.random_state)
         self._store(anchor, solution, release.products, 0.0)
         self._draw()
@@ -140,15 +140,13 @@ class CertifiedLinear(Deletable):
                 f"{self.noise:g}. Raise max_iter, noise or epsilon, or add a penalty. Nothing was changed."
             )
 
-    def _planned(
-        self, rows: IntArray, anchor: Anchor, solution: Solution, products: Products, moved: float
-    ) -> Plan:
+    def _planned(self, rows: IntArray, anchor: Anchor, solution: Solution, products: Products, moved: float) -> Plan:
         differencing = moved / self.noise if self.noise > 0 else (np.inf if moved > 0 else 0.0)
 
         def commit() -> None:
             self._count_out(rows)
             self._rows.erase(rows)
-            self._store(anchor, solution, products, self._differencing + differencing)
+            self._store(anchor, solution, products, self._since_release() + differencing)
             self._released = None
 
         return Plan(commit, True, solution.method, differencing, solution.passes)
@@ -215,11 +213,15 @@ class CertifiedLinear(Deletable):
         )
         self._require(found, max(self._distance_target(found), self.tol))
         moved = float(np.linalg.norm(release.factor.T @ (found.w - self._solution.w)))
-        self._store(anchor, found, self._products, self._differencing + (moved / self.noise if self.noise else 0.0))
+        self._store(anchor, found, self._products, self._since_release() + (moved / self.noise if self.noise else 0.0))
         self._released = None
         return self.certificate_
 
     # -------------------------------------------------------------- release
+
+    def _since_release(self) -> float:
+        """Bound (triangle inequality) on how far the state has moved since the last release, in units of noise."""
+        return 0.0 if self._released is not None else self._differencing
 
     def _distance_target(self, solution: Solution) -> float:
         """Largest distance (G norm) at which a release meets (epsilon, delta)."""
@@ -254,7 +256,6 @@ class CertifiedLinear(Deletable):
         release = self._release_now()
         self._released = noise.release(found.w, release.factor, self.noise, self._rng)
         self._transcript.record(self._mu())
-        self._differencing = 0.0
 
     def _release_now(self) -> Release:
         return Release.of(self._problem, self._products, self.n_rows_)

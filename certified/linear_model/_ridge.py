@@ -158,7 +158,7 @@ class _LeastSquares(RegressorMixin, Deletable):
                 self._rows.erase(np.arange(len(self._rows.y)))
                 self._rows = storage
             self._rows.erase(rows)
-            self._store(products, solved, self._differencing + differencing)
+            self._store(products, solved, self._since_release() + differencing)
             self._released = None
 
         return Plan(commit, bool(np.any(change)), "exact", differencing)
@@ -178,6 +178,10 @@ class _LeastSquares(RegressorMixin, Deletable):
 
     # -------------------------------------------------------------- release
 
+    def _since_release(self) -> float:
+        """Bound (triangle inequality) on how far the state has moved since the last release, in units of noise."""
+        return 0.0 if self._released is not None else self._differencing
+
     def _draw(self) -> None:
         if self.noise == 0:
             self._released = self._parameter_private
@@ -191,7 +195,6 @@ class _LeastSquares(RegressorMixin, Deletable):
             ) from None
         self._released = lattice.release(self._parameter_private, factor, self.noise, self._rng)
         self._transcript.record(0.0)
-        self._differencing = 0.0
 
     @property
     def _parameter(self) -> FloatArray:

@@ -1,0 +1,276 @@
+"""Checks of the guarantees, public, for anybody's estimator.
+
+In the manner of scikit-learn's ``check_estimator``: :func:`check_deletable` runs every check,
+:func:`yield_deletion_checks` gives them one by one, for a test framework. An estimator takes part if it has
+``fit(X, y, ids=...)``, ``delete(ids)``, ``ids_``, ``certificate_`` and, unless its claim is "exact",
+``private_coef_``, ``private_intercept_`` and ``release_metric_``.
+"""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone, is_classifier, is_regressor
+
+from certified.typing import FloatArray, IntArray
+
+__all__ = ["check_deletable", "data_sets", "deletion_requests", "yield_deletion_checks"]
+
+_ROWS, _FEATURES = 120, 4
+
+
+def check_deletable(estimator: Any) -> None:
+    """Run every deletion check on clones of an estimator.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Unfitted.
+
+    Raises
+    ------
+    AssertionError
+        The first check that fails says what was expected and what was found.
+
+    Examples
+    --------
+    >>> from certified.linear_model import Ridge
+    >>> check_deletable(Ridge())
+    """
+    for _, check in yield_deletion_checks(estimator):
+        check()
+
+
+def yield_deletion_checks(estimator: Any) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Yield ``(name, check)`` for every deletion check; ``check()`` raises AssertionError if it fails."""
+    for check in _CHECKS:
+        yield check.__name__, partial(check, estimator)
+
+
+def data_sets(n_rows: int = 60, n_features: int = 3) -> Any:
+    """Hypothesis strategy of ``(X, y, ids)``: scales from 1e-3 to 1e3, correlated columns, subjects with many rows.
+
+    y holds both classes, and each class has rows of at least ten subjects. Shapes are fixed.
+    """
+    from hypothesis import strategies as st
+
+    return st.builds(
+        _data,
+        seed=st.integers(0, 2**32 - 1),
+        n_rows=st.just(n_rows),
+        n_features=st.just(n_features),
+        spread=st.sampled_from([0, 1, 3]),
+        repeats=st.integers(1, 3),
+    )
+
+
+def deletion_requests(ids: Any, max_share: float = 0.3) -> Any:
+    """Hypothesis strategy of sequences of requests: disjoint non-empty lists of ids, at most a share of all."""
+    from hypothesis import strategies as st
+
+    unique = np.unique(ids).tolist()
+    most = max(1, int(max_share * len(unique)))
+    chosen = st.lists(st.sampled_from(unique), min_size=1, max_size=most, unique=True)
+    return st.builds(_grouped, chosen, st.integers(1, 5))
+
+
+def _grouped(chosen: list[Any], size: int) -> list[list[Any]]:
+    return [chosen[k : k + size] for k in range(0, len(chosen), size)]
+
+
+def _data(
+    seed: int = 0, n_rows: int = _ROWS, n_features: int = _FEATURES, spread: int = 1, repeats: int = 1
+) -> tuple[FloatArray, FloatArray, IntArray]:
+    rng = np.random.default_rng(seed)
+    mix = np.eye(n_features) + 0.5 * rng.standard_normal((n_features, n_features))
+    X = rng.standard_normal((n_rows, n_features)) @ mix * 10.0 ** rng.integers(-spread, spread + 1, n_features)
+    z = (X / X.std(axis=0)) @ rng.standard_normal(n_features)
+    y = (z + rng.logistic(size=n_rows) > np.median(z)).astype(float)
+    ids = 1000 + np.arange(n_rows) // repeats
+    firsts = np.flatnonzero(np.arange(n_rows) % repeats == 0)[:20]
+    y[firsts] = np.arange(firsts.size) % 2
+    return X, y, ids
+
+
+def _target(estimator: Any, X: FloatArray, y: FloatArray) -> FloatArray:
+    if not is_regressor(estimator):
+        return y
+    return y + X @ np.linspace(0.01, 0.02, X.shape[1])  # a function of the row alone
+
+
+def _fit(estimator: Any, X: FloatArray, y: FloatArray, ids: IntArray) -> Any:
+    return clone(estimator).fit(X, _target(estimator, X, y), ids=ids)
+
+
+def _assert_equals_refit(model: Any, refit: Any) -> None:
+    """Exact claim: the same state. Otherwise: within the two certificates in the release metric."""
+    if model.certificate_.claim == "exact":
+        _assert_same_state(model, refit)
+        return
+    gap = np.append(
+        np.ravel(model.private_coef_) - np.ravel(refit.private_coef_),
+        model.private_intercept_ - refit.private_intercept_,
+    )[: len(model.release_metric_)]
+    distance = float(np.sqrt(gap @ model.release_metric_ @ gap))
+    allowed = model.certificate_.distance_bound + refit.certificate_.distance_bound
+    assert np.isfinite(allowed), "the certificate gives no bound"
+    assert distance <= allowed * (1 + 1e-9) + 1e-12, (
+        f"after deletion the parameters are {distance:.3g} from a refit, the certificates allow {allowed:.3g}"
+    )
+    assert np.array_equal(model.release_metric_, refit.release_metric_), "the release metric is not that of a refit"
+
+
+def _assert_same_state(model: Any, refit: Any) -> None:
+    if hasattr(model, "state_digest_"):
+        assert model.state_digest_ == refit.state_digest_, "the state is not bit for bit that of a refit"
+    if hasattr(model, "private_coef_"):
+        assert np.array_equal(model.private_coef_, refit.private_coef_), "coefficients differ from a refit's"
+
+
+def _kept(ids: IntArray, model: Any) -> Any:
+    return np.isin(ids, model.ids_)
+
+
+def check_delete_equals_refit(estimator: Any) -> None:
+    """One subject, several, and nearly a third: the state is a refit's, exactly or within the certificate."""
+    for repeats, n_subjects in ((1, 1), (2, 5), (3, 12)):
+        X, y, ids = _data(seed=repeats, repeats=repeats)
+        model = _fit(estimator, X, y, ids)
+        request = np.unique(ids)[7 : 7 + n_subjects]
+        receipt = model.delete(request)
+        kept = _kept(ids, model)
+        assert receipt.n_rows == np.count_nonzero(~kept) == n_subjects * repeats, "the receipt counts other rows"
+        assert not np.isin(request, model.ids_).any(), "deleted ids are still listed in ids_"
+        _assert_equals_refit(model, _fit(estimator, X[kept], y[kept], ids[kept]))
+
+
+def check_order_and_grouping_do_not_matter(estimator: Any) -> None:
+    """One by one, reversed, or all at once: the same refit is met."""
+    X, y, ids = _data(seed=5)
+    request = ids[20:32]
+    refit = None
+    for groups in ([[i] for i in request], [[i] for i in request[::-1]], [request], [request[:5], request[5:]]):
+        model = _fit(estimator, X, y, ids)
+        for group in groups:
+            model.delete(group)
+        refit = refit or _fit(estimator, X[_kept(ids, model)], y[_kept(ids, model)], ids[_kept(ids, model)])
+        _assert_equals_refit(model, refit)
+
+
+def check_bad_requests_change_nothing(estimator: Any) -> None:
+    """Unknown, repeated and empty requests and a request for everybody raise, and nothing changes."""
+    X, y, ids = _data(seed=6)
+    model = _fit(estimator, X, y, ids)
+    before = pickle.dumps(model)
+    bad = {"unknown": [-5], "partly unknown": [ids[3], -5], "repeated": [ids[3], ids[3]], "empty": [], "all": ids}
+    for name, request in bad.items():
+        try:
+            model.delete(request)
+        except (ValueError, LookupError, ArithmeticError) as error:
+            assert str(error), f"the error for {name} ids says nothing"
+        else:
+            raise AssertionError(f"a request with {name} ids was accepted")
+        assert pickle.dumps(model) == before, f"a refused request ({name} ids) changed the model"
+
+
+def check_deleted_values_are_gone(estimator: Any) -> None:
+    """No value of a deleted row, as given, is found in the pickled model."""
+    X, y, ids = _data(seed=7, spread=0)
+    X[11] = [0.123456789123 + k for k in range(X.shape[1])]
+    model = _fit(estimator, X, y, ids)
+    model.delete([ids[11]])
+    dump = pickle.dumps(model)
+    for value in X[11]:
+        assert np.float64(value).tobytes() not in dump, "a value of a deleted row is still in the pickled model"
+    assert int(ids[11]) not in np.asarray(model.ids_).tolist()
+
+
+def check_parameters_unaffected(estimator: Any) -> None:
+    """fit and delete leave the parameters alone; a clone is unfitted."""
+    X, y, ids = _data(seed=8)
+    model = clone(estimator)
+    before = {name: repr(value) for name, value in model.get_params(deep=False).items()}
+    model.fit(X, _target(estimator, X, y), ids=ids)
+    model.delete([ids[0]])
+    after = {name: repr(value) for name, value in model.get_params(deep=False).items()}
+    assert before == after, "fit or delete changed a parameter"
+    assert not clone(model).__sklearn_is_fitted__(), "a clone of a fitted model is fitted"
+
+
+def check_release_stands_alone(estimator: Any) -> None:
+    """The release loads where this package cannot be imported, predicts the same, and holds no training row."""
+    X, y, ids = _data(seed=9)
+    model = _fit(estimator, X, y, ids)
+    if not hasattr(model, "release"):
+        return
+    model.delete([ids[1]])
+    released = model.release()
+    dump = pickle.dumps(released)
+    for row in X:
+        assert row.tobytes() not in dump, "the release holds a training row"
+    served = model.predict(X) if hasattr(model, "predict") else model.transform(X)
+    method = "predict" if hasattr(model, "predict") else "transform"
+    code = (
+        "import sys, pickle, numpy; sys.modules['certified'] = None\n"
+        "model, X, served = pickle.load(open(sys.argv[1], 'rb'))\n"
+        f"assert numpy.allclose(model.{method}(X), served, rtol=1e-9)"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "release.pickle"
+        path.write_bytes(pickle.dumps((released, X, served)))
+        done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"the release does not stand alone: {done.stderr[-500:]}"
+
+
+def check_noise_is_fresh(estimator: Any) -> None:
+    """Two models of the same data release different parameters if the certificate speaks of noise."""
+    X, y, ids = _data(seed=10)
+    models = [_fit(estimator, X, y, ids) for _ in range(2)]
+    if not hasattr(models[0], "coef_") or models[0].certificate_.claim != "indistinguishable":
+        return
+    first, second = (np.ravel(model.coef_).copy() for model in models)
+    assert not np.any(first == second), "two fits released the same parameters: the noise is not fresh"
+    gap = (
+        (first - np.ravel(models[0].private_coef_))
+        @ np.linalg.inv(np.linalg.inv(models[0].release_metric_)[: first.size, : first.size])
+        @ (first - np.ravel(models[0].private_coef_))
+    )
+    scale = models[0].certificate_.sigma
+    # chi-square with first.size degrees of freedom: beyond these limits with probability below 1e-9 for 4 features
+    assert 1e-5 < gap / scale**2 < 60 + 4 * first.size, "the noise does not have the size that the certificate states"
+
+
+def check_last_of_a_class_is_refused(estimator: Any) -> None:
+    """A classifier keeps at least one row of each class."""
+    if not is_classifier(estimator):
+        return
+    X, y, ids = _data(seed=11)
+    model = _fit(estimator, X, y, ids)
+    before = pickle.dumps(model)
+    try:
+        model.delete(ids[y == 1])
+    except ValueError as error:
+        assert "class" in str(error), "the error does not say that a class would be lost"
+    else:
+        raise AssertionError("every row of a class could be deleted")
+    assert pickle.dumps(model) == before, "a refused request changed the model"
+
+
+_CHECKS = (
+    check_delete_equals_refit,
+    check_order_and_grouping_do_not_matter,
+    check_bad_requests_change_nothing,
+    check_deleted_values_are_gone,
+    check_parameters_unaffected,
+    check_release_stands_alone,
+    check_noise_is_fresh,
+    check_last_of_a_class_is_refused,
+)
