@@ -84,8 +84,8 @@ def delta_of(epsilon: float, mu: float) -> float:
     Notes
     -----
     With a = fl(epsilon/mu) and b = mu/2, x and y carry an absolute error of at most 4 u (a + b)/sqrt(2): u a from the
-    division, ``u |a - b|`` from the subtraction, ``2 u |a - b|`` from the factor 1/sqrt(2) and the product. erfc decreases,
-    so x is moved down and y up by 6 u y. The result is also at most delta(0; mu) <= mu/sqrt(2 pi).
+    division, ``u |a - b|`` from the subtraction, ``2 u |a - b|`` from the factor 1/sqrt(2) and the product.
+    erfc decreases, so x is moved down and y up by 6 u y. The result is also at most delta(0; mu) <= mu/sqrt(2 pi).
 
     Examples
     --------

@@ -1,8 +1,8 @@
 """Upper bounds of the distance to the exact minimiser, rounded outward.
 
 Everything is measured in one fixed metric per anchor, ``A = (V'V)^-1``, where V is the *computed* inverse Cholesky
-factor of the Hessian. Because A is defined by V, a whitened vector ``V g`` has the A^-1 norm of g by definition, and the
-one number ``rho`` (:func:`sandwich`) carries every rounding error of the Hessian, of its factorisation and of the
+factor of the Hessian. Because A is defined by V, a whitened vector ``V g`` has the A^-1 norm of g by definition, and
+the one number ``rho`` (:func:`sandwich`) carries every rounding error of the Hessian, of its factorisation and of the
 inversion: ``(1 - rho) A <= H <= (1 + rho) A``.
 
 Proofs: ``docs/theory/bounds.rst`` (theorems 1 and 2) and ``docs/theory/rounding.rst``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from typing import Any
 
 __all__ = ["main"]
@@ -52,7 +53,7 @@ def demo() -> int:
                 f"delete {len(request)}",
                 took,
                 f"AUC {_auc(roc_auc_score, model, X_test, y_test)}",
-                f"{receipt.method}: epsilon {epsilon:.2g} (asked: 1); distance to a refit {distance:.1e} <= {allowed:.1e}",
+                f"{receipt.method}: epsilon {epsilon:.2g} (asked: 1); refit at {distance:.1e} <= {allowed:.1e}",
             )
         )
     _table(lines)
@@ -91,7 +92,7 @@ def _seconds(started: float) -> str:
     return f"{1000 * (time.perf_counter() - started):.0f} ms"
 
 
-def _table(rows: list[tuple[str, ...]]) -> None:
+def _table(rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(len(row[k]) for row in rows) for k in range(3)]
     for row in rows:
         print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]).rstrip())

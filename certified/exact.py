@@ -96,10 +96,7 @@ class Products:
     def matrix(self) -> FloatArray:
         """Return the Gram matrix in float64, shape (p, p): a fixed function of the integers, rounded once or twice."""
         total = np.ldexp(self.sums[0].astype(np.float64), 32) + self.sums[1].astype(np.float64)
-        if self.limbs == 2:
-            total = np.ldexp(total[0], 2 * _BITS) + (np.ldexp(total[1], _BITS) + total[2])
-        else:
-            total = total[0]
+        total = total[0] if self.limbs == 1 else _joined(total)
         unit = self.unit_exponents
         return np.ldexp(total, unit[:, None] + unit[None, :])
 
@@ -111,6 +108,10 @@ class Products:
 
 
 BLAS_ROWS = 4096
+
+
+def _joined(total: FloatArray) -> FloatArray:
+    return np.ldexp(total[0], 2 * _BITS) + (np.ldexp(total[1], _BITS) + total[2])
 
 
 def _parts(x: FloatArray, weight: FloatArray) -> Any:

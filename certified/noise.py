@@ -140,8 +140,8 @@ def whiten(w: np.ndarray, factor: np.ndarray, sigma: float) -> tuple[np.ndarray,
     u : ndarray of float64, shape (d,)
         Unit: standard deviations of the noise.
     arithmetic : float
-        Upper bound of ``||u - L'w/sigma||_2``, to be given to `certified.accounting.lattice_mu`, once for each of the two
-        worlds that computes u in floating point.
+        Upper bound of ``||u - L'w/sigma||_2``, to be given to `certified.accounting.lattice_mu`, once for each of the
+        two worlds that computes u in floating point.
 
     Raises
     ------

@@ -60,6 +60,8 @@ class Pipeline(_BaseComposition, Deletable):
     'pipeline'
     """
 
+    _changed: tuple[str, ...]
+
     def __init__(self, steps: list[tuple[str, Any]]) -> None:
         self.steps = steps
 
@@ -87,7 +89,8 @@ class Pipeline(_BaseComposition, Deletable):
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         subjects = Subjects(ids, len(X))
         rows = Rows(X, None, weight)
-        fitted, values = [], X
+        fitted: list[tuple[str, Any]] = []
+        values = X
         for name, step in self.steps[:-1]:
             step = _fitted(step, values, weight, None if fitted else getattr(self, "feature_names_in_", None))
             fitted.append((name, step))
@@ -107,9 +110,9 @@ class Pipeline(_BaseComposition, Deletable):
         for name, step in self.steps[:-1]:
             if not (_forgets(step) or _harmless(step)):
                 raise NotDeletable(
-                    f"Pipeline.fit got the step {name!r}, a {type(step).__name__}, which learns from the data and cannot "
-                    "forget. Use its counterpart from `certified`, wrap it in FrozenEstimator if it was fitted on other "
-                    "data that are not subject to deletion, or use FunctionTransformer if it learns nothing."
+                    f"Pipeline.fit got the step {name!r}, a {type(step).__name__}, which learns from the data and "
+                    "cannot forget. Use its counterpart from `certified`, wrap it in FrozenEstimator if it was fitted "
+                    "on other data that are not subject to deletion, or use FunctionTransformer if it learns nothing."
                 )
         final = self.steps[-1][1]
         if not (isinstance(final, Deletable) and hasattr(final, "release") and not hasattr(final, "_learn")):
@@ -162,10 +165,8 @@ class Pipeline(_BaseComposition, Deletable):
                 fresh.append(new)
                 step = new
             values = np.asarray(_apply(step, values), dtype=np.float64)
-        if changed:
-            head = self._final._plan_features(rows, values)
-        else:
-            head = self._final._plan(rows)
+        final = self._final
+        head = final._plan_features(rows, values) if changed else final._plan(rows)
 
         def commit() -> None:
             forgetting = self._forgetting()

@@ -38,6 +38,7 @@ class CertifiedLinear(Deletable):
     tol: float
     max_iter: int
     random_state: Any
+    _released: Any
 
     def _loss(self) -> Loss:
         raise NotImplementedError
@@ -59,7 +60,8 @@ class CertifiedLinear(Deletable):
         problem = Problem(self._loss(), penalty)
         anchor, solution, release = self._solve(problem, rows, rows.weight, start)
         self._subjects, self._rows, self._problem = subjects, rows, problem
-        self._transcript, self._released = Transcript(), None
+        self._transcript = Transcript()
+        self._released = None
         self._rng = generator(self.random_state)
         self._store(anchor, solution, release.products, 0.0)
         self._draw()

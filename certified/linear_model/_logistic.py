@@ -148,8 +148,8 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         left = self._counts - self._count(rows)
         if np.any(left <= 0):
             raise InvalidRequest(
-                f"delete(ids=...) would remove every row of class {self.classes_[int(np.argmin(left))]!r}. A classifier "
-                "needs rows of both classes; discard the model instead. Nothing was changed."
+                f"delete(ids=...) would remove every row of class {self.classes_[int(np.argmin(left))]!r}. "
+                "A classifier needs rows of both classes; discard the model instead. Nothing was changed."
             )
 
     def _count_out(self, rows: IntArray) -> None:

@@ -28,6 +28,7 @@ class _LeastSquares(RegressorMixin, Deletable):
     noise: float
     fit_intercept: bool
     random_state: Any
+    _released: Any
 
     def _penalty(self) -> float:
         raise NotImplementedError
@@ -121,7 +122,7 @@ class _LeastSquares(RegressorMixin, Deletable):
         if self.fit_intercept:
             block = block - np.outer(gram[: d + 1, -1], gram[-1, : d + 1]) / gram[-1, -1]
         residual = max(float(theta @ block @ theta), 2.0**-40 * float(block[d, d]), 2.0**-200)
-        variance = 2.0 ** round(np.log2(residual / float(gram[-1, -1])))
+        variance = 2.0 ** round(float(np.log2(float(residual) / float(gram[-1, -1]))))
         metric = gram[np.ix_(keep, keep)]
         metric[np.arange(d), np.arange(d)] += self._penalty()
         empty = np.diag(metric) == 0.0
@@ -150,7 +151,7 @@ class _LeastSquares(RegressorMixin, Deletable):
             raise InvalidRequest("delete(ids=...) would leave only rows of weight 0. Nothing was changed.")
         solved = self._solve(products)
         change = solved[0] - self._parameter_private
-        moved = float(np.sqrt(max(change @ self._metric_now @ change, 0.0)))
+        moved = float(np.sqrt(max(float(change @ self._metric_now @ change), 0.0)))
         differencing = moved / self.noise if self.noise > 0 else (np.inf if np.any(change) else 0.0)
 
         def commit() -> None:
