@@ -307,7 +307,7 @@ class _Work:
                 "Nothing was changed."
             )
         score = gamma(p + 2) * float(self.peak @ np.abs(w))
-        relative = gamma(newton.chain(self.s.shape[0], self.s.shape[1]) + 64) + 4.0 * loss.kappa * score
+        relative = gamma(newton.chain(len(self.s), self.s[0].size) + 64) + 4.0 * loss.kappa * score
         root = np.sqrt(np.diag(hessian)) * (1 + 2.0**-20)
         return self._bounded(w, hessian, inverse, root, relative)
 
@@ -395,7 +395,7 @@ class _Work:
             weights=float(np.sqrt(self.total_weight)) * widen,
             predictor=float(np.abs(w) @ root) * widen,
             penalty=float(np.linalg.norm(absolute @ np.abs(self.problem.penalty * w))) * widen,
-            n_terms=newton.chain(self.s.shape[0], self.s.shape[1]),
+            n_terms=newton.chain(len(self.s), self.s[0].size),
             p=p,
             curvature_bound=self.problem.loss.curvature_bound,
         )

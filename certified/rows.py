@@ -85,6 +85,7 @@ class Subjects:
         self.kept: BoolArray = np.ones(n_rows, dtype=bool)
         self.n_rows = n_rows
         self._rank: Any = None
+        self._first = 0  # first kept position in sorted order
 
     @property
     def ids(self) -> Any:
@@ -132,15 +133,15 @@ class Subjects:
         if rows.size > 16:
             live = self.kept[self._order]
             self._sorted, self._order, self._rank = self._sorted[live], self._order[live], None
+            self._first = 0
             return
-        dead = np.flatnonzero(~self.kept[self._order]) if self._sorted.size < 256 else self._spots(rows)
-        live = self.kept[self._order]
-        for spot in np.sort(dead):
-            if spot:
-                self._sorted[spot] = self._sorted[spot - 1]
-        if not live[0]:  # no kept neighbour on the left: take the first kept id
-            first = int(np.argmax(live))
-            self._sorted[:first] = self._sorted[first]
+        for gone in np.unique(self._sorted[self._spots(rows)]):
+            low, high = self._sorted.searchsorted(gone, side="left"), self._sorted.searchsorted(gone, side="right")
+            if low:
+                self._sorted[low:high] = self._sorted[low - 1]
+        while not self.kept[self._order[self._first]]:
+            self._first += 1
+        self._sorted[: self._first] = self._sorted[self._first]  # nothing kept on the left: take the first kept id
 
     def _spots(self, rows: IntArray) -> IntArray:
         """Positions of rows in the sorted order (their ids are contiguous runs)."""
