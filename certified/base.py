@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -21,10 +22,10 @@ from sklearn.utils.validation import check_is_fitted
 from certified import __version__, accounting
 from certified.certificate import Certificate, Receipt
 from certified.errors import InvalidInput, NotDeletable
-from certified.rows import Subjects
+from certified.rows import Subjects, as_ids
 from certified.typing import IntArray
 
-__all__ = ["Deletable", "Plan", "Transcript", "digest", "generator", "split_ids", "versions"]
+__all__ = ["Deletable", "Plan", "Transcript", "all_or_nothing", "digest", "generator", "split_ids", "versions"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Deletable(BaseEstimator):
                 "the pipeline, so that every step forgets. Nothing was changed."
             )
         rows = self._subjects.rows_of(ids)
-        n_subjects = 1 if np.ndim(ids) == 0 else len(ids)
+        n_subjects = as_ids(ids, "delete(ids=...)").size
         plan = self._plan(rows)
         plan.commit()
         self._subjects.drop(rows)
@@ -130,6 +131,22 @@ class Deletable(BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_subjects")
+
+
+def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a ``fit`` that raises back the state from before the call."""
+
+    @wraps(fit)
+    def fit_or_restore(self: Any, *args: Any, **kwargs: Any) -> Any:
+        before = dict(self.__dict__)
+        try:
+            return fit(self, *args, **kwargs)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    return fit_or_restore
 
 
 class Transcript:

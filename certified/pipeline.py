@@ -20,7 +20,7 @@ from sklearn.utils import Bunch, get_tags
 from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from certified.base import Deletable, Plan, split_ids
+from certified.base import Deletable, Plan, all_or_nothing, split_ids
 from certified.certificate import Certificate
 from certified.errors import NotDeletable
 from certified.exact import Products
@@ -67,6 +67,7 @@ class Pipeline(_BaseComposition, Deletable):
 
     # ------------------------------------------------------------------ fit
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Pipeline:
         """Fit every step on all rows.
 

@@ -14,7 +14,7 @@ from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.preprocessing import StandardScaler as _SklearnStandardScaler
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from certified.base import Deletable, Plan, digest, split_ids, versions
+from certified.base import Deletable, Plan, all_or_nothing, digest, split_ids, versions
 from certified.certificate import Certificate
 from certified.errors import InvalidRequest
 from certified.exact import Products
@@ -60,6 +60,7 @@ class StandardScaler(OneToOneFeatureMixin, TransformerMixin, Deletable):
         self.with_mean = with_mean
         self.with_std = with_std
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> StandardScaler:
         """Learn the rounded moments of all rows.
 

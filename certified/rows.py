@@ -25,11 +25,13 @@ def as_ids(ids: Any, caller: str) -> Any:
 
     Integers, text and UUIDs are ids. Floats are refused: 17.0 and a missing value would both pass for an id.
     """
+    if isinstance(ids, set | frozenset | range):
+        ids = list(ids)
     if isinstance(ids, str | bytes | uuid.UUID) or np.ndim(ids) == 0:
         ids = [ids]
     if hasattr(ids, "to_numpy"):
         ids = ids.to_numpy()
-    array = np.asarray(list(ids) if isinstance(ids, set | frozenset | range) else ids)
+    array = np.asarray(ids)
     if array.ndim != 1:
         raise InvalidInput(f"{caller} got ids of shape {array.shape}. One id per row is allowed, shape (n_rows,).")
     if array.dtype.kind in "iu" and (array.size == 0 or array.max() <= np.iinfo(np.int64).max):

@@ -11,7 +11,7 @@ from sklearn.utils.extmath import softmax
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from certified.base import split_ids
+from certified.base import all_or_nothing, split_ids
 from certified.errors import InvalidInput, InvalidRequest
 from certified.linear_model._glm import CertifiedLinear
 from certified.losses import Logistic, Loss
@@ -98,6 +98,7 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         self.max_iter = max_iter
         self.random_state = random_state
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any, ids: Any = None, sample_weight: Any = None) -> LogisticRegression:
         """Fit on all rows.
 
@@ -175,7 +176,8 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
 
     def predict(self, X: Any) -> Any:
         """Return the more probable class of each row, shape (n_rows,)."""
-        return self.classes_[(self.decision_function(X) > 0).astype(int)]
+        z = self.decision_function(X)
+        return self.classes_[(z > 0).astype(int)]
 
     def predict_proba(self, X: Any) -> FloatArray:
         """Return the probability of each class, shape (n_rows, 2)."""

@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge as _SklearnRidge
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from certified import noise as lattice
-from certified.base import Deletable, Plan, Transcript, digest, generator, split_ids, versions
+from certified.base import Deletable, Plan, Transcript, all_or_nothing, digest, generator, split_ids, versions
 from certified.certificate import Certificate
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
 from certified.exact import Products
@@ -33,6 +33,7 @@ class _LeastSquares(RegressorMixin, Deletable):
     def _penalty(self) -> float:
         raise NotImplementedError
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any, ids: Any = None, sample_weight: Any = None) -> Any:
         """Fit on all rows.
 
