@@ -138,7 +138,7 @@ def sequence(small: bool) -> None:
     took = seconds(run)
     sd = sigma * np.sqrt(np.diag(np.linalg.inv(model.release_metric_)))
     print(
-        f"sequence: {n_deleted} deletions and releases in {took:.1f} s, mu of all {model.certificate_.mu_transcript:.3g}"
+        f"sequence: {n_deleted} deletions, releases in {took:.1f} s, mu of all {model.certificate_.mu_transcript:.3g}"
     )
     print(f"  standard deviation of the released parameters at most {sd.max():.2g}")
 

@@ -297,6 +297,12 @@ class CertifiedLinear(Deletable):
         )
 
     @property
+    def n_iter_(self) -> IntArray:
+        """Passes over the rows that the present state took, shape (1,). Not part of a release."""
+        check_is_fitted(self)
+        return np.array([max(1, self._solution.passes)])
+
+    @property
     def coef_(self) -> FloatArray:
         """Released coefficients."""
         return self._shaped(self._parameter)[0]
