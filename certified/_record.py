@@ -22,9 +22,19 @@ class FrozenMap(Mapping):
     _items: tuple[tuple[str, Any], ...]
 
     def __init__(self, items: Mapping[str, Any]):
+        if isinstance(items, FrozenMap):
+            object.__setattr__(self, "_items", items._items)
+            return
         if not isinstance(items, Mapping) or not all(isinstance(key, str) for key in items):
             raise InvalidInput(f"Certificate got the mapping {items!r}. Its keys must be strings. Pass a dict of str.")
         object.__setattr__(self, "_items", tuple((key, _freeze(items[key])) for key in sorted(items)))
+
+    @classmethod
+    def of(cls, kind: type, items: Mapping[str, Any]) -> "FrozenMap":
+        """Return a mapping whose values are all of this kind; one that already is comes back as it is."""
+        if type(items) is FrozenMap and all(type(value) is kind for _, value in items._items):
+            return items
+        return cls({name: convert(kind, name, value) for name, value in cls(items).items()})
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError("a FrozenMap cannot be changed")
@@ -49,6 +59,8 @@ class FrozenMap(Mapping):
 
 
 def _freeze(value: Any) -> Any:
+    if type(value) in (float, str, int):
+        return value
     if isinstance(value, Mapping):
         return FrozenMap(value)
     return tuple(map(_freeze, value)) if isinstance(value, (list, tuple)) else value
@@ -122,6 +134,8 @@ class Record:
 
 def convert(kind: type, name: str, value: Any) -> Any:
     """``value`` as a builtin float, int or str, so that a record and its copy from JSON hold the same values."""
+    if type(value) is kind:
+        return value
     if kind is str and isinstance(value, str):
         return str(value)
     try:

@@ -14,6 +14,7 @@ import math
 
 import numpy as np
 from scipy.linalg import LinAlgError, cholesky
+from scipy.sparse.linalg import ArpackError, eigsh
 
 from certified.typing import FloatArray
 
@@ -34,6 +35,7 @@ __all__ = [
 UNIT = 2.0**-53
 """Unit roundoff of float64."""
 
+_DENSE = 64  # eigenvalues of smaller matrices come from a dense routine
 _WIDEN = 1.0 + 2.0**-40  # covers the few dozen roundings of a scalar formula, with room
 
 
@@ -112,38 +114,42 @@ def theorem2(linear: float, step: float, M: float, rho: float) -> float:
     return up(linear + rho * step + (1.0 + rho) * remainder(up(M * step)) * step)
 
 
-def measured_distance(nu: float, M: float, low: float, high: float, newton: float, k_G: float) -> float:
-    """Bound the distance to the minimiser in the release metric G, from a measured gradient.
+def measured_distance(
+    nu: float, M: float, low: float, rho: float, newton: float, step: float, residual: float, k_G: float
+) -> float:
+    """Bound the distance to the minimiser in the release metric G, from a measured gradient g.
 
-    Sharper than ``k_G * theorem1``: the Newton step ``A^-1 g`` is known, only its deviation is bounded by k_G.
+    Sharper than ``k_G * theorem1``: the Newton step ``V' pi`` is known, only its deviation is bounded by k_G.
 
     Parameters
     ----------
     nu, M : float
         As in :func:`theorem1`.
-    low, high : float
-        ``low * A <= Hess F(w) <= high * A``.
+    low, rho : float
+        ``low * I <= K`` and ``||K - B|| <= rho`` for the whitened Hessian ``K = V Hess F(w) V'`` and a matrix B with
+        ``||B|| <= 1``.
     newton : float
-        Upper bound of ``||A^-1 g||_G``.
+        Upper bound of ``||V' pi||_G``.
+    step, residual : float
+        Upper bounds of ``||pi||`` and ``||V g - B pi||``.
     k_G : float
         ``||v||_G <= k_G ||v||_A`` for every v.
 
     Returns
     -------
     float
-        ``min(k_G t, newton + k_G * dev * nu)`` where t is the bound of theorem 1 and dev the deviation of the mean
-        Hessian on the segment from A (Corollary 1 of the proof).
+        ``min(k_G t, newton + k_G dev)`` where t is the bound of theorem 1 and dev the deviation of the exact step from
+        pi (Corollary 1 of the proof).
     """
     t = theorem1(nu, M, low)
     if not np.isfinite(t):
         return math.inf
     x = up(M * t)
-    shrink = 1.0 if x == 0.0 else (1.0 - 0.5 * x)  # (1 - e^-x)/x >= 1 - x/2
-    grow = 1.0 + remainder(x)  # (e^x - 1)/x
-    if low * shrink <= 0.0:
+    least = low * (1.0 - 0.5 * x) * (1.0 - 4.0 * UNIT)  # (1 - e^-x)/x >= 1 - x/2
+    if least <= 0.0:
         return up(k_G * t)
-    deviation = max(1.0 / (low * shrink) - 1.0, 1.0 - 1.0 / (high * grow), 0.0)
-    return min(up(k_G * t), up(newton + k_G * up(deviation + 8 * UNIT) * nu))
+    deviation = up(residual + up(rho + (1.0 + rho) * remainder(x)) * step) / least
+    return min(up(k_G * t), up(newton + k_G * deviation))
 
 
 def sandwich(hessian: FloatArray, inverse_factor: FloatArray, root: FloatArray, relative: float) -> float:
@@ -183,8 +189,8 @@ def largest_eigenvalue(matrix: FloatArray) -> float:
     if not np.all(np.isfinite(matrix)):
         return math.inf
     trace = float(np.trace(matrix))
-    t = float(np.linalg.eigvalsh(matrix)[-1])
-    slack = 2.0**-30
+    t = _top_eigenvalue(matrix)
+    slack = 2.0**-30 if p <= _DENSE else 2.0**-10
     while t <= 2.0 * trace + 1e-300:
         t_try = t * (1.0 + slack) + 1e-300
         shifted = -matrix
@@ -198,6 +204,16 @@ def largest_eigenvalue(matrix: FloatArray) -> float:
             continue
         return up(t_try + gamma(2 * p + 4) * (p * t_try + trace))
     return up(trace * (1.0 + gamma(p)))
+
+
+def _top_eigenvalue(matrix: FloatArray) -> float:
+    """Largest eigenvalue, not proved: where the matrix is large, from a Lanczos iteration."""
+    if len(matrix) > _DENSE:
+        try:
+            return float(eigsh(matrix, k=1, tol=1e-4, v0=np.ones(len(matrix)), return_eigenvectors=False)[0])
+        except ArpackError:
+            pass
+    return float(np.linalg.eigvalsh(matrix)[-1])
 
 
 def metric_constant(factor: FloatArray, inverse_factor: FloatArray, root: FloatArray) -> float:

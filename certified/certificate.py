@@ -92,20 +92,18 @@ class Certificate(Record):
 
     def __post_init__(self):
         for name, kind in _KINDS.items():
-            object.__setattr__(self, name, convert(kind, name, getattr(self, name)))
-        object.__setattr__(
-            self, "assumptions", FrozenMap({k: convert(float, k, v) for k, v in FrozenMap(self.assumptions).items()})
-        )
-        object.__setattr__(
-            self, "versions", FrozenMap({k: convert(str, k, v) for k, v in FrozenMap(self.versions).items()})
-        )
+            value = getattr(self, name)
+            if type(value) is not kind:
+                object.__setattr__(self, name, convert(kind, name, value))
+        object.__setattr__(self, "assumptions", FrozenMap.of(float, self.assumptions))
+        object.__setattr__(self, "versions", FrozenMap.of(str, self.versions))
         object.__setattr__(self, "extra", FrozenMap(self.extra))
         self._check()
 
     def _check(self) -> None:
-        _require("claim", self.claim, self.claim in CLAIMS, f"one of {CLAIMS}")
-        _require("scope", self.scope, self.scope in SCOPES, f"one of {SCOPES}")
-        _require("method", self.method, self.method in METHODS, f"one of {METHODS}")
+        _require("claim", self.claim, self.claim in CLAIMS, CLAIMS)
+        _require("scope", self.scope, self.scope in SCOPES, SCOPES)
+        _require("method", self.method, self.method in METHODS, METHODS)
         _require("delta", self.delta, 0 <= self.delta <= 1, "in [0, 1]")
         for name in ("mu", "distance_bound", "sigma", "mu_target"):
             value = getattr(self, name)
@@ -280,8 +278,9 @@ class Refused:
         return f"refused{f' ({self.what})' if self.what else ''}: {self.reason}"
 
 
-def _require(name: str, value: Any, holds: bool, allowed: str) -> None:
+def _require(name: str, value: Any, holds: bool, allowed: str | tuple[str, ...]) -> None:
     if not holds:
+        allowed = allowed if isinstance(allowed, str) else f"one of {allowed}"
         raise InvalidInput(f"Certificate({name}=...) got {value!r}. {name} must be {allowed}. Nothing was certified.")
 
 

@@ -28,6 +28,9 @@ from certified.typing import FloatArray
 __all__ = ["Anchor", "Metric", "Problem", "Release", "Solution", "forget", "improve", "with_release"]
 
 _STALE = 0.2  # rebuild the Hessian when a pass shrinks the gradient by less than this factor
+_STILL = 2.0**-7  # movement of the predictors below which a bound will do
+_LOWEST = 0.25  # rebuild the Hessian when the kept rows may have less than this part of it in some direction
+_SPECTRAL, _MANY = 0.25, 32  # removals worth an eigenvalue: size of W, number of rows
 _TINY = 2.0**-40  # Lambda0 on directions without a penalty
 
 
@@ -83,68 +86,72 @@ class Release:
 
 @dataclass(frozen=True)
 class Metric:
-    """The metric ``A = (V'V)^-1`` and what is known of it.
+    """The metric ``A = (V'V)^-1`` and how the Hessian of the kept rows compares with it.
+
+    In whitened coordinates the Hessian at ``point`` is ``I - W`` up to ``rho + drift``: W is what was removed since it
+    was formed, rho is rounding, and drift is how far the curvature can have moved between the points used since.
 
     Attributes
     ----------
     point : array of shape (p,)
-        Where the Hessian was formed.
-    hessian, inverse_factor : arrays of shape (p, p)
-        H and V.
+    inverse_factor : array of shape (p, p)
+        V.
     root : array of shape (p,)
-        Upper bounds of the square roots of the diagonal of everything added up to H.
-    relative : float
-        Entry-wise rounding error of H in units of ``root_i root_j``.
-    rho : float
-        ``(1 - rho) A <= Hess F(point) <= (1 + rho) A``.
+        Upper bounds of the square roots of the diagonal of everything added up to the Hessian.
+    W, P : arrays of shape (p, p)
+        What was removed, and an approximate inverse of ``I - W``.
+    eta, rho, drift : float
+        ``||W||_2 <= eta`` and ``||V Hess F(point) V' - (I - W)||_2 <= rho + drift``.
     M : float
         At least ``kappa max ||x_i||_{A^-1}`` over the kept rows.
     k_G : float
-        ``||v||_G <= k_G ||v||_A``.
-    to_release : array of shape (p, p)
-        ``L' V'``: takes a whitened vector to the release metric.
+        ``||v||_G <= k_G ||v||_A`` for the release metric G and every v.
     """
 
     point: FloatArray
-    hessian: FloatArray
     inverse_factor: FloatArray
     root: FloatArray
-    relative: float
+    W: FloatArray
+    P: FloatArray
+    eta: float
     rho: float
+    drift: float
     M: float
     k_G: float
-    to_release: FloatArray
+
+    @property
+    def low(self) -> float:
+        """Lower bound of the Hessian at the point: ``Hess F(point) >= low A``."""
+        return 1.0 - up(self.rho + self.drift + self.eta)
+
+    def place(self, w: FloatArray, pi: FloatArray, root: FloatArray) -> float:
+        """Bound the rounding of ``w = point + V'pi`` in any norm whose unit vectors have lengths at most `root`."""
+        spread = (np.abs(pi) @ np.abs(self.inverse_factor)) @ root
+        return up(up(float(np.abs(w) @ root)) * 4.0 * bounds.UNIT + gamma(len(w) + 4) * up(spread))
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """A metric, a point w whose gradient was measured, and the rows removed since then.
+    """A metric whose gradient at ``metric.point`` is known, and the rows removed since it was measured.
 
     Attributes
     ----------
     metric : Metric
     release : Release
         The release metric for which ``metric.k_G`` was computed; later, smaller ones are covered.
-    w : array of shape (p,)
-    rho : float
-        As ``metric.rho``, for the Hessian at w and the rows at the time of the anchor.
-    removal : Removal
-        In whitened coordinates.
+    g : array of shape (p,)
+        Whitened gradient of the kept rows at the point.
     pi : array of shape (p,)
-        Whitened Newton step from w to the present parameter.
-    envelope_g, envelope_W, relative : float
-        Rounding envelopes of ``removal.g``, ``removal.W`` (whitened) and ``removal.H`` (relative).
+        Whitened Newton step from the point to the present parameter.
+    envelope_g : float
+        Bounds the rounding error of g.
     """
 
     metric: Metric
     release: Release
-    w: FloatArray
-    rho: float
-    removal: Removal
+    g: FloatArray
     pi: FloatArray
     envelope_g: float
-    envelope_W: float
-    relative: float
 
 
 @dataclass(frozen=True)
@@ -175,32 +182,27 @@ class Solution:
 
 def forget(problem: Problem, anchor: Anchor, x: FloatArray, y: FloatArray, s: FloatArray) -> tuple[Anchor, Solution]:
     """Remove rows by theorem 2: O(k p^2) for k rows, whatever the number of rows kept."""
-    metric, p = anchor.metric, len(anchor.w)
-    removal, report = newton.remove(
-        problem.loss, anchor.w, metric.inverse_factor, anchor.release.root, anchor.removal, x, y, s
-    )
-    step, linear, norm_w, more_g, more_w, more_h, weight, spread = report.numbers.tolist()
-    after = replace(
-        anchor,
-        removal=removal,
-        pi=report.pi,
-        envelope_g=up(anchor.envelope_g + more_g),
-        envelope_W=up(anchor.envelope_W + more_w),
-        relative=up(anchor.relative + more_h),
-    )
-    # The norms below were computed with O(p) roundings each.
+    old, p = anchor.metric, len(anchor.g)
+    with np.errstate(all="ignore"):
+        before = Removal(old.W, old.P, anchor.g)
+        (W, P, g), more_g, more_W = newton.remove(problem.loss, old.point, old.inverse_factor, before, x, y, s)
+        pi = -(P @ g)
+        w = old.point + pi @ old.inverse_factor
+        linear = float(np.linalg.norm(g + pi - W @ pi))
+    # The norms were computed with O(p) roundings each.
     widen = 1.0 + gamma(p * p + 8)
-    step, norm_w = step * widen, norm_w * widen
-    linear = linear * widen + gamma(p + 8) * (step * (2.0 + norm_w) + 2.0 * float(np.linalg.norm(removal.g)))
-    rho = up(anchor.rho + after.envelope_W)
-    eta = norm_w
+    step = float(np.linalg.norm(pi)) * widen
+    eta = float(np.linalg.norm(W)) * widen
+    if eta > _SPECTRAL and len(s) > _MANY:
+        eta = min(eta, bounds.largest_eigenvalue(W))
+    linear = linear * widen + gamma(p + 8) * (step * (2.0 + eta) + 2.0 * float(np.linalg.norm(g)))
+    metric = replace(old, W=W, P=P, eta=eta, rho=up(old.rho + more_W))
+    after = replace(anchor, metric=metric, g=g, pi=pi, envelope_g=up(anchor.envelope_g + more_g))
+    rho = up(metric.rho + metric.drift)
     nu = bounds.theorem2(up(linear + after.envelope_g), step, metric.M, rho) if np.isfinite(step) else np.inf
     b = up(metric.M * step)
-    q = (1.0 - rho - eta) * float(np.exp(-min(b, 700.0))) * (1.0 - 1e-12)
-    t = bounds.theorem1(nu, metric.M, q)
-    # w was rounded after the step: w = w0 + V'pi + delta with |delta| <= u |w| + gamma |V|'|pi|.
-    place = up(weight) * bounds.UNIT * 4.0 + gamma(p + 4) * up(spread)
-    distance = up(metric.k_G * t + place)
+    t = bounds.theorem1(nu, metric.M, metric.low * float(np.exp(-min(b, 700.0))) * (1.0 - 1e-12))
+    place = metric.place(w, pi, anchor.release.root)
     assumptions = {
         "nu": nu,
         "M": metric.M,
@@ -211,7 +213,8 @@ def forget(problem: Problem, anchor: Anchor, x: FloatArray, y: FloatArray, s: Fl
         "step": step,
         "rounding_envelope": up(metric.k_G * after.envelope_g + place),
     }
-    return after, Solution(report.w, _finite(distance), "theorem-2", assumptions, up(weight))
+    distance = up(metric.k_G * t + place)
+    return after, Solution(w, _finite(distance), "theorem-2", assumptions, up(float(np.abs(w) @ anchor.release.root)))
 
 
 def improve(
@@ -223,7 +226,7 @@ def improve(
     target: float,
     *,
     anchor: Anchor | None = None,
-    fresh: float = 2.0**-6,
+    fresh: float = 2.0**-5,
     max_passes: int = 100,
 ) -> tuple[Anchor, Solution]:
     """Make passes over the kept rows until the distance in the release metric is at most `target`.
@@ -238,8 +241,8 @@ def improve(
     anchor : Anchor or None
         State before, rows removed included; its factor is used as long as it serves.
     fresh : float
-        Form the Hessian anew at the end if linear predictors have moved by more than this (over kappa) since it was
-        formed. Small values make the bound sharp and the anchor good for many deletions.
+        Form the Hessian anew if the curvature can have drifted by more than this since it was formed. Small values
+        make the anchor good for many deletions.
 
     Raises
     ------
@@ -247,31 +250,36 @@ def improve(
         The Hessian is singular in float64 at a point of the search.
     """
     work = _Work(problem, rows, weight, release, max_passes)
-    metric = None if anchor is None else work.downdated(anchor)
+    metric = None if anchor is None else work.reused(anchor)
     w = start
     if metric is None:
         metric = work.metric(w)
     g = work.gradient(w, metric)
     while True:
-        metric, found = work.certify(w, g, metric, target)
-        done = found is not None and found.distance <= target
-        if done and problem.loss.kappa * g.moved > fresh:
+        near = work.newton_length(g, metric) <= 2.0 * target
+        if near and up(g.moved + metric.drift) > fresh and work.passes < max_passes:
             metric = work.metric(w)
             g = replace(g, moved=0.0)
             continue
-        if not done and work.passes < max_passes:
+        if near:
+            metric = work.measured(metric)
+            found = work.certify(w, g, metric)
+        if not (near and found.distance <= target) and work.passes < max_passes:
             step = work.advance(w, g, metric)
             if step is not None:
                 w, g, metric = step
                 continue
-        metric, found = work.certify(w, g, metric, np.inf)
-        assert found is not None
-        return work.anchor(w, g, metric, found), found
+        metric = work.measured(metric)
+        found = work.certify(w, g, metric)
+        return work.anchor(w, g, metric), found
 
 
 @dataclass(frozen=True)
 class _Gradient:
-    """Gradient at a point, penalty included, with what its rounding envelope needs."""
+    """Gradient at a point, penalty included, with what its rounding envelope needs.
+
+    ``moved`` bounds kappa times the change of any kept row's linear predictor since ``metric.point``.
+    """
 
     value: FloatArray
     slopes: float
@@ -289,13 +297,20 @@ class _Work:
         self.total_weight = float(weight.sum())
         self.passes, self.max_passes = 0, max_passes
 
-    def gradient(self, w: FloatArray, metric: Metric) -> _Gradient:
+    def gradient(self, w: FloatArray, metric: Metric, moved: float = np.inf) -> _Gradient:
+        """Pass at w. The predictors' movement is measured too, unless a small bound of it is given."""
         self.passes += 1
-        value, slopes, moved = newton.gradient(self.problem.loss, self.x, self.y, self.s, w, metric.point)
-        return _Gradient(value + self.problem.penalty * w, float(slopes), float(moved))
+        value, slopes = newton.gradient(self.problem.loss, self.x, self.y, self.s, w)
+        kappa, move = self.problem.loss.kappa, w - metric.point
+        if kappa == 0.0 or not np.any(move):
+            moved = 0.0
+        elif not moved <= _STILL:
+            rounding = gamma(len(w) + 8) * float(self.peak @ np.abs(move))
+            moved = up(kappa * (float(newton.reach(self.x, self.s, move)) + rounding))
+        return _Gradient(value + self.problem.penalty * w, float(slopes), moved)
 
     def metric(self, w: FloatArray) -> Metric:
-        """Form and factorise the Hessian at w. M and k_G follow in `certify`, where they are needed."""
+        """Form and factorise the Hessian at w. M and k_G follow in `measured`, when they are needed."""
         self.passes += 1
         loss, p = self.problem.loss, len(w)
         hessian = newton.curvature(loss, self.x, self.y, self.s, w) + np.diag(self.problem.penalty)
@@ -309,11 +324,6 @@ class _Work:
         score = gamma(p + 2) * float(self.peak @ np.abs(w))
         relative = gamma(newton.chain(len(self.s), self.s[0].size) + 64) + 4.0 * loss.kappa * score
         root = np.sqrt(np.diag(hessian)) * (1 + 2.0**-20)
-        return self._bounded(w, hessian, inverse, root, relative)
-
-    def _bounded(
-        self, w: FloatArray, hessian: FloatArray, inverse: FloatArray, root: FloatArray, relative: float
-    ) -> Metric:
         rho = bounds.sandwich(hessian, inverse, root, relative)
         if not rho < 0.5:
             raise CannotCertify(
@@ -321,30 +331,22 @@ class _Work:
                 "is needed). Scale the features (StandardScaler), remove nearly duplicate columns or add a penalty. "
                 "Nothing was changed."
             )
-        to_release = self.release.factor.T @ inverse.T
-        return Metric(w, hessian, inverse, root, relative, rho, np.nan, np.nan, to_release)
+        return Metric(w, inverse, root, np.zeros((p, p)), np.eye(p), 0.0, rho, 0.0, np.nan, np.nan)
 
-    def downdated(self, anchor: Anchor) -> Metric | None:
-        """The anchor's metric after its removals, factorised anew; None where that would not serve."""
-        removal, old = anchor.removal, anchor.metric
-        if not np.any(removal.W):
-            return with_release(anchor, self.release).metric
-        eta = float(np.linalg.norm(removal.W)) * (1 + 2.0**-30) + anchor.envelope_W
-        low = 1.0 - anchor.rho - eta
-        inverse = newton.factorise(removal.H) if low > 0.05 else None
-        if inverse is None:
+    def reused(self, anchor: Anchor) -> Metric | None:
+        """The anchor's metric for the release metric at hand; None where too much was removed for it to serve."""
+        if not anchor.metric.low > _LOWEST:
             return None
-        metric = self._bounded(anchor.w, removal.H, inverse, old.root, anchor.relative)
-        # Between the point of the old Hessian and the anchor the curvature drifted by at most anchor.rho - old.rho.
-        drift = up(max(anchor.rho - old.rho, 0.0) * (1.0 + metric.rho) / low)
-        rho = up(metric.rho + drift)
-        if not rho < 0.5:
-            return None
-        M = up(old.M * np.sqrt(up((1.0 + rho) / low)))
-        return replace(metric, rho=rho, M=M, k_G=self._k_G(inverse))
+        return with_release(anchor, self.release).metric
 
-    def _k_G(self, inverse: FloatArray) -> float:
-        return bounds.metric_constant(self.release.factor, inverse, self.release.root)
+    def measured(self, metric: Metric) -> Metric:
+        """Return the metric with M (one pass) and k_G."""
+        if np.isnan(metric.M):
+            metric = replace(metric, M=self._M(metric.inverse_factor))
+        if np.isnan(metric.k_G):
+            k_G = bounds.metric_constant(self.release.factor, metric.inverse_factor, self.release.root)
+            metric = replace(metric, k_G=k_G)
+        return metric
 
     def _M(self, inverse: FloatArray) -> float:
         kappa = self.problem.loss.kappa
@@ -355,35 +357,48 @@ class _Work:
         rounding = gamma(2 * len(inverse) + 8) * float(np.linalg.norm(np.abs(inverse) @ self.peak))
         return up(kappa * (np.sqrt(squared) * (1 + 2.0**-40) + 2.0 * rounding))
 
-    def certify(self, w: FloatArray, g: _Gradient, metric: Metric, target: float) -> tuple[Metric, Solution | None]:
-        """Bound the distance by theorem 1; None (and no further work) where it is plainly above the target."""
-        p = len(w)
+    def newton_length(self, g: _Gradient, metric: Metric) -> float:
+        """Length of the Newton step in the release metric, roughly."""
+        return float(np.linalg.norm(self.release.factor.T @ self.step(g, metric)[2]))
+
+    def step(self, g: _Gradient, metric: Metric) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Whitened gradient, whitened Newton step and Newton step, the steps with the sign of the gradient."""
         white = metric.inverse_factor @ g.value
-        newton_length = float(np.linalg.norm(metric.to_release @ white))
-        if newton_length > 2.0 * target:
-            return metric, None
-        if np.isnan(metric.M):
-            metric = replace(metric, M=self._M(metric.inverse_factor))
-        if np.isnan(metric.k_G):
-            metric = replace(metric, k_G=self._k_G(metric.inverse_factor))
+        pi = metric.P @ white
+        return white, pi, pi @ metric.inverse_factor
+
+    def certify(self, w: FloatArray, g: _Gradient, metric: Metric) -> Solution:
+        """Bound the distance by theorem 1 and its corollary."""
+        p = len(w)
+        white, pi, step = self.step(g, metric)
         envelope = self._envelope(w, g, metric)
         nu = up(float(np.linalg.norm(white)) * (1.0 + gamma(p + 4)) + envelope)
-        grow = float(np.exp(min(self.problem.loss.kappa * g.moved * (1.0 + gamma(p + 8)), 600.0))) * (1.0 + 2.0**-40)
-        low, high = (1.0 - metric.rho) / grow * (1.0 - 2.0**-40), up((1.0 + metric.rho) * grow)
-        newton_length = up(newton_length * (1.0 + gamma(p + 4)) + metric.k_G * (envelope + gamma(3 * p) * nu))
-        distance = bounds.measured_distance(nu, metric.M, low, high, newton_length, metric.k_G)
+        length = up(float(np.linalg.norm(pi)) * (1.0 + gamma(p + 4)))
+        residual = float(np.linalg.norm(white - pi + metric.W @ pi)) * (1.0 + gamma(p + 4))
+        residual = up(residual + gamma(p + 8) * (nu + length * (2.0 + metric.eta)) + envelope)
+        spread = (np.abs(pi) @ np.abs(metric.inverse_factor)) @ self.release.root
+        in_release = float(np.linalg.norm(self.release.factor.T @ step)) * (1.0 + gamma(p + 4))
+        in_release = up(in_release + gamma(3 * p + 8) * float(spread))
+        low, rho = self._drifted(g, metric)
+        distance = bounds.measured_distance(nu, metric.M, low, rho, in_release, length, residual, metric.k_G)
         assumptions = {
             "nu": nu,
             "M": metric.M,
             "b": up(metric.M * nu),
-            "eta": 0.0,
-            "rho": up(max(1.0 - low, high - 1.0)),
+            "eta": metric.eta,
+            "rho": rho,
             "k_G": metric.k_G,
             "step": 0.0,
             "rounding_envelope": up(metric.k_G * envelope),
         }
         weight = up(float(np.abs(w) @ self.release.root))
-        return metric, Solution(w, _finite(distance), "theorem-1", assumptions, weight, self.passes)
+        return Solution(w, _finite(distance), "theorem-1", assumptions, weight, self.passes)
+
+    def _drifted(self, g: _Gradient, metric: Metric) -> tuple[float, float]:
+        """Lower bound and uncertainty of the whitened Hessian after the predictors have moved (lemma 1)."""
+        grow = up(np.expm1(min(g.moved, 600.0)))
+        rho = up(metric.rho + metric.drift)
+        return metric.low / (1.0 + grow) * (1.0 - 2.0**-40), up(rho + grow * (1.0 + rho))
 
     def _envelope(self, w: FloatArray, g: _Gradient, metric: Metric) -> float:
         absolute = np.abs(metric.inverse_factor)
@@ -403,13 +418,13 @@ class _Work:
 
     def advance(self, w: FloatArray, g: _Gradient, metric: Metric) -> tuple[FloatArray, _Gradient, Metric] | None:
         """Take a step that shrinks the gradient; None at the rounding floor."""
-        at_w = metric.point is w
-        white = metric.inverse_factor @ g.value
+        formed_here = metric.point is w and metric.drift == 0.0
+        white, pi, step = self.step(g, metric)
         alpha = 1.0
         while self.passes < self.max_passes:
             size = float(np.linalg.norm(white))
-            trial = w - alpha * (metric.inverse_factor.T @ white)
-            found = self.gradient(trial, metric)
+            trial = w - alpha * step
+            found = self.gradient(trial, metric, self._moved(g, metric, trial, alpha * pi))
             left = float(np.linalg.norm(metric.inverse_factor @ found.value))
             if left <= (1.0 - 0.25 * alpha) * size:
                 if left > _STALE * size:
@@ -417,37 +432,35 @@ class _Work:
                 return trial, found, metric
             if size <= 4.0 * self._envelope(w, g, metric):
                 return None
-            if not at_w:
-                metric, at_w, alpha = self.metric(w), True, 1.0
-                white = metric.inverse_factor @ g.value
+            if not formed_here:
+                metric, formed_here, alpha = self.metric(w), True, 1.0
+                g = replace(g, moved=0.0)
+                white, pi, step = self.step(g, metric)
                 continue
             alpha *= 0.5
             if alpha < 2.0**-30:
                 return None
         return None
 
-    def anchor(self, w: FloatArray, g: _Gradient, metric: Metric, found: Solution) -> Anchor:
-        p = len(w)
-        removal = Removal(np.zeros((p, p)), np.eye(p), metric.inverse_factor @ g.value, metric.hessian)
-        return Anchor(
-            metric=metric,
-            release=self.release,
-            w=w,
-            rho=found.assumptions["rho"],
-            removal=removal,
-            pi=np.zeros(p),
-            envelope_g=self._envelope(w, g, metric),
-            envelope_W=0.0,
-            relative=metric.relative,
-        )
+    def _moved(self, g: _Gradient, metric: Metric, w: FloatArray, pi: FloatArray) -> float:
+        """Bound kappa times the movement of any predictor after a further step, by Cauchy-Schwarz; NaN without M."""
+        length = float(np.linalg.norm(pi)) * (1.0 + 2.0**-30) + 2.0 * metric.place(w, pi, metric.root)
+        return up(g.moved + metric.M * length)
+
+    def anchor(self, w: FloatArray, g: _Gradient, metric: Metric) -> Anchor:
+        """The state to delete from: the same metric, seen from w."""
+        _, rho = self._drifted(g, metric)
+        here = replace(metric, point=w, drift=up(max(rho - metric.rho, 0.0)) if g.moved else metric.drift)
+        white = metric.inverse_factor @ g.value
+        return Anchor(here, self.release, white, np.zeros(len(w)), self._envelope(w, g, metric))
 
 
 def with_release(anchor: Anchor, release: Release) -> Anchor:
-    """Return the anchor with its constants for another release metric (new exponents of the exact Gram matrix)."""
-    metric = anchor.metric
-    k_G = bounds.metric_constant(release.factor, metric.inverse_factor, release.root)
-    metric = replace(metric, k_G=k_G, to_release=release.factor.T @ metric.inverse_factor.T)
-    return replace(anchor, metric=metric, release=release)
+    """Return the anchor with k_G for another release metric, unless its own covers it (deletions shrink G)."""
+    if np.array_equal(release.products.exponents, anchor.release.products.exponents):
+        return anchor
+    k_G = bounds.metric_constant(release.factor, anchor.metric.inverse_factor, release.root)
+    return replace(anchor, metric=replace(anchor.metric, k_G=k_G), release=release)
 
 
 def _finite(value: float) -> float:

@@ -1,7 +1,8 @@
-"""Passes over the rows, Newton steps and low-rank removal: the numerics that fitting and deletion share, in JAX.
+"""Passes over the rows, Newton steps and low-rank removal: the numerics that fitting and deletion share.
 
-Public functions take and return numpy float64 arrays. Rows come as blocks, ``x`` (n_blocks, n_inner, p), ``y`` and
-``s`` (n_blocks, n_inner); rows with ``s = 0`` (padding, deleted) have no influence.
+Passes over the rows are JAX programs. Rows come as blocks, ``x`` (n_blocks, n_inner, p), ``y`` and ``s`` (n_blocks,
+n_inner); rows with ``s = 0`` (padding, deleted) have no influence. Public functions take and return numpy float64
+arrays.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from certified.losses import Loss
 from certified.typing import FloatArray
 
-__all__ = ["Removal", "Report", "chain", "curvature", "factorise", "gradient", "leverage", "remove"]
+__all__ = ["Removal", "chain", "curvature", "factorise", "gradient", "leverage", "reach", "remove"]
 
 _CHUNK = 32  # blocks whose Hessian is formed at once
 _WOODBURY = 32  # up to this many rows update the inverse, more rows invert anew
+_ROWS = 4096  # rows removed at once
+_UNIT = 2.0**-53
 
 
 def float64(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,7 +44,7 @@ def chain(n_blocks: int, n_inner: int) -> int:
 
 
 @float64
-def gradient(loss: Loss, x: Any, y: Any, s: Any, w: Any, reference: Any) -> Any:
+def gradient(loss: Loss, x: Any, y: Any, s: Any, w: Any) -> Any:
     """Pass over the rows at w.
 
     Returns
@@ -50,10 +53,14 @@ def gradient(loss: Loss, x: Any, y: Any, s: Any, w: Any, reference: Any) -> Any:
         ``sum s_i l'_i x_i``, without the penalty.
     slopes : float
         ``sum s_i l'_i^2``.
-    moved : float
-        ``max |x_i'(w - reference)|`` over rows with ``s_i > 0``.
     """
-    return _gradient(loss, x, y, s, w, w - reference)
+    return _gradient(loss, x, y, s, w)
+
+
+@float64
+def reach(x: Any, s: Any, move: Any) -> Any:
+    """Return ``max |x_i'move|`` over rows with ``s_i > 0``."""
+    return _reach(x, s, move)
 
 
 @float64
@@ -69,11 +76,15 @@ def leverage(x: Any, s: Any, inverse_factor: Any) -> Any:
 
 
 @partial(jax.jit, static_argnums=0)
-def _gradient(loss: Loss, x: Any, y: Any, s: Any, w: Any, move: Any) -> Any:
+def _gradient(loss: Loss, x: Any, y: Any, s: Any, w: Any) -> Any:
     slopes = loss.slope(y, jnp.einsum("bij,j->bi", x, w))
     total = jnp.einsum("bi,bij->bj", s * slopes, x).sum(axis=0)
-    moved = jnp.where(s > 0, jnp.abs(jnp.einsum("bij,j->bi", x, move)), 0.0)
-    return total, jnp.sum(s * slopes**2), jnp.max(moved)
+    return total, jnp.sum(s * slopes**2)
+
+
+@jax.jit
+def _reach(x: Any, s: Any, move: Any) -> Any:
+    return jnp.max(jnp.where(s > 0, jnp.abs(jnp.einsum("bij,j->bi", x, move)), 0.0))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -112,145 +123,98 @@ def factorise(hessian: FloatArray) -> FloatArray | None:
 
 
 class Removal(NamedTuple):
-    """What has been removed since the anchor, in whitened coordinates.
+    """What has been removed since the Hessian was formed, in whitened coordinates.
 
     Attributes
     ----------
     W : array of shape (p, p)
-        ``V (sum_S s_i l''_i x_i x_i') V'`` at the anchor.
+        ``V (sum_S s_i l''_i x_i x_i') V'``.
     P : array of shape (p, p)
         An approximate inverse of ``I - W``; its error is measured, never assumed.
     g : array of shape (p,)
-        ``V grad F_{D'}(w0)``.
-    H : array of shape (p, p)
-        The anchor's Hessian less the removed rows, to factorise anew when a pass is made.
+        ``V grad F_{D'}(w)``.
     """
 
     W: FloatArray
     P: FloatArray
     g: FloatArray
-    H: FloatArray
-
-
-class Report(NamedTuple):
-    """The step that a removal asks for and the numbers that bound it.
-
-    Attributes
-    ----------
-    w : array of shape (p,)
-        ``w0 + V' pi``.
-    pi : array of shape (p,)
-        Whitened step, ``-P g``.
-    numbers : array of shape (8,)
-        ``||pi||``, ``||g + pi - W pi||``, ``||W||_F``, the added rounding envelopes of g, of W and of H (relative),
-        ``sum_j |w_j| root_j``, ``sum_j (|V|'|pi|)_j root_j``.
-    """
-
-    w: FloatArray
-    pi: FloatArray
-    numbers: FloatArray
 
 
 def remove(
-    loss: Loss,
-    anchor_w: FloatArray,
-    inverse_factor: FloatArray,
-    root: FloatArray,
-    removal: Removal,
-    x: FloatArray,
-    y: FloatArray,
-    s: FloatArray,
-) -> tuple[Removal, Report]:
-    """Remove rows at the anchor: O(k p^2), independent of the number of rows kept.
+    loss: Loss, w: FloatArray, inverse_factor: FloatArray, removal: Removal, x: FloatArray, y: FloatArray, s: FloatArray
+) -> tuple[Removal, float, float]:
+    """Remove rows at w: O(k p^2), independent of the number of rows kept.
+
+    It runs on the host: for the few rows of a request, starting a compiled program costs more than the work.
 
     Parameters
     ----------
-    anchor_w : array of shape (p,)
+    w : array of shape (p,)
     inverse_factor : array of shape (p, p)
-        V of the anchor.
-    root : array of shape (p,)
-        Square roots of the diagonal of the release metric, for rounding envelopes.
+        V.
     x, y, s : arrays of shape (k, p), (k,), (k,)
-        The rows to remove; k = 0 only asks for the step.
+        The rows to remove.
 
-    Notes
-    -----
-    k is padded to 1, 8, 32 or a multiple of 1024 rows with weight 0, so four programs serve all requests.
+    Returns
+    -------
+    removal : Removal
+    envelope_g, envelope_W : float
+        Bounds of the rounding errors that this call adds to g (2-norm) and W (Frobenius norm).
     """
-    k = len(s)
-    room = next((r for r in (1, 8, _WOODBURY) if k <= r), -(-k // 1024) * 1024)
+    W, P, g = removal
+    added_g = added_W = 0.0
+    U = None
+    absolute = np.abs(inverse_factor)
+    for start in range(0, len(s), _ROWS):
+        part = slice(start, start + _ROWS)
+        x_, s_ = x[part], s[part]
+        slope, bend = _derivatives(loss, y[part], x_ @ w)
+        white = x_ @ inverse_factor.T
+        U = white * np.sqrt(s_ * bend)[:, None]
+        g = g - (s_ * slope) @ white
+        W = W + U.T @ U
+        # Envelopes: || |V||x_i| ||^2 for each row, and the rounding of its score in units of the curvature.
+        length = np.square(np.abs(x_) @ absolute.T).sum(axis=1)
+        p, k = x_.shape
+        score = 2.0 * _UNIT * (p + 4) * (np.abs(x_) @ np.abs(w))
+        tau = loss.curvature_bound * score + 32.0 * _UNIT + 2.0 * _UNIT * (2 * p + k + 16) * np.abs(slope)
+        added_g += float(s_ @ (tau * np.sqrt(length))) + 4.0 * _UNIT * (_norm(removal.g) + _norm(g))
+        relative = 2.0 * _UNIT * (2 * p + k + 64) + 2.0 * loss.kappa * score
+        added_W += float((s_ * bend) @ (length * relative)) + 4.0 * _UNIT * _norm(W)
+    if U is not None:
+        P = _updated_inverse(W, P, U if len(s) <= _WOODBURY else None)
+    return Removal(W, P, g), added_g, added_W
+
+
+def _updated_inverse(W: FloatArray, P: FloatArray, U: FloatArray | None) -> FloatArray:
+    """Approximate inverse of ``I - W``, from that before the rows of U were removed if there are few."""
+    try:
+        if U is None:
+            return np.asarray(np.linalg.inv(np.eye(len(W)) - W))
+        UP = U @ P
+        core = np.eye(len(U)) - UP @ U.T
+        return P + UP.T @ (UP / core if len(U) == 1 else np.linalg.solve(core, UP))
+    except LinAlgError:
+        return P  # a poor inverse is a valid one: its residual is measured
+
+
+def _norm(array: FloatArray) -> float:
+    """Euclidean (Frobenius) norm."""
+    flat = array.ravel()
+    return float(np.sqrt(flat @ flat))
+
+
+def _derivatives(loss: Loss, y: FloatArray, z: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return l' and l'' in shape (k,), k padded so that three programs serve all requests."""
+    k = len(z)
+    room = next(r for r in (1, 32, _ROWS) if k <= r)
     if k < room:
-        x, y, s = (np.concatenate([a, np.zeros((room - k, *a.shape[1:]))]) for a in (x, y, s))
+        y, z = (np.concatenate([a, np.zeros(room - k)]) for a in (y, z))
     with jax.enable_x64(True):
-        if room <= _WOODBURY:
-            out = _remove(loss, True, anchor_w, inverse_factor, root, removal, x, y, s)
-        else:
-            envelopes = np.zeros(3)
-            for start in range(0, room, 1024):
-                part = slice(start, start + 1024)
-                removal, added = _accumulate(loss, anchor_w, inverse_factor, removal, x[part], y[part], s[part])
-                envelopes = envelopes + np.asarray(added)
-            none = (np.zeros((1, x.shape[1])), np.zeros(1), np.zeros(1))
-            out = _remove(loss, False, anchor_w, inverse_factor, root, removal, *none)
-        after, w, pi, numbers = out
-        numbers = np.array(numbers)
-        if room > _WOODBURY:
-            numbers[3:6] += envelopes
-        return Removal(*map(np.asarray, after)), Report(np.asarray(w), np.asarray(pi), numbers)
+        slope, bend = _both(loss, y, z)
+    return np.asarray(slope)[:k], np.asarray(bend)[:k]
 
 
 @partial(jax.jit, static_argnums=0)
-def _accumulate(loss: Loss, w: Any, V: Any, removal: Removal, x: Any, y: Any, s: Any) -> Any:
-    W, g, H, _, added = _subtract(loss, w, V, removal, x, y, s)
-    return Removal(W, removal.P, g, H), added
-
-
-def _subtract(loss: Loss, w: Any, V: Any, removal: Removal, x: Any, y: Any, s: Any) -> Any:
-    unit = 2.0**-53
-    p = V.shape[0]
-    z = x @ w
-    slope, bend = loss.slope(y, z), loss.curvature(y, z)
-    white = x @ V.T
-    weights = jnp.sqrt(s * bend)[:, None]
-    U, rows = white * weights, x * weights
-    g = removal.g - (s * slope) @ white
-    length = jnp.sum((jnp.abs(x) @ jnp.abs(V).T) ** 2, axis=1)  # || |V||x_i| ||^2
-    score = 2.0 * unit * (p + 4) * (jnp.abs(x) @ jnp.abs(w))
-    tau = loss.curvature_bound * score + 32.0 * unit + 2.0 * unit * (2 * p + len(s) + 16) * jnp.abs(slope)
-    added = jnp.stack(
-        [
-            jnp.sum(s * tau * jnp.sqrt(length)) + 4.0 * unit * (jnp.linalg.norm(removal.g) + jnp.linalg.norm(g)),
-            jnp.sum(s * bend * length * (2.0 * unit * (2 * p + len(s) + 64) + 2.0 * loss.kappa * score))
-            + 4.0 * unit * jnp.linalg.norm(removal.W),
-            2.0 * unit * (len(s) + 64) + 2.0 * loss.kappa * jnp.max(jnp.where(s > 0, score, 0.0)),
-        ]
-    )
-    return removal.W + U.T @ U, g, removal.H - rows.T @ rows, U, added
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _remove(loss: Loss, low_rank: bool, w: Any, V: Any, root: Any, removal: Removal, x: Any, y: Any, s: Any) -> Any:
-    W, g, H, U, added = _subtract(loss, w, V, removal, x, y, s)
-    p = V.shape[0]
-    if low_rank:
-        UP = U @ removal.P
-        core = jnp.eye(len(s)) - UP @ U.T
-        P = removal.P + UP.T @ (UP / core if len(s) == 1 else jnp.linalg.solve(core, UP))
-    else:
-        P = jnp.linalg.inv(jnp.eye(p) - W)
-    pi = -(P @ g)
-    linear = jnp.linalg.norm(g + pi - W @ pi)
-    new = w + pi @ V
-    numbers = jnp.stack(
-        [
-            jnp.linalg.norm(pi),
-            linear,
-            jnp.linalg.norm(W),
-            added[0],
-            added[1],
-            added[2],
-            jnp.abs(new) @ root,
-            (jnp.abs(pi) @ jnp.abs(V)) @ root,
-        ]
-    )
-    return (W, P, g, H), new, pi, numbers
+def _both(loss: Loss, y: Any, z: Any) -> Any:
+    return loss.slope(y, z), loss.curvature(y, z)

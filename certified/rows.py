@@ -190,6 +190,7 @@ class Rows:
             self.y[:n] = y
         self.weight = _aligned((size,))
         self.weight[:n] = 1.0 if weight is None else weight
+        self._peak: FloatArray | None = None
 
     def blocks(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return x, y, weight as views of shape (n_blocks, rows in a block, ...)."""
@@ -203,6 +204,8 @@ class Rows:
 
     def erase(self, rows: IntArray) -> None:
         """Overwrite these rows with zeros."""
+        if self._peak is not None and np.any(np.abs(self.x[rows]) >= self._peak):
+            self._peak = None  # a value that only a deleted row had must not stay
         self.x[rows] = 0.0
         self.y[rows] = 0.0
         self.weight[rows] = 0.0
@@ -210,14 +213,21 @@ class Rows:
     @property
     def peak(self) -> FloatArray:
         """Largest absolute value of each column, shape (p,)."""
-        return np.max([np.abs(block).max(axis=0) for block in self.blocks()[0]], axis=0)
+        if self._peak is None:
+            blocks = self.blocks()[0]
+            self._peak = np.maximum.reduce([np.maximum(b.max(axis=0), -b.min(axis=0)) for b in blocks])
+        return self._peak
 
     def every(self, step: int) -> Rows:
         """Return a copy of every `step`-th block, for a first guess."""
         x, y, weight = (part[::step] for part in self.blocks())
         return Rows(x.reshape(-1, x.shape[-1]), y.ravel(), weight.ravel())
 
+    def __getstate__(self) -> dict[str, FloatArray]:
+        return {"x": self.x, "y": self.y, "weight": self.weight}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self._peak = None
         for name, array in state.items():
             buffer = _aligned(array.shape)
             buffer[...] = array

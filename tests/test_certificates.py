@@ -3,6 +3,8 @@
 The referee shares no code with the package: Newton's method in extended precision, from the data alone.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -203,10 +205,12 @@ def _head_case(rng, kind, how, p, ratios):
     anchor, found = improve(problem, rows, rows.weight, release, np.zeros(p + 1), target, fresh=2.0**-7)
     kept = np.ones(n, dtype=bool)
 
-    def state(what):
+    def state(what, key=None):
         distance = true_distance(found.w, release.factor, table[kept], y[kept], s[kept], penalty)
         if np.isfinite(found.distance):
-            ratios[found.method].append(check(found.distance, distance, f"{kind}, {how}, {what}, {found.method}"))
+            ratios[key or found.method].append(
+                check(found.distance, distance, f"{kind}, {how}, {what}, {found.method}")
+            )
 
     state("fit")
     for gone in requests(rng, y, s, how):
@@ -217,13 +221,30 @@ def _head_case(rng, kind, how, p, ratios):
         rows.erase(gone)
         release = Release.of(problem, products, int(kept.sum()))
         state("deletion")
-    start = found.w if np.isfinite(found.distance) else anchor.w
-    _, found = improve(problem, rows, rows.weight, release, start, target, anchor=anchor)
+    start = found.w if np.isfinite(found.distance) else anchor.metric.point
+    anchor, found = improve(problem, rows, rows.weight, release, start, target, anchor=anchor)
     state("improved")
+    # Once more from an anchor whose factor is stale: rows are missing from it and the predictors have moved.
+    for label in (0.0, 1.0):
+        left = np.flatnonzero(kept & (s > 0) & (y == label))
+        if left.size < 2:
+            continue
+        gone = left[:1]
+        part = rows.take(gone)
+        kept[gone] = False
+        products = Products.of(np.where(kept[:, None], table, 0.0), np.where(kept, s, 0.0))
+        anchor, found = forget(problem, anchor, *part)
+        rows.erase(gone)
+        release = Release.of(problem, products, int(kept.sum()))
+        state("deletion from a stale factor")
+    if not np.isfinite(found.distance):
+        return
+    _, found = improve(problem, rows, rows.weight, release, found.w, target / 10, anchor=anchor, fresh=1.0)
+    state("improved on a stale factor", "stale")
 
 
 def _run_head(seeds):
-    ratios, refused = {"theorem-1": [], "theorem-2": []}, 0
+    ratios, refused = {"theorem-1": [], "theorem-2": [], "stale": []}, 0
     for seed in seeds:
         rng = np.random.default_rng([seed, 2])
         kind, how = KINDS[seed % len(KINDS)], REQUESTS[seed // len(KINDS) % len(REQUESTS)]
@@ -280,12 +301,32 @@ def test_underestimated_leverage_is_caught(monkeypatch):
         _adversarial()
 
 
+def test_ignored_drift_and_rounding_are_caught(monkeypatch):
+    """A state whose Hessian is 20 % off, certified as if it were not."""
+    n = 400
+    x, y = np.ones((n, 1)), np.zeros(n)
+    y[: n // 20] = 1.0
+    penalty, rows = np.full(1, 1e-3), Rows(x, y)
+    problem = Problem(Logistic(), penalty)
+    release = Release.of(problem, Products.of(rows.x, rows.weight), n)
+    work = head._Work(problem, rows, rows.weight, release, 100)
+    w = minimise(x, y, np.ones(n), penalty, np.zeros(1)).astype(float)
+    metric = work.measured(work.metric(w))
+    away = w - 0.2
+    g = work.gradient(away, metric)
+    distance = true_distance(away, release.factor, x, y, np.ones(n), penalty)
+    assert 1.0 <= check(work.certify(away, g, metric).distance, distance, "stale") < 10.0
+    monkeypatch.setattr(head._Work, "_drifted", lambda self, g, metric: (metric.low, metric.rho))
+    with pytest.raises(AssertionError, match="stale: certified"):
+        check(work.certify(away, g, replace(metric, M=metric.M / 100)).distance, distance, "stale")
+
+
 def test_step_with_the_wrong_sign_is_caught(monkeypatch):
     honest = newton.remove
 
-    def remove(loss, w, *rest):
-        removal, report = honest(loss, w, *rest)
-        return removal, report._replace(w=2 * w - report.w)
+    def remove(loss, w, inverse, before, *rows):
+        after, *envelopes = honest(loss, w, inverse, before, *rows)
+        return after._replace(g=2 * before.g - after.g), *envelopes
 
     monkeypatch.setattr(newton, "remove", remove)
     with pytest.raises(AssertionError, match="adversarial: certified"):
@@ -295,8 +336,8 @@ def test_step_with_the_wrong_sign_is_caught(monkeypatch):
 def test_deletion_that_does_nothing_is_caught(monkeypatch):
     honest = newton.remove
 
-    def remove(loss, w, inverse, root, removal, x, y, s):
-        return honest(loss, w, inverse, root, removal, x[:0], y[:0], s[:0])
+    def remove(loss, w, inverse, before, x, y, s):
+        return honest(loss, w, inverse, before, x[:0], y[:0], s[:0])
 
     monkeypatch.setattr(newton, "remove", remove)
     with pytest.raises(AssertionError, match="adversarial: certified"):

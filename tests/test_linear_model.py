@@ -308,7 +308,7 @@ def test_later_deletions_compile_nothing():
     model = LogisticRegression(noise=0.3).fit(x, y)
     assert model.delete(0).method == "theorem-2"
     assert model.delete(range(1, 6)).method == "theorem-2"
-    programs = (newton._remove, newton._gradient, newton._hessian, newton._leverage)
+    programs = (newton._both, newton._gradient, newton._reach, newton._hessian, newton._leverage)
     before = [f._cache_size() for f in programs]
     for i in range(20):
         model.delete(10 + i if i % 2 else [100 + 7 * i + j for j in range(2 + i % 6)])

@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from certified import accounting, noise
 from certified.base import Deletable, Plan, Transcript, generator, versions
@@ -108,8 +107,8 @@ class CertifiedLinear(Deletable):
         target = self._distance_target(self._solution)
         if products is not None and 2 * rows.size < self.n_rows_:
             anchor, solution = forget(self._problem, self._anchor, x, y, s)
-            moved = anchor.metric.to_release @ (anchor.pi - self._anchor.pi)
             if solution.distance <= target:
+                moved = anchor.release.factor.T @ (solution.w - self._solution.w)
                 return self._planned(rows, anchor, solution, products, float(np.linalg.norm(moved)))
         else:
             anchor, solution = None, self._solution
@@ -200,7 +199,7 @@ class CertifiedLinear(Deletable):
         Certificate
             Of the measured state (theorem 1).
         """
-        check_is_fitted(self)
+        self._check_fitted()
         release = Release.of(self._problem, self._products, self.n_rows_)
         anchor, found = improve(
             self._problem,
@@ -265,7 +264,7 @@ class CertifiedLinear(Deletable):
     @property
     def _parameter(self) -> FloatArray:
         """Released parameter vector, drawn on first use after a change of state."""
-        check_is_fitted(self)
+        self._check_fitted()
         if self._released is None:
             self._draw()
         return self._released
@@ -273,7 +272,7 @@ class CertifiedLinear(Deletable):
     @property
     def certificate_(self) -> Certificate:
         """Certificate of the present state and of its release. See :class:`certified.certificate.Certificate`."""
-        check_is_fitted(self)
+        self._check_fitted()
         found, mu = self._solution, self._mu()
         drawn = self._released is not None
         return Certificate(
@@ -299,7 +298,7 @@ class CertifiedLinear(Deletable):
     @property
     def n_iter_(self) -> IntArray:
         """Passes over the rows that the present state took, shape (1,). Not part of a release."""
-        check_is_fitted(self)
+        self._check_fitted()
         return np.array([max(1, self._solution.passes)])
 
     @property
@@ -315,13 +314,13 @@ class CertifiedLinear(Deletable):
     @property
     def private_coef_(self) -> FloatArray:
         """Coefficients without noise. For auditors; never to be published."""
-        check_is_fitted(self)
+        self._check_fitted()
         return self._shaped(self._solution.w)[0]
 
     @property
     def private_intercept_(self) -> Any:
         """Intercept without noise. For auditors; never to be published."""
-        check_is_fitted(self)
+        self._check_fitted()
         return self._shaped(self._solution.w)[1]
 
     @property
@@ -330,7 +329,7 @@ class CertifiedLinear(Deletable):
 
         For auditors; never to be published.
         """
-        check_is_fitted(self)
+        self._check_fitted()
         return self._release_now().matrix
 
     def _shaped(self, w: FloatArray) -> tuple[FloatArray, Any]:

@@ -9,7 +9,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression as _SklearnLogisticRegression
 from sklearn.utils.extmath import softmax
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from certified.base import all_or_nothing, split_ids
 from certified.errors import InvalidInput, InvalidRequest
@@ -169,7 +169,7 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
 
     def decision_function(self, X: Any) -> FloatArray:
         """Return the released linear predictor, shape (n_rows,)."""
-        check_is_fitted(self)
+        self._check_fitted()
         X = validate_data(self, X, dtype=np.float64, reset=False)
         coef, intercept = self._shaped(self._parameter)
         return X @ coef[0] + intercept[0]

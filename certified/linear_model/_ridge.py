@@ -9,7 +9,7 @@ from scipy.linalg import LinAlgError, cho_solve, cholesky
 from sklearn.base import RegressorMixin
 from sklearn.linear_model import LinearRegression as _SklearnLinearRegression
 from sklearn.linear_model import Ridge as _SklearnRidge
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from certified import noise as lattice
 from certified.base import Deletable, Plan, Transcript, all_or_nothing, digest, generator, split_ids, versions
@@ -200,7 +200,7 @@ class _LeastSquares(RegressorMixin, Deletable):
 
     @property
     def _parameter(self) -> FloatArray:
-        check_is_fitted(self)
+        self._check_fitted()
         if self._released is None:
             self._draw()
         return self._released
@@ -208,7 +208,7 @@ class _LeastSquares(RegressorMixin, Deletable):
     @property
     def certificate_(self) -> Certificate:
         """Certificate of the present state. See :class:`certified.certificate.Certificate`."""
-        check_is_fitted(self)
+        self._check_fitted()
         return Certificate(
             claim="exact",
             scope="estimator",
@@ -232,7 +232,7 @@ class _LeastSquares(RegressorMixin, Deletable):
     @property
     def state_digest_(self) -> str:
         """Digest of the whole learned state: equal exactly when two states are equal bit for bit. Private."""
-        check_is_fitted(self)
+        self._check_fitted()
         p = self._products
         return digest(p.exponents, p.top, p.sums, self._parameter_private, self._metric_now)
 
@@ -249,24 +249,24 @@ class _LeastSquares(RegressorMixin, Deletable):
     @property
     def private_coef_(self) -> FloatArray:
         """Coefficients without noise. For auditors; never to be published."""
-        check_is_fitted(self)
+        self._check_fitted()
         return self._parameter_private[: self.n_features_in_].copy()
 
     @property
     def private_intercept_(self) -> float:
         """Intercept without noise. For auditors; never to be published."""
-        check_is_fitted(self)
+        self._check_fitted()
         return float(self._parameter_private[-1]) if self.fit_intercept else 0.0
 
     @property
     def release_metric_(self) -> FloatArray:
         """G over [coef, intercept]: noise has covariance ``noise^2 G^-1``. For auditors; never to be published."""
-        check_is_fitted(self)
+        self._check_fitted()
         return self._metric_now.copy()
 
     def predict(self, X: Any) -> FloatArray:
         """Return the predictions of the released parameters, shape (n_rows,)."""
-        check_is_fitted(self)
+        self._check_fitted()
         X = validate_data(self, X, dtype=np.float64, reset=False)
         return X @ self.coef_ + self.intercept_
 
