@@ -11,6 +11,7 @@ Proof: ``docs/theory/exact.rst``. Tests: ``tests/test_exact.py``.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,6 +27,7 @@ __all__ = ["Products"]
 _BITS = 20
 _EMPTY = -900  # exponent of a column of zeros, and the smallest one used
 _CARRY = 1 << 32
+_INNER = 1024  # rows of a block in a compiled program
 _SLICE = 1 << 22  # rows per call: block results below 2^52, 2^12 blocks, sums below 2^63
 
 
@@ -60,13 +62,14 @@ class Products:
         with jax.enable_x64(True):
             peaks = [np.asarray(_peak(*part)) for part in _parts(x, weight)]
             exponents = _exponents(np.max(peaks, axis=0))
-            top = sum(np.asarray(_count_top(*part, np.ldexp(1.0, exponents - 1))) for part in _parts(x, weight))
             scale = np.ldexp(1.0, _BITS - exponents)
-            totals = [np.asarray(_sums(*part, scale, limbs, gram)) for part in _parts(x, weight)]
-        sums = _carried(np.stack([np.zeros_like(totals[0]), totals[0]]))
-        for total in totals[1:]:
-            sums = _carried(sums + np.stack([np.zeros_like(total), total]))
-        return cls(exponents, np.asarray(top, dtype=np.int64), sums, limbs, gram)
+            found = [[np.asarray(a) for a in _sums(*part, scale, limbs, gram)] for part in _parts(x, weight)]
+        top = np.sum([tops for tops, _ in found], axis=0).astype(np.int64)
+        sums = np.zeros((2, *found[0][1].shape), dtype=np.int64)
+        for _, total in found:
+            sums[1] += total
+            sums = _carried(sums)
+        return cls(exponents, top, sums, limbs, gram)
 
     def minus(self, x: FloatArray, weight: FloatArray) -> Products | None:
         """Return the sums without these rows, or None if the exponents change and all rows must be summed again."""
@@ -120,11 +123,11 @@ def _parts(x: FloatArray, weight: FloatArray) -> Any:
 
 
 def _blocks(x: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """View rows as (n_chunks, 4, 4096 or fewer, p); pads only what does not fit."""
+    """View rows as (n_chunks, up to 16, 1024 or fewer, p); pads only what does not fit."""
     n, p = x.shape
-    inner = min(BLAS_ROWS, 1 << max(4, (n - 1).bit_length()))
-    outer = 1 if n <= inner else 4
-    rest = -n % (inner * outer)
+    inner = min(_INNER, 1 << max(4, (n - 1).bit_length()))
+    outer = math.gcd(-(-n // inner), 16)
+    rest = -n % inner
     if rest:
         x = np.concatenate([x, np.zeros((rest, p))])
         weight = np.concatenate([weight, np.zeros(rest)])
@@ -146,23 +149,20 @@ def _peak(x: Any, weight: Any) -> Any:
     return jnp.max(jnp.abs(x) * jnp.sqrt(weight)[..., None], axis=(0, 1, 2))
 
 
-@jax.jit
-def _count_top(x: Any, weight: Any, half: Any) -> Any:
-    reached = jnp.abs(x) * jnp.sqrt(weight)[..., None] >= half
-    return jnp.sum(reached.astype(jnp.float64), axis=(0, 1, 2))  # exact: a count below 2^53
-
-
 @partial(jax.jit, static_argnums=(3, 4))
 def _sums(x: Any, weight: Any, scale: Any, limbs: int, gram: bool) -> Any:
-    def chunk(total: Any, part: Any) -> Any:
-        values, weights = part
-        limbs_of = _limbs(values * jnp.sqrt(weights)[..., None] * scale, limbs, jnp)
-        block = jnp.stack([_product(a, b, gram, jnp) for a, b in _pairs(limbs_of)], axis=1)
-        return total + jnp.sum(block.astype(jnp.int64), axis=0), None
+    """Return how many rows need the exponent of each column (exact: a count), and the sums."""
+
+    def chunk(carry: Any, part: Any) -> Any:
+        (top, total), (values, weights) = carry, part
+        scaled = values * jnp.sqrt(weights)[..., None] * scale
+        top = top + jnp.sum((jnp.abs(scaled) >= 2.0 ** (_BITS - 1)).astype(jnp.float64), axis=(0, 1))
+        block = jnp.stack([_product(a, b, gram, jnp) for a, b in _pairs(_limbs(scaled, limbs, jnp))], axis=1)
+        return (top, total + jnp.sum(block.astype(jnp.int64), axis=0)), None
 
     p = x.shape[-1]
     shape = (1 if limbs == 1 else 3, p, p if gram else 2)
-    return jax.lax.scan(chunk, jnp.zeros(shape, dtype=jnp.int64), (x, weight))[0]
+    return jax.lax.scan(chunk, (jnp.zeros(p), jnp.zeros(shape, dtype=jnp.int64)), (x, weight))[0]
 
 
 def _small(x: FloatArray, weight: FloatArray, scale: FloatArray, limbs: int, gram: bool) -> IntArray:

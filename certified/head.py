@@ -127,7 +127,7 @@ class Metric:
     def place(self, w: FloatArray, pi: FloatArray, root: FloatArray) -> float:
         """Bound the rounding of ``w = point + V'pi`` in any norm whose unit vectors have lengths at most `root`."""
         spread = (np.abs(pi) @ np.abs(self.inverse_factor)) @ root
-        return up(up(float(np.abs(w) @ root)) * 4.0 * bounds.UNIT + gamma(len(w) + 4) * up(spread))
+        return up(up(float(np.abs(w) @ root)) * 4.0 * bounds.UNIT + gamma(len(w) + 4) * up(float(spread)))
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,12 @@ class Anchor:
     g: FloatArray
     pi: FloatArray
     envelope_g: float
+
+    @property
+    def here(self) -> FloatArray:
+        """The present parameter, shape (p,)."""
+        with np.errstate(all="ignore"):
+            return self.metric.point + self.pi @ self.metric.inverse_factor
 
 
 @dataclass(frozen=True)
@@ -187,21 +193,21 @@ def forget(problem: Problem, anchor: Anchor, x: FloatArray, y: FloatArray, s: Fl
         before = Removal(old.W, old.P, anchor.g)
         (W, P, g), more_g, more_W = newton.remove(problem.loss, old.point, old.inverse_factor, before, x, y, s)
         pi = -(P @ g)
-        w = old.point + pi @ old.inverse_factor
         linear = float(np.linalg.norm(g + pi - W @ pi))
     # The norms were computed with O(p) roundings each.
     widen = 1.0 + gamma(p * p + 8)
     step = float(np.linalg.norm(pi)) * widen
-    eta = float(np.linalg.norm(W)) * widen
+    eta = frobenius = float(np.linalg.norm(W)) * widen
     if eta > _SPECTRAL and len(s) > _MANY:
         eta = min(eta, bounds.largest_eigenvalue(W))
-    linear = linear * widen + gamma(p + 8) * (step * (2.0 + eta) + 2.0 * float(np.linalg.norm(g)))
+    linear = linear * widen + gamma(p + 8) * (step * (2.0 + frobenius) + 2.0 * float(np.linalg.norm(g)))
     metric = replace(old, W=W, P=P, eta=eta, rho=up(old.rho + more_W))
     after = replace(anchor, metric=metric, g=g, pi=pi, envelope_g=up(anchor.envelope_g + more_g))
     rho = up(metric.rho + metric.drift)
     nu = bounds.theorem2(up(linear + after.envelope_g), step, metric.M, rho) if np.isfinite(step) else np.inf
     b = up(metric.M * step)
     t = bounds.theorem1(nu, metric.M, metric.low * float(np.exp(-min(b, 700.0))) * (1.0 - 1e-12))
+    w = after.here
     place = metric.place(w, pi, anchor.release.root)
     assumptions = {
         "nu": nu,
@@ -251,10 +257,12 @@ def improve(
     """
     work = _Work(problem, rows, weight, release, max_passes)
     metric = None if anchor is None else work.reused(anchor)
-    w = start
-    if metric is None:
+    w, moved = start, np.inf
+    if anchor is None or metric is None:
         metric = work.metric(w)
-    g = work.gradient(w, metric)
+    elif np.array_equal(w, anchor.here):
+        moved = work.moved(0.0, metric, w, anchor.pi)
+    g = work.gradient(w, metric, moved)
     while True:
         near = work.newton_length(g, metric) <= 2.0 * target
         if near and up(g.moved + metric.drift) > fresh and work.passes < max_passes:
@@ -293,7 +301,8 @@ class _Work:
         self.problem, self.release = problem, release
         self.x, self.y, _ = rows.blocks()
         self.s = weight.reshape(self.y.shape)
-        self.peak = rows.peak
+        # At least the largest absolute value of each column; it serves bounds of rounding errors only.
+        self.peak = np.ldexp(1.0, release.products.exponents) if rows.unweighted else rows.peak
         self.total_weight = float(weight.sum())
         self.passes, self.max_passes = 0, max_passes
 
@@ -375,7 +384,7 @@ class _Work:
         nu = up(float(np.linalg.norm(white)) * (1.0 + gamma(p + 4)) + envelope)
         length = up(float(np.linalg.norm(pi)) * (1.0 + gamma(p + 4)))
         residual = float(np.linalg.norm(white - pi + metric.W @ pi)) * (1.0 + gamma(p + 4))
-        residual = up(residual + gamma(p + 8) * (nu + length * (2.0 + metric.eta)) + envelope)
+        residual = up(residual + gamma(p + 8) * (nu + length * (2.0 + float(np.linalg.norm(metric.W)))) + envelope)
         spread = (np.abs(pi) @ np.abs(metric.inverse_factor)) @ self.release.root
         in_release = float(np.linalg.norm(self.release.factor.T @ step)) * (1.0 + gamma(p + 4))
         in_release = up(in_release + gamma(3 * p + 8) * float(spread))
@@ -424,7 +433,7 @@ class _Work:
         while self.passes < self.max_passes:
             size = float(np.linalg.norm(white))
             trial = w - alpha * step
-            found = self.gradient(trial, metric, self._moved(g, metric, trial, alpha * pi))
+            found = self.gradient(trial, metric, self.moved(g.moved, metric, trial, alpha * pi))
             left = float(np.linalg.norm(metric.inverse_factor @ found.value))
             if left <= (1.0 - 0.25 * alpha) * size:
                 if left > _STALE * size:
@@ -442,10 +451,10 @@ class _Work:
                 return None
         return None
 
-    def _moved(self, g: _Gradient, metric: Metric, w: FloatArray, pi: FloatArray) -> float:
+    def moved(self, before: float, metric: Metric, w: FloatArray, pi: FloatArray) -> float:
         """Bound kappa times the movement of any predictor after a further step, by Cauchy-Schwarz; NaN without M."""
         length = float(np.linalg.norm(pi)) * (1.0 + 2.0**-30) + 2.0 * metric.place(w, pi, metric.root)
-        return up(g.moved + metric.M * length)
+        return up(before + metric.M * length)
 
     def anchor(self, w: FloatArray, g: _Gradient, metric: Metric) -> Anchor:
         """The state to delete from: the same metric, seen from w."""

@@ -176,6 +176,8 @@ class Rows:
     x : aligned float64 array of shape (n_padded, p)
     y, weight : aligned float64 arrays of shape (n_padded,)
         Padding and deleted rows are zero, with weight 0.
+    unweighted : bool
+        Whether every weight is 0 or 1.
     """
 
     def __init__(self, x: Any, y: Any = None, weight: Any = None, *, intercept: bool = False) -> None:
@@ -190,6 +192,7 @@ class Rows:
             self.y[:n] = y
         self.weight = _aligned((size,))
         self.weight[:n] = 1.0 if weight is None else weight
+        self.unweighted = weight is None or bool(np.all((weight == 0.0) | (weight == 1.0)))
         self._peak: FloatArray | None = None
 
     def blocks(self) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -224,11 +227,12 @@ class Rows:
         return Rows(x.reshape(-1, x.shape[-1]), y.ravel(), weight.ravel())
 
     def __getstate__(self) -> dict[str, FloatArray]:
-        return {"x": self.x, "y": self.y, "weight": self.weight}
+        return self.__dict__ | {"_peak": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._peak = None
-        for name, array in state.items():
+        self.__dict__.update(state)
+        for name in ("x", "y", "weight"):
+            array = state[name]
             buffer = _aligned(array.shape)
             buffer[...] = array
             setattr(self, name, buffer)
