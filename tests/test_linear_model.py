@@ -13,7 +13,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression as PlainLinear
 from sklearn.linear_model import LogisticRegression as PlainLogistic
 from sklearn.linear_model import Ridge as PlainRidge
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from certified import newton
 from certified.errors import CertifiedError, InvalidInput, InvalidRequest, UnknownIds
@@ -361,23 +360,3 @@ def test_refined_model_is_measured():
     found = model.refine()
     assert found.method == "theorem-1"
     assert found.distance_bound <= model.tol
-
-
-# ----------------------------------------------------------------------------------- scikit-learn's own checks
-
-EXPECTED = {
-    "LogisticRegression()": {
-        "check_sample_weight_equivalence_on_dense_data": "releases lie on a lattice, coarser than 1e-7",
-    },
-    "LinearRegression()": {
-        "check_sample_weight_equivalence_on_dense_data": "15 rows, 30 columns, refused",
-    },
-}
-
-
-@parametrize_with_checks(
-    [LogisticRegression(noise=0), LogisticRegression(), Ridge(), LinearRegression()],
-    expected_failed_checks=lambda estimator: EXPECTED.get(str(estimator), {}),
-)
-def test_scikit_learn_checks(estimator, check):
-    check(estimator)

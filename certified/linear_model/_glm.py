@@ -160,7 +160,7 @@ class CertifiedLinear(Deletable):
         weight = old.weight[:n].copy()
         weight[rows] = 0.0
         fresh = Rows(X * (weight > 0)[:, None], old.y[:n] * (weight > 0), weight, intercept=self.fit_intercept)
-        anchor, solution, release = self._solve(self._problem, fresh, fresh.weight)
+        anchor, solution, release = self._solve(self._problem, fresh, fresh.weight, self._solution.w)
         self._require(solution, max(self._distance_target(solution), self.tol))
 
         def commit() -> None:

@@ -1,0 +1,35 @@
+"""scikit-learn's own checks for every estimator; exceptions are listed with reasons."""
+
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from certified.linear_model import LinearRegression, LogisticRegression, Ridge
+from certified.pipeline import make_pipeline
+from certified.preprocessing import StandardScaler
+
+LATTICE = "releases lie on a lattice, coarser than 1e-7"
+EXPECTED = {
+    "LogisticRegression()": {"check_sample_weight_equivalence_on_dense_data": LATTICE},
+    "LinearRegression()": {"check_sample_weight_equivalence_on_dense_data": "15 rows, 30 columns, refused"},
+    "Pipeline": {"check_sample_weight_equivalence_on_dense_data": LATTICE},
+}
+
+
+def _expected(estimator):
+    name = str(estimator) if "Pipeline" not in str(estimator) else "Pipeline"
+    return {} if "Ridge" in str(estimator) else EXPECTED.get(name, {})
+
+
+@parametrize_with_checks(
+    [
+        LogisticRegression(noise=0),
+        LogisticRegression(),
+        Ridge(),
+        LinearRegression(),
+        StandardScaler(),
+        make_pipeline(StandardScaler(), LogisticRegression(random_state=0)),  # checks seed top-level parameters only
+        make_pipeline(StandardScaler(), Ridge()),
+    ],
+    expected_failed_checks=_expected,
+)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
