@@ -26,7 +26,17 @@ from certified.errors import InvalidInput, NotDeletable
 from certified.rows import Subjects, as_ids
 from certified.typing import IntArray
 
-__all__ = ["Deletable", "Plan", "Transcript", "all_or_nothing", "digest", "generator", "split_ids", "versions"]
+__all__ = [
+    "Deletable",
+    "Plan",
+    "Transcript",
+    "all_or_nothing",
+    "digest",
+    "generator",
+    "split_column",
+    "split_ids",
+    "versions",
+]
 
 
 @dataclass(frozen=True)
@@ -179,18 +189,23 @@ class Transcript:
 
 def split_ids(X: Any, ids: Any) -> tuple[Any, Any]:
     """Return X and ids; where ids is the name of a column of the frame X, take that column out of X."""
-    if not isinstance(ids, str):
-        return X, ids
+    return split_column(X, ids, "ids")
+
+
+def split_column(X: Any, values: Any, what: str) -> tuple[Any, Any]:
+    """Return X and values; where values is the name of a column of the frame X, take that column out of X."""
+    if not isinstance(values, str):
+        return X, values
     try:
         frame = nw.from_native(X, eager_only=True)
     except TypeError:
         frame = None
-    if frame is None or ids not in frame.columns:
+    if frame is None or values not in frame.columns:
         raise InvalidInput(
-            f"fit(ids={ids!r}) names a column that X does not have. Give the name of a column of the data frame X, or "
-            "an array with the subject of each row."
+            f"fit({what}={values!r}) names a column that X does not have. Give the name of a column of the data frame "
+            f"X, or an array with the {what} of each row."
         )
-    return frame.drop(ids).to_native(), frame[ids].to_numpy()
+    return frame.drop(values).to_native(), frame[values].to_numpy()
 
 
 def digest(*parts: Any) -> str:

@@ -235,12 +235,12 @@ def metric_constant(factor: FloatArray, inverse_factor: FloatArray, root: FloatA
 def gradient_envelope(
     reach: float,
     slopes: float,
-    weights: float,
+    sizes: float,
     predictor: float,
     penalty: float,
     n_terms: int,
     p: int,
-    curvature_bound: float,
+    bend: float,
 ) -> float:
     """Bound ``||V (computed gradient - exact gradient)||`` (Theorem 3 of ``docs/theory/rounding.rst``).
 
@@ -248,21 +248,19 @@ def gradient_envelope(
     ----------
     reach : float
         ``|| |V| root ||_2`` with ``root_j >= sqrt(sum_i s_i x_ij^2)``.
-    slopes : float
-        ``sqrt(sum_i s_i l'_i^2)``.
-    weights : float
-        ``sqrt(sum_i s_i)``.
+    slopes, sizes : float
+        ``sqrt(sum_i s_i l'_i^2)`` and ``sqrt(sum_i s_i size_i^2)``; l' is off by 32 units in the last place of size.
     predictor : float
-        ``sum_j |w_j| root_j``, at least ``sqrt(sum_i s_i (sum_j |x_ij| |w_j|)^2)``.
+        At least ``sqrt(sum_i s_i (|o_i| + sum_j |x_ij| |w_j|)^2)``, for example ``sum_j |w_j| root_j`` without offset.
     penalty : float
         ``|| |V| |Lambda w| ||_2``.
     n_terms : int
         Longest chain of additions in the sum over rows.
     p : int
         Number of columns.
-    curvature_bound : float
-        Lipschitz constant of l'.
+    bend : float
+        Upper bound of every row's curvature l'' at and near its predictor.
     """
-    score = curvature_bound * gamma(p + 2) * predictor
-    rows = gamma(n_terms + 4) * (slopes + score) + score + 32.0 * UNIT * (weights + slopes)
+    score = bend * gamma(p + 4) * predictor
+    rows = gamma(n_terms + 4) * (slopes + score) + score + 32.0 * UNIT * sizes
     return up(reach * rows + gamma(n_terms + 8) * penalty)

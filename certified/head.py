@@ -14,74 +14,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.linalg import LinAlgError, cholesky
 
 from certified import bounds, newton
 from certified.bounds import gamma, up
 from certified.errors import CannotCertify
-from certified.exact import Products
-from certified.losses import Loss
-from certified.newton import Removal
+from certified.newton import Blocks, Removal
+from certified.objective import Problem, Release
 from certified.rows import Rows
 from certified.typing import FloatArray
 
-__all__ = ["Anchor", "Metric", "Problem", "Release", "Solution", "forget", "improve", "with_release"]
+__all__ = ["Anchor", "Metric", "Solution", "forget", "improve", "with_release"]
 
 _STALE = 0.2  # rebuild the Hessian when a pass shrinks the gradient by less than this factor
 _STILL = 2.0**-7  # movement of the predictors below which a bound will do
 _LOWEST = 0.25  # rebuild the Hessian when the kept rows may have less than this part of it in some direction
 _SPECTRAL, _MANY = 0.25, 32  # removals worth an eigenvalue: size of W, number of rows
-_TINY = 2.0**-40  # Lambda0 on directions without a penalty
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is minimised: the loss and the diagonal penalty Lambda, shape (p,)."""
-
-    loss: Loss
-    penalty: FloatArray
-
-
-@dataclass(frozen=True)
-class Release:
-    """The release metric ``G = c sum s_i x_i x_i' + Lambda0`` of the kept rows, factorised as L L'.
-
-    Attributes
-    ----------
-    products : Products
-        Exact Gram matrix of the kept rows.
-    matrix, factor : arrays of shape (p, p)
-        G and L. The norm ``||v||_G`` is defined as ``||L'v||``.
-    root : array of shape (p,)
-        Upper bounds of ``sqrt(G_jj)``.
-    root_x : array of shape (p,)
-        Upper bounds of ``sqrt(sum s_i x_ij^2)``.
-    """
-
-    products: Products
-    matrix: FloatArray
-    factor: FloatArray
-    root: FloatArray
-    root_x: FloatArray
-
-    @classmethod
-    def of(cls, problem: Problem, products: Products, n_rows: int) -> Release:
-        """Factorise; raise CannotCertify if G is singular in float64."""
-        gram = products.matrix()
-        matrix = problem.loss.curvature_scale * gram
-        matrix[np.diag_indices(len(gram))] += np.where(problem.penalty > 0, problem.penalty, _TINY)
-        try:
-            if not np.all(np.isfinite(matrix)):
-                raise LinAlgError
-            factor = cholesky(matrix, lower=True, check_finite=False)
-        except LinAlgError:
-            raise CannotCertify(
-                "The release metric (weighted Gram matrix plus penalty) is singular in float64, so noise cannot be "
-                "calibrated. Remove duplicate columns, scale the features (StandardScaler), or add a penalty."
-            ) from None
-        quantum = np.ldexp(np.sqrt(float(n_rows)), products.exponents - 20)
-        root_x = (np.sqrt(np.diag(gram)) + quantum) * (1 + 2.0**-30)
-        return cls(products, matrix, factor, np.sqrt(np.diag(matrix)) * (1 + 2.0**-30), root_x)
 
 
 @dataclass(frozen=True)
@@ -103,9 +50,11 @@ class Metric:
     eta, rho, drift : float
         ``||W||_2 <= eta`` and ``||V Hess F(point) V' - (I - W)||_2 <= rho + drift``.
     M : float
-        At least ``kappa max ||x_i||_{A^-1}`` over the kept rows.
+        At least ``kappa max ||x_i||_{A^-1}`` over the kept rows (for several predictors: of their differences).
     k_G : float
         ``||v||_G <= k_G ||v||_A`` for the release metric G and every v.
+    ridge : array of shape (P, P) or None
+        ``V diag(pattern) V'``, where rows take a part of the penalty with them.
     """
 
     point: FloatArray
@@ -118,6 +67,7 @@ class Metric:
     drift: float
     M: float
     k_G: float
+    ridge: FloatArray | None = None
 
     @property
     def low(self) -> float:
@@ -145,6 +95,8 @@ class Anchor:
         Whitened Newton step from the point to the present parameter.
     envelope_g : float
         Bounds the rounding error of g.
+    strength : float
+        Of the penalty in g.
     """
 
     metric: Metric
@@ -152,6 +104,7 @@ class Anchor:
     g: FloatArray
     pi: FloatArray
     envelope_g: float
+    strength: float
 
     @property
     def here(self) -> FloatArray:
@@ -186,23 +139,31 @@ class Solution:
     passes: int = 0
 
 
-def forget(problem: Problem, anchor: Anchor, x: FloatArray, y: FloatArray, s: FloatArray) -> tuple[Anchor, Solution]:
-    """Remove rows by theorem 2: O(k p^2) for k rows, whatever the number of rows kept."""
+def forget(problem: Problem, anchor: Anchor, rows: Blocks) -> tuple[Anchor, Solution]:
+    """Remove rows by theorem 2: O(k p^2) for k rows, whatever the number of rows kept.
+
+    `problem` is that of the rows kept; if its penalty is weaker than the anchor's, the difference is removed as well.
+    """
     old, p = anchor.metric, len(anchor.g)
     with np.errstate(all="ignore"):
         before = Removal(old.W, old.P, anchor.g)
-        (W, P, g), more_g, more_W = newton.remove(problem.loss, old.point, old.inverse_factor, before, x, y, s)
+        (W, P, g), more_g, more_W = newton.remove(problem.loss, old.point, old.inverse_factor, before, rows)
+        if old.ridge is not None:
+            W, g, add_g, add_W = _less_penalty(problem, anchor, W, g)
+            more_g, more_W = more_g + add_g, more_W + add_W
         pi = -(P @ g)
         linear = float(np.linalg.norm(g + pi - W @ pi))
     # The norms were computed with O(p) roundings each.
     widen = 1.0 + gamma(p * p + 8)
     step = float(np.linalg.norm(pi)) * widen
     eta = frobenius = float(np.linalg.norm(W)) * widen
-    if eta > _SPECTRAL and len(s) > _MANY:
+    if eta > _SPECTRAL and rows.s.size > _MANY:
         eta = min(eta, bounds.largest_eigenvalue(W))
     linear = linear * widen + gamma(p + 8) * (step * (2.0 + frobenius) + 2.0 * float(np.linalg.norm(g)))
     metric = replace(old, W=W, P=P, eta=eta, rho=up(old.rho + more_W))
-    after = replace(anchor, metric=metric, g=g, pi=pi, envelope_g=up(anchor.envelope_g + more_g))
+    after = replace(
+        anchor, metric=metric, g=g, pi=pi, envelope_g=up(anchor.envelope_g + more_g), strength=problem.strength
+    )
     rho = up(metric.rho + metric.drift)
     nu = bounds.theorem2(up(linear + after.envelope_g), step, metric.M, rho) if np.isfinite(step) else np.inf
     b = up(metric.M * step)
@@ -221,6 +182,30 @@ def forget(problem: Problem, anchor: Anchor, x: FloatArray, y: FloatArray, s: Fl
     }
     distance = up(metric.k_G * t + place)
     return after, Solution(w, _finite(distance), "theorem-2", assumptions, up(float(np.abs(w) @ anchor.release.root)))
+
+
+def _less_penalty(
+    problem: Problem, anchor: Anchor, W: FloatArray, g: FloatArray
+) -> tuple[FloatArray, FloatArray, float, float]:
+    """Remove the part of the penalty that went with the rows; return W, g and their added rounding envelopes."""
+    metric, p = anchor.metric, len(g)
+    assert metric.ridge is not None
+    lost = anchor.strength - problem.strength
+    pull = problem.pattern * metric.point
+    absolute = np.abs(metric.inverse_factor)
+    g = g - lost * (metric.inverse_factor @ pull)
+    W = W + lost * metric.ridge
+    length = float(np.linalg.norm(absolute @ np.abs(pull)))
+    square = float(np.sum((absolute * problem.pattern) ** 2))
+    of_g = (gamma(p + 8) * abs(lost) + 4.0 * bounds.UNIT * anchor.strength) * length + 4.0 * bounds.UNIT * _length(g)
+    of_W = (gamma(2 * p + 8) * abs(lost) + 4.0 * bounds.UNIT * anchor.strength) * square + 4.0 * bounds.UNIT * _length(
+        W
+    )
+    return W, g, up(of_g), up(of_W)
+
+
+def _length(array: FloatArray) -> float:
+    return float(np.linalg.norm(array))
 
 
 def improve(
@@ -291,6 +276,8 @@ class _Gradient:
 
     value: FloatArray
     slopes: float
+    sizes: float
+    bend: float
     moved: float
 
 
@@ -299,30 +286,39 @@ class _Work:
 
     def __init__(self, problem: Problem, rows: Rows, weight: FloatArray, release: Release, max_passes: int) -> None:
         self.problem, self.release = problem, release
-        self.x, self.y, _ = rows.blocks()
-        self.s = weight.reshape(self.y.shape)
+        x, y, _, offset = rows.blocks()
+        self.rows = Blocks(x, y, weight.reshape(y.shape), offset)
+        self.chain = newton.chain(len(y), y[0].size)
+        # Upper bounds of the root mean square and of the largest offset, for rounding.
+        self.offset = 0.0 if rows.offset is None else up(float(np.sqrt(np.sum(self.rows.s * offset**2))))
+        self.most_offset = 0.0 if rows.offset is None else float(np.max(np.abs(offset)))
         # At least the largest absolute value of each column; it serves bounds of rounding errors only.
         self.peak = np.ldexp(1.0, release.products.exponents) if rows.unweighted else rows.peak
-        self.total_weight = float(weight.sum())
         self.passes, self.max_passes = 0, max_passes
 
     def gradient(self, w: FloatArray, metric: Metric, moved: float = np.inf) -> _Gradient:
         """Pass at w. The predictors' movement is measured too, unless a small bound of it is given."""
         self.passes += 1
-        value, slopes = newton.gradient(self.problem.loss, self.x, self.y, self.s, w)
-        kappa, move = self.problem.loss.kappa, w - metric.point
-        if kappa == 0.0 or not np.any(move):
+        loss = self.problem.loss
+        found = newton.gradient(loss, self.rows, w)
+        move = w - metric.point
+        if loss.kappa == 0.0 or not np.any(move):
             moved = 0.0
         elif not moved <= _STILL:
-            rounding = gamma(len(w) + 8) * float(self.peak @ np.abs(move))
-            moved = up(kappa * (float(newton.reach(self.x, self.s, move)) + rounding))
-        return _Gradient(value + self.problem.penalty * w, float(slopes), moved)
+            measured = float(newton.reach(loss, self.rows, move))
+            moved = up(loss.kappa * (measured + 2.0 * gamma(len(w) + 8) * self._largest_predictor(move)))
+        value = found.gradient + self.problem.slope(w)
+        return _Gradient(value, float(found.slopes), float(found.sizes), float(found.bend), moved)
+
+    def _largest_predictor(self, w: FloatArray) -> float:
+        """Upper bound of the sum of the absolute terms of any predictor."""
+        return up(float(np.max(np.abs(w).reshape(self.problem.loss.outputs, -1) @ self.peak)))
 
     def metric(self, w: FloatArray) -> Metric:
         """Form and factorise the Hessian at w. M and k_G follow in `measured`, when they are needed."""
         self.passes += 1
         loss, p = self.problem.loss, len(w)
-        hessian = newton.curvature(loss, self.x, self.y, self.s, w) + np.diag(self.problem.penalty)
+        hessian = newton.curvature(loss, self.rows, w) + self.problem.curvature()
         inverse = newton.factorise(hessian)
         if inverse is None:
             raise CannotCertify(
@@ -330,9 +326,10 @@ class _Work:
                 "classes, duplicate columns). Add a penalty (a smaller C or a larger alpha) or remove columns. "
                 "Nothing was changed."
             )
-        score = gamma(p + 2) * float(self.peak @ np.abs(w))
-        relative = gamma(newton.chain(len(self.s), self.s[0].size) + 64) + 4.0 * loss.kappa * score
-        root = np.sqrt(np.diag(hessian)) * (1 + 2.0**-20)
+        score = gamma(p + 4) * (self._largest_predictor(w) + self.most_offset)
+        relative = gamma(self.chain + 2048) + 4.0 * loss.kappa * score
+        diagonal = np.diag(hessian) if loss.outputs == 1 else self.release.root_x**2 + np.diag(self.problem.curvature())
+        root = np.sqrt(diagonal) * (1 + 2.0**-20)
         rho = bounds.sandwich(hessian, inverse, root, relative)
         if not rho < 0.5:
             raise CannotCertify(
@@ -340,7 +337,8 @@ class _Work:
                 "is needed). Scale the features (StandardScaler), remove nearly duplicate columns or add a penalty. "
                 "Nothing was changed."
             )
-        return Metric(w, inverse, root, np.zeros((p, p)), np.eye(p), 0.0, rho, 0.0, np.nan, np.nan)
+        ridge = (inverse * self.problem.pattern) @ inverse.T if self.problem.ridged else None
+        return Metric(w, inverse, root, np.zeros((p, p)), np.eye(p), 0.0, rho, 0.0, np.nan, np.nan, ridge)
 
     def reused(self, anchor: Anchor) -> Metric | None:
         """The anchor's metric for the release metric at hand; None where too much was removed for it to serve."""
@@ -358,13 +356,13 @@ class _Work:
         return metric
 
     def _M(self, inverse: FloatArray) -> float:
-        kappa = self.problem.loss.kappa
-        if kappa == 0.0:
+        loss = self.problem.loss
+        if loss.kappa == 0.0:
             return 0.0
         self.passes += 1
-        squared = float(newton.leverage(self.x, self.s, inverse))
-        rounding = gamma(2 * len(inverse) + 8) * float(np.linalg.norm(np.abs(inverse) @ self.peak))
-        return up(kappa * (np.sqrt(squared) * (1 + 2.0**-40) + 2.0 * rounding))
+        squared = float(newton.leverage(loss, self.rows, inverse))
+        rounding = gamma(2 * len(inverse) + 8) * _length(np.abs(inverse) @ np.tile(self.peak, loss.outputs))
+        return up(loss.kappa * (np.sqrt(squared) * (1 + 2.0**-40) + 2.0 * rounding))
 
     def newton_length(self, g: _Gradient, metric: Metric) -> float:
         """Length of the Newton step in the release metric, roughly."""
@@ -416,12 +414,12 @@ class _Work:
         rows = bounds.gradient_envelope(
             reach=float(np.linalg.norm(absolute @ root)) * widen,
             slopes=float(np.sqrt(g.slopes)) * widen,
-            weights=float(np.sqrt(self.total_weight)) * widen,
-            predictor=float(np.abs(w) @ root) * widen,
-            penalty=float(np.linalg.norm(absolute @ np.abs(self.problem.penalty * w))) * widen,
-            n_terms=newton.chain(len(self.s), self.s[0].size),
+            sizes=float(np.sqrt(g.sizes)) * widen,
+            predictor=(float(np.abs(w) @ root) + self.problem.loss.outputs * self.offset) * widen,
+            penalty=float(np.linalg.norm(absolute @ (np.abs(self.problem.curvature()) @ np.abs(w)))) * widen,
+            n_terms=self.chain,
             p=p,
-            curvature_bound=self.problem.loss.curvature_bound,
+            bend=2.0 * g.bend,
         )
         return up(rows + gamma(p + 4) * float(np.linalg.norm(absolute @ np.abs(g.value))) * widen)
 
@@ -461,12 +459,13 @@ class _Work:
         _, rho = self._drifted(g, metric)
         here = replace(metric, point=w, drift=up(max(rho - metric.rho, 0.0)) if g.moved else metric.drift)
         white = metric.inverse_factor @ g.value
-        return Anchor(here, self.release, white, np.zeros(len(w)), self._envelope(w, g, metric))
+        envelope = self._envelope(w, g, metric)
+        return Anchor(here, self.release, white, np.zeros(len(w)), envelope, self.problem.strength)
 
 
 def with_release(anchor: Anchor, release: Release) -> Anchor:
     """Return the anchor with k_G for another release metric, unless its own covers it (deletions shrink G)."""
-    if np.array_equal(release.products.exponents, anchor.release.products.exponents):
+    if anchor.release.covers(release):
         return anchor
     k_G = bounds.metric_constant(release.factor, anchor.metric.inverse_factor, release.root)
     return replace(anchor, metric=replace(anchor.metric, k_G=k_G), release=release)

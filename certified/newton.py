@@ -1,8 +1,10 @@
 """Passes over the rows, Newton steps and low-rank removal: the numerics that fitting and deletion share.
 
-Passes over the rows are JAX programs. Rows come as blocks, ``x`` (n_blocks, n_inner, p), ``y`` and ``s`` (n_blocks,
-n_inner); rows with ``s = 0`` (padding, deleted) have no influence. Public functions take and return numpy float64
-arrays.
+Passes over the rows are JAX programs. Rows come as :class:`Blocks`; rows with ``s = 0`` (padding, deleted) have no
+influence. Public functions take and return numpy float64 arrays.
+
+A loss of K outputs has K linear predictors in a row. Its parameter vector has P = K p entries, those of the first
+predictor first; with one output P = p.
 """
 
 from __future__ import annotations
@@ -19,12 +21,49 @@ from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from certified.losses import Loss
 from certified.typing import FloatArray
 
-__all__ = ["Removal", "chain", "curvature", "factorise", "gradient", "leverage", "reach", "remove"]
+__all__ = ["Blocks", "Removal", "chain", "curvature", "factorise", "gradient", "leverage", "reach", "remove"]
 
 _CHUNK = 32  # blocks whose Hessian is formed at once
 _WOODBURY = 32  # up to this many rows update the inverse, more rows invert anew
 _ROWS = 4096  # rows removed at once
 _UNIT = 2.0**-53
+
+
+class Blocks(NamedTuple):
+    """Rows in blocks.
+
+    Attributes
+    ----------
+    x : array of shape (n_blocks, n_inner, p)
+    y, s : arrays of shape (n_blocks, n_inner)
+        Targets and weights.
+    offset : array of shape (n_blocks, n_inner), or (1, 1) if all are 0
+        Known part of the linear predictors.
+    """
+
+    x: FloatArray
+    y: FloatArray
+    s: FloatArray
+    offset: FloatArray
+
+
+class Pass(NamedTuple):
+    """What a pass at w finds.
+
+    Attributes
+    ----------
+    gradient : array of shape (P,)
+        ``sum s_i l'_i x_i``, without the penalty.
+    slopes, sizes : float
+        ``sum s_i l'_i^2`` and ``sum s_i size_i^2``.
+    bend : float
+        Largest curvature l'' of a row with ``s_i > 0`` (for several outputs, of any direction).
+    """
+
+    gradient: Any
+    slopes: Any
+    sizes: Any
+    bend: Any
 
 
 def float64(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,71 +83,104 @@ def chain(n_blocks: int, n_inner: int) -> int:
 
 
 @float64
-def gradient(loss: Loss, x: Any, y: Any, s: Any, w: Any) -> Any:
-    """Pass over the rows at w.
-
-    Returns
-    -------
-    gradient : array of shape (p,)
-        ``sum s_i l'_i x_i``, without the penalty.
-    slopes : float
-        ``sum s_i l'_i^2``.
-    """
-    return _gradient(loss, x, y, s, w)
+def gradient(loss: Loss, rows: Blocks, w: Any) -> Any:
+    """Pass over the rows at w; return a :class:`Pass`."""
+    return _gradient(loss, rows, w)
 
 
 @float64
-def reach(x: Any, s: Any, move: Any) -> Any:
-    """Return ``max |x_i'move|`` over rows with ``s_i > 0``."""
-    return _reach(x, s, move)
+def reach(loss: Loss, rows: Blocks, move: Any) -> Any:
+    """Return ``max |x_i'move|`` over rows with ``s_i > 0``; for several outputs, the largest spread in a row."""
+    return _reach(loss, rows.x, rows.s, move)
 
 
 @float64
-def curvature(loss: Loss, x: Any, y: Any, s: Any, w: Any) -> Any:
-    """Return the Hessian of the data term at w, ``sum s_i l''_i x_i x_i'`` of shape (p, p), without the penalty."""
-    return sum(np.asarray(part) for part in [_hessian(loss, *group, w) for group in _groups(x, y, s)])
+def curvature(loss: Loss, rows: Blocks, w: Any) -> Any:
+    """Return the Hessian of the data term at w, shape (P, P), without the penalty."""
+    return sum(np.asarray(part) for part in [_hessian(loss, group, w) for group in _groups(rows)])
 
 
 @float64
-def leverage(x: Any, s: Any, inverse_factor: Any) -> Any:
-    """Return ``max ||V x_i||^2`` over rows with ``s_i > 0``."""
-    return max(np.asarray(part) for part in [_leverage(*group, inverse_factor) for group in _groups(x, s)])
+def leverage(loss: Loss, rows: Blocks, inverse_factor: Any) -> Any:
+    """Return ``max ||V x_i||^2`` over rows with ``s_i > 0``; for several outputs, of ``V (e_j - e_k) x x_i``."""
+    return max(np.asarray(part) for part in [_leverage(loss, g.x, g.s, inverse_factor) for g in _groups(rows)])
+
+
+def _predictors(loss: Loss, x: Any, offset: Any, w: Any) -> Any:
+    if loss.outputs == 1:
+        return jnp.einsum("bij,j->bi", x, w) + offset
+    return jnp.einsum("bij,kj->bik", x, w.reshape(loss.outputs, -1)) + offset[..., None]
 
 
 @partial(jax.jit, static_argnums=0)
-def _gradient(loss: Loss, x: Any, y: Any, s: Any, w: Any) -> Any:
-    slopes = loss.slope(y, jnp.einsum("bij,j->bi", x, w))
-    total = jnp.einsum("bi,bij->bj", s * slopes, x).sum(axis=0)
-    return total, jnp.sum(s * slopes**2)
-
-
-@jax.jit
-def _reach(x: Any, s: Any, move: Any) -> Any:
-    return jnp.max(jnp.where(s > 0, jnp.abs(jnp.einsum("bij,j->bi", x, move)), 0.0))
+def _gradient(loss: Loss, rows: Blocks, w: Any) -> Any:
+    x, y, s, offset = rows
+    z = _predictors(loss, x, offset, w)
+    slopes, sizes = loss.slope(y, z), loss.size(y, z)
+    if loss.outputs == 1:
+        total = jnp.einsum("bi,bij->bj", s * slopes, x).sum(axis=0)
+        bend = jnp.max(jnp.where(s > 0, loss.curvature(y, z), 0.0))
+        return Pass(total, jnp.sum(s * slopes**2), jnp.sum(s * sizes**2), bend)
+    weights = s[..., None]
+    total = jnp.einsum("bik,bij->bkj", weights * slopes, x).sum(axis=0)
+    # The norm of diag(p) - pp' is at most 1/2.
+    return Pass(total.ravel(), jnp.sum(weights * slopes**2), jnp.sum(weights * sizes**2), jnp.full((), 0.5))
 
 
 @partial(jax.jit, static_argnums=0)
-def _hessian(loss: Loss, x: Any, y: Any, s: Any, w: Any) -> Any:
-    scaled = x * jnp.sqrt(s * loss.curvature(y, jnp.einsum("bij,j->bi", x, w)))[..., None]
-    return jnp.einsum("bij,bik->bjk", scaled, scaled).sum(axis=0)
+def _reach(loss: Loss, x: Any, s: Any, move: Any) -> Any:
+    moved = _predictors(loss, x, jnp.zeros((1, 1)), move)
+    size = jnp.abs(moved) if loss.outputs == 1 else jnp.max(moved, axis=-1) - jnp.min(moved, axis=-1)
+    return jnp.max(jnp.where(s > 0, size, 0.0))
 
 
-@jax.jit
-def _leverage(x: Any, s: Any, inverse_factor: Any) -> Any:
-    squared = jnp.sum((x @ inverse_factor.T) ** 2, axis=-1)
-    return jnp.max(jnp.where(s > 0, squared, 0.0))
+@partial(jax.jit, static_argnums=0)
+def _hessian(loss: Loss, rows: Blocks, w: Any) -> Any:
+    x, y, s, offset = rows
+    bends = loss.curvature(y, _predictors(loss, x, offset, w))
+
+    def gram(weights: Any) -> Any:
+        return jnp.einsum("bij,bik->bjk", x * weights[..., None], x).sum(axis=0)
+
+    if loss.outputs == 1:
+        scaled = x * jnp.sqrt(s * bends)[..., None]
+        return jnp.einsum("bij,bik->bjk", scaled, scaled).sum(axis=0)
+    K = loss.outputs
+    upper = {
+        (k, m): gram(s * bends[..., k] * ((1.0 if k == m else 0.0) - bends[..., m]))
+        for k in range(K)
+        for m in range(k, K)
+    }
+    return jnp.block([[upper[min(k, m), max(k, m)] for m in range(K)] for k in range(K)])
 
 
-def _groups(*parts: FloatArray) -> Iterator[tuple[FloatArray, ...]]:
+@partial(jax.jit, static_argnums=0)
+def _leverage(loss: Loss, x: Any, s: Any, inverse_factor: Any) -> Any:
+    if loss.outputs == 1:
+        squared = jnp.sum((x @ inverse_factor.T) ** 2, axis=-1)
+        return jnp.max(jnp.where(s > 0, squared, 0.0))
+    K, parts = loss.outputs, inverse_factor.reshape(len(inverse_factor), loss.outputs, -1)
+    top = jnp.zeros(())
+    for j in range(K):
+        for k in range(j + 1, K):
+            squared = jnp.sum((x @ (parts[:, j] - parts[:, k]).T) ** 2, axis=-1)
+            top = jnp.maximum(top, jnp.max(jnp.where(s > 0, squared, 0.0)))
+    return top
+
+
+def _groups(rows: Blocks) -> Iterator[Blocks]:
     """Yield groups of blocks: enough for both cores, few enough to stay in the cache."""
-    for start in range(0, len(parts[0]), _CHUNK):
-        yield tuple(part[start : start + _CHUNK] for part in parts)
+    for start in range(0, len(rows.x), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        yield Blocks(
+            rows.x[part], rows.y[part], rows.s[part], rows.offset[part] if rows.offset.size > 1 else rows.offset
+        )
 
 
 def factorise(hessian: FloatArray) -> FloatArray | None:
-    """Return the inverse V of the lower Cholesky factor, shape (p, p), or None if there is none in float64.
+    """Return the inverse V of the lower Cholesky factor, shape (P, P), or None if there is none in float64.
 
-    The matrix is scaled to a unit diagonal first, which is the best diagonal scaling up to a factor p.
+    The matrix is scaled to a unit diagonal first, which is the best diagonal scaling up to a factor P.
     """
     diagonal = np.diag(hessian)
     if not (np.all(np.isfinite(hessian)) and np.all(diagonal > 0)):
@@ -127,11 +199,11 @@ class Removal(NamedTuple):
 
     Attributes
     ----------
-    W : array of shape (p, p)
+    W : array of shape (P, P)
         ``V (sum_S s_i l''_i x_i x_i') V'``.
-    P : array of shape (p, p)
+    P : array of shape (P, P)
         An approximate inverse of ``I - W``; its error is measured, never assumed.
-    g : array of shape (p,)
+    g : array of shape (P,)
         ``V grad F_{D'}(w)``.
     """
 
@@ -141,19 +213,19 @@ class Removal(NamedTuple):
 
 
 def remove(
-    loss: Loss, w: FloatArray, inverse_factor: FloatArray, removal: Removal, x: FloatArray, y: FloatArray, s: FloatArray
+    loss: Loss, w: FloatArray, inverse_factor: FloatArray, removal: Removal, rows: Blocks
 ) -> tuple[Removal, float, float]:
-    """Remove rows at w: O(k p^2), independent of the number of rows kept.
+    """Remove rows at w: O(k P^2), independent of the number of rows kept.
 
     It runs on the host: for the few rows of a request, starting a compiled program costs more than the work.
 
     Parameters
     ----------
-    w : array of shape (p,)
-    inverse_factor : array of shape (p, p)
+    w : array of shape (P,)
+    inverse_factor : array of shape (P, P)
         V.
-    x, y, s : arrays of shape (k, p), (k,), (k,)
-        The rows to remove.
+    rows : Blocks
+        The k rows to remove, in one block.
 
     Returns
     -------
@@ -164,26 +236,46 @@ def remove(
     W, P, g = removal
     added_g = added_W = 0.0
     U = None
-    absolute = np.abs(inverse_factor)
-    for start in range(0, len(s), _ROWS):
-        part = slice(start, start + _ROWS)
-        x_, s_ = x[part], s[part]
-        slope, bend = _derivatives(loss, y[part], x_ @ w)
-        white = x_ @ inverse_factor.T
-        U = white * np.sqrt(s_ * bend)[:, None]
-        g = g - (s_ * slope) @ white
+    K = loss.outputs
+    parts = inverse_factor.reshape(len(w), K, -1)
+    absolute = np.abs(parts)
+    columns = w.reshape(K, -1)
+    x, y, s = rows.x[0], rows.y[0], rows.s[0]
+    offset = np.broadcast_to(rows.offset[0], s.shape)
+    room = _ROWS // K
+    for start in range(0, len(s), room):
+        part = slice(start, start + room)
+        x_, s_, offset_ = x[part], s[part], offset[part]
+        k, p = x_.shape
+        slope, root, size = _derivatives(loss, y[part], x_ @ columns.T + offset_[:, None])
+        white = _each(x_, parts)
+        # One row of U for every column of the square root of the curvature.
+        root = root * np.sqrt(s_)[:, None, None]
+        U = (np.swapaxes(root, 1, 2) @ white if K > 1 else root * white).reshape(k * K, -1)
+        g = g - (slope * s_[:, None]).ravel() @ white.reshape(k * K, -1)
         W = W + U.T @ U
-        # Envelopes: || |V||x_i| ||^2 for each row, and the rounding of its score in units of the curvature.
-        length = np.square(np.abs(x_) @ absolute.T).sum(axis=1)
-        p, k = x_.shape
-        score = 2.0 * _UNIT * (p + 4) * (np.abs(x_) @ np.abs(w))
-        tau = loss.curvature_bound * score + 32.0 * _UNIT + 2.0 * _UNIT * (2 * p + k + 16) * np.abs(slope)
-        added_g += float(s_ @ (tau * np.sqrt(length))) + 4.0 * _UNIT * (_norm(removal.g) + _norm(g))
-        relative = 2.0 * _UNIT * (2 * p + k + 64) + 2.0 * loss.kappa * score
-        added_W += float((s_ * bend) @ (length * relative)) + 4.0 * _UNIT * _norm(W)
+        # Envelopes: || |V_k||x_i| ||^2 for each predictor, and the rounding of the predictors.
+        length = np.square(_each(np.abs(x_), absolute)).sum(axis=2)
+        bend = np.square(root).sum(axis=2)  # with the weight of the row
+        score = 2.0 * _UNIT * (p + 4) * (np.abs(x_) @ np.abs(columns).T + np.abs(offset_)[:, None])
+        most = score.max(axis=1, keepdims=True)
+        tau = 2.0 * bend * most + s_[:, None] * _UNIT * (32.0 * size + 2.0 * (2 * p + k * K + 16) * np.abs(slope))
+        added_g += float(np.sum(tau * np.sqrt(length))) + 4.0 * _UNIT * (_norm(removal.g) + _norm(g))
+        # Entries of the root of a curvature matrix are off by a few units of 1, not of themselves.
+        relative = bend * (2.0 * _UNIT * (2 * p + k * K + 2048) + 4.0 * loss.kappa * most)
+        relative += s_[:, None] * (16.0 * _UNIT * K if K > 1 else 0.0)
+        added_W += K * float(np.sum(relative * length)) + 4.0 * _UNIT * _norm(W)
     if U is not None:
-        P = _updated_inverse(W, P, U if len(s) <= _WOODBURY else None)
+        P = _updated_inverse(W, P, U if len(s) * K <= _WOODBURY else None)
     return Removal(W, P, g), added_g, added_W
+
+
+def _each(x: FloatArray, parts: FloatArray) -> FloatArray:
+    """``V_k x_i`` for every row and predictor, shape (k, K, P), from parts of shape (P, K, p)."""
+    P, K, p = parts.shape
+    if K == 1:
+        return (x @ parts[:, 0].T)[:, None]
+    return (x @ parts.reshape(P * K, p).T).reshape(len(x), P, K).transpose(0, 2, 1)
 
 
 def _updated_inverse(W: FloatArray, P: FloatArray, U: FloatArray | None) -> FloatArray:
@@ -204,17 +296,24 @@ def _norm(array: FloatArray) -> float:
     return float(np.sqrt(flat @ flat))
 
 
-def _derivatives(loss: Loss, y: FloatArray, z: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return l' and l'' in shape (k,), k padded so that three programs serve all requests."""
-    k = len(z)
+def _derivatives(loss: Loss, y: FloatArray, z: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return l' (k, K), a square root of l'' (k, K, K) and size (k, K); k is padded: three programs serve all."""
+    k, K = z.shape
     room = next(r for r in (1, 32, _ROWS) if k <= r)
     if k < room:
-        y, z = (np.concatenate([a, np.zeros(room - k)]) for a in (y, z))
+        y, z = np.concatenate([y, np.ones(room - k)]), np.concatenate([z, np.zeros((room - k, K))])
     with jax.enable_x64(True):
-        slope, bend = _both(loss, y, z)
-    return np.asarray(slope)[:k], np.asarray(bend)[:k]
+        found = _both(loss, y, z)
+    return tuple(np.asarray(part)[:k] for part in found)  # type: ignore[return-value]
 
 
 @partial(jax.jit, static_argnums=0)
 def _both(loss: Loss, y: Any, z: Any) -> Any:
-    return loss.slope(y, z), loss.curvature(y, z)
+    if loss.outputs == 1:
+        z = z[:, 0]
+        root = jnp.sqrt(loss.curvature(y, z))
+        return loss.slope(y, z)[:, None], root[:, None, None], loss.size(y, z)[:, None]
+    # diag(p) - pp' = R R' with R = diag(sqrt p) - p sqrt(p)', because the p add up to 1.
+    p = loss.curvature(y, z)
+    root = jnp.eye(loss.outputs) * jnp.sqrt(p)[:, None, :] - p[:, :, None] * jnp.sqrt(p)[:, None, :]
+    return loss.slope(y, z), root, loss.size(y, z)

@@ -16,6 +16,7 @@ from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["BLOCK", "Rows", "Subjects", "as_ids"]
 
+_NONE = np.zeros((1, 1))  # no offset
 BLOCK = 1024
 """Rows in a block. Sums are formed inside a block first, which keeps their rounding error small."""
 
@@ -168,19 +169,23 @@ class Rows:
     y : array of shape (n_rows,) or None
     weight : array of shape (n_rows,) or None
         Sample weights; None means 1.
+    offset : array of shape (n_rows,) or None
+        Known part of the linear predictors; None means 0.
     intercept : bool
         Append a column of ones to x.
 
     Attributes
     ----------
     x : aligned float64 array of shape (n_padded, p)
-    y, weight : aligned float64 arrays of shape (n_padded,)
+    y, weight, offset : aligned float64 arrays of shape (n_padded,)
         Padding and deleted rows are zero, with weight 0.
     unweighted : bool
         Whether every weight is 0 or 1.
     """
 
-    def __init__(self, x: Any, y: Any = None, weight: Any = None, *, intercept: bool = False) -> None:
+    def __init__(
+        self, x: Any, y: Any = None, weight: Any = None, *, offset: Any = None, intercept: bool = False
+    ) -> None:
         n, p = x.shape
         size = padded(n)
         self.x = _aligned((size, p + intercept))
@@ -192,14 +197,24 @@ class Rows:
             self.y[:n] = y
         self.weight = _aligned((size,))
         self.weight[:n] = 1.0 if weight is None else weight
+        self.offset: FloatArray | None = None
+        if offset is not None:
+            self.offset = _aligned((size,))
+            self.offset[:n] = offset
         self.unweighted = weight is None or bool(np.all((weight == 0.0) | (weight == 1.0)))
         self._peak: FloatArray | None = None
 
-    def blocks(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return x, y, weight as views of shape (n_blocks, rows in a block, ...)."""
+    def blocks(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Return x, y, weight, offset as views of shape (n_blocks, rows in a block, ...); (1, 1) for no offset."""
         size, p = self.x.shape
         inner = min(BLOCK, size)
-        return self.x.reshape(-1, inner, p), self.y.reshape(-1, inner), self.weight.reshape(-1, inner)
+        offset = _NONE if self.offset is None else self.offset.reshape(-1, inner)
+        return self.x.reshape(-1, inner, p), self.y.reshape(-1, inner), self.weight.reshape(-1, inner), offset
+
+    def block_of(self, rows: IntArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Return copies of x, y, weight, offset at these positions, as one block."""
+        offset = _NONE if self.offset is None else self.offset[rows][None]
+        return self.x[rows][None], self.y[rows][None], self.weight[rows][None], offset
 
     def take(self, rows: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return copies of x, y, weight at these positions."""
@@ -212,6 +227,8 @@ class Rows:
         self.x[rows] = 0.0
         self.y[rows] = 0.0
         self.weight[rows] = 0.0
+        if self.offset is not None:
+            self.offset[rows] = 0.0
 
     @property
     def peak(self) -> FloatArray:
@@ -223,16 +240,19 @@ class Rows:
 
     def every(self, step: int) -> Rows:
         """Return a copy of every `step`-th block, for a first guess."""
-        x, y, weight = (part[::step] for part in self.blocks())
-        return Rows(x.reshape(-1, x.shape[-1]), y.ravel(), weight.ravel())
+        x, y, weight, offset = (part[::step] for part in self.blocks())
+        some = None if self.offset is None else offset.ravel()
+        return Rows(x.reshape(-1, x.shape[-1]), y.ravel(), weight.ravel(), offset=some)
 
     def __getstate__(self) -> dict[str, FloatArray]:
         return self.__dict__ | {"_peak": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        for name in ("x", "y", "weight"):
+        for name in ("x", "y", "weight", "offset"):
             array = state[name]
+            if array is None:
+                continue
             buffer = _aligned(array.shape)
             buffer[...] = array
             setattr(self, name, buffer)

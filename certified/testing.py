@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.utils import get_tags
 
 from certified.typing import FloatArray, IntArray
 
@@ -103,7 +104,10 @@ def _data(
 def _target(estimator: Any, X: FloatArray, y: FloatArray) -> FloatArray:
     if not is_regressor(estimator):
         return y
-    return y + X @ np.linspace(0.01, 0.02, X.shape[1])  # a function of the row alone
+    values = y + X @ np.linspace(0.01, 0.02, X.shape[1])  # a function of the row alone
+    if get_tags(estimator).target_tags.positive_only:
+        return 0.1 + np.abs(values)
+    return values
 
 
 def _fit(estimator: Any, X: FloatArray, y: FloatArray, ids: IntArray) -> Any:

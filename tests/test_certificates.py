@@ -11,9 +11,11 @@ import pytest
 from certified import head, newton
 from certified.errors import CannotCertify
 from certified.exact import Products
-from certified.head import Problem, Release, forget, improve
+from certified.head import forget, improve
 from certified.linear_model import LogisticRegression
 from certified.losses import Logistic
+from certified.newton import Blocks
+from certified.objective import Problem, Release
 from certified.rows import Rows
 
 KINDS = ("well", "ill", "collinear", "separable", "heavy", "tiny", "imbalanced", "weights", "offset")
@@ -197,7 +199,8 @@ def test_certificate_is_never_below_the_true_distance():
 def _head_case(rng, kind, how, p, ratios):
     x, y, s, C = draw(rng, kind, p)
     penalty = np.append(np.full(p, 1 / C), 0.0)
-    problem, rows = Problem(Logistic(), penalty), Rows(x, y, s, intercept=True)
+    pattern = np.append(np.ones(p), 0.0)
+    problem, rows = Problem(Logistic(), pattern, 1 / C, 0.25), Rows(x, y, s, intercept=True)
     table, n = rows.x[: len(x)].copy(), len(x)
     products = Products.of(rows.x, rows.weight)
     release = Release.of(problem, products, n)
@@ -214,10 +217,10 @@ def _head_case(rng, kind, how, p, ratios):
 
     state("fit")
     for gone in requests(rng, y, s, how):
-        part = rows.take(gone)
+        part = Blocks(*rows.block_of(gone))
         kept[gone] = False
         products = Products.of(np.where(kept[:, None], table, 0.0), np.where(kept, s, 0.0))
-        anchor, found = forget(problem, anchor, *part)
+        anchor, found = forget(problem, anchor, part)
         rows.erase(gone)
         release = Release.of(problem, products, int(kept.sum()))
         state("deletion")
@@ -230,10 +233,10 @@ def _head_case(rng, kind, how, p, ratios):
         if left.size < 2:
             continue
         gone = left[:1]
-        part = rows.take(gone)
+        part = Blocks(*rows.block_of(gone))
         kept[gone] = False
         products = Products.of(np.where(kept[:, None], table, 0.0), np.where(kept, s, 0.0))
-        anchor, found = forget(problem, anchor, *part)
+        anchor, found = forget(problem, anchor, part)
         rows.erase(gone)
         release = Release.of(problem, products, int(kept.sum()))
         state("deletion from a stale factor")
@@ -307,7 +310,7 @@ def test_ignored_drift_and_rounding_are_caught(monkeypatch):
     x, y = np.ones((n, 1)), np.zeros(n)
     y[: n // 20] = 1.0
     penalty, rows = np.full(1, 1e-3), Rows(x, y)
-    problem = Problem(Logistic(), penalty)
+    problem = Problem(Logistic(), np.ones(1), 1e-3, 0.25)
     release = Release.of(problem, Products.of(rows.x, rows.weight), n)
     work = head._Work(problem, rows, rows.weight, release, 100)
     w = minimise(x, y, np.ones(n), penalty, np.zeros(1)).astype(float)
@@ -324,8 +327,8 @@ def test_ignored_drift_and_rounding_are_caught(monkeypatch):
 def test_step_with_the_wrong_sign_is_caught(monkeypatch):
     honest = newton.remove
 
-    def remove(loss, w, inverse, before, *rows):
-        after, *envelopes = honest(loss, w, inverse, before, *rows)
+    def remove(loss, w, inverse, before, rows):
+        after, *envelopes = honest(loss, w, inverse, before, rows)
         return after._replace(g=2 * before.g - after.g), *envelopes
 
     monkeypatch.setattr(newton, "remove", remove)
@@ -336,8 +339,9 @@ def test_step_with_the_wrong_sign_is_caught(monkeypatch):
 def test_deletion_that_does_nothing_is_caught(monkeypatch):
     honest = newton.remove
 
-    def remove(loss, w, inverse, before, x, y, s):
-        return honest(loss, w, inverse, before, x[:0], y[:0], s[:0])
+    def remove(loss, w, inverse, before, rows):
+        nobody = Blocks(rows.x[:, :0], rows.y[:, :0], rows.s[:, :0], rows.offset)
+        return honest(loss, w, inverse, before, nobody)
 
     monkeypatch.setattr(newton, "remove", remove)
     with pytest.raises(AssertionError, match="adversarial: certified"):

@@ -88,9 +88,9 @@ class StaleScaler(StandardScaler):
 class ForgottenIntercept(LogisticRegression):
     """Serves the intercept from before the deletions."""
 
-    def _store(self, anchor, solution, products, differencing):
-        super()._store(anchor, solution, products, differencing)
-        self._first = getattr(self, "_first", solution.w[-1])
+    def _store(self, state, differencing):
+        super()._store(state, differencing)
+        self._first = getattr(self, "_first", state.solution.w[-1])
 
     @property
     def private_intercept_(self):
@@ -106,8 +106,8 @@ def test_a_mutant_that_does_not_delete_is_caught(mutant):
 def test_a_step_in_the_wrong_direction_is_caught(monkeypatch):
     right = head.newton.remove
 
-    def wrong(loss, w, inverse_factor, before, *rows):
-        after, *envelopes = right(loss, w, inverse_factor, before, *rows)
+    def wrong(loss, w, inverse_factor, before, rows):
+        after, *envelopes = right(loss, w, inverse_factor, before, rows)
         return after._replace(g=2 * before.g - after.g), *envelopes
 
     monkeypatch.setattr(head.newton, "remove", wrong)

@@ -27,6 +27,7 @@ ORDER = (
     "exact",
     "hashing",
     "rows",
+    "objective",
     "head",
     "base",
     "linear_model",

@@ -1,13 +1,13 @@
-"""Every loss states true constants: derivatives equal autodiff, self-concordance and curvature bounds hold."""
+"""Every loss states true constants: derivatives equal autodiff, and it is self-concordant."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from certified.losses import Loss
+from certified.losses import LogCosh, Loss, Tweedie
 
 
 def _subclasses(cls):
@@ -16,67 +16,98 @@ def _subclasses(cls):
         yield from _subclasses(sub)
 
 
-LOSSES = sorted({c for c in _subclasses(Loss) if c.__module__.startswith("certified.")}, key=lambda c: c.__name__)
-every_loss = pytest.mark.parametrize("loss", [c() for c in LOSSES], ids=[c.__name__ for c in LOSSES])
-points = given(z=st.floats(-30, 30), y=st.sampled_from([0.0, 1.0]))
+CLASSES = sorted({c for c in _subclasses(Loss) if c.__module__.startswith("certified.")}, key=lambda c: c.__name__)
+LOSSES = [*(c() for c in CLASSES), Tweedie(1.1), Tweedie(1.9), LogCosh(0.2)]
+every_loss = pytest.mark.parametrize("loss", LOSSES, ids=str)
+ONE = [loss for loss in LOSSES if loss.outputs == 1]
+MANY = [loss for loss in LOSSES if loss.outputs > 1]
+every_loss_of_one_predictor = pytest.mark.parametrize("loss", ONE, ids=str)
+every_loss_of_many_predictors = pytest.mark.parametrize("loss", MANY, ids=str)
+targets = st.sampled_from([0.0, 1.0, 0.5, 2.0, 1e-3, 17.25, 3e3, -1.5])
+points = given(z=st.floats(-20, 20), y=targets)
 
 
-def _derivatives(loss, y, z):
-    """First, second and third derivative in z by autodiff of ``value``, in float64."""
+@pytest.fixture(autouse=True)
+def _in_float64():
     with jax.enable_x64(True):
-        first = jax.grad(loss.value, argnums=1)
-        second = jax.grad(first, argnums=1)
-        third = jax.grad(second, argnums=1)
-        y, z = jnp.float64(y), jnp.float64(z)
-        return float(first(y, z)), float(second(y, z)), float(third(y, z))
+        yield
 
 
-def _stated(loss, y, z):
-    with jax.enable_x64(True):
-        y, z = jnp.float64(y), jnp.float64(z)
-        return float(loss.slope(y, z)), float(loss.curvature(y, z))
+def _allowed(loss, y):
+    assume(bool(loss.targets[1](np.float64(y))))
 
 
 def test_the_losses_are_found():
-    assert {"Logistic", "Squared"} <= {c.__name__ for c in LOSSES}
+    assert {"Gamma", "LogCosh", "Logistic", "Poisson", "Softmax", "Squared", "Tweedie"} <= {c.__name__ for c in CLASSES}
 
 
-@every_loss
+@every_loss_of_one_predictor
 @points
-def test_slope_is_the_derivative_of_value(loss, z, y):
-    assert _stated(loss, y, z)[0] == pytest.approx(_derivatives(loss, y, z)[0], rel=1e-9, abs=1e-14)
+def test_slope_and_curvature_are_derivatives(loss, z, y):
+    _allowed(loss, y)
+    y, z = jnp.float64(y), jnp.float64(z)
+    scale = float(loss.size(y, z)) + 1.0
+    assert float(loss.slope(y, z)) == pytest.approx(float(jax.grad(loss.value, 1)(y, z)), rel=1e-9, abs=1e-13 * scale)
+    bend = float(loss.curvature(y, z))
+    assert bend == pytest.approx(float(jax.grad(loss.slope, 1)(y, z)), rel=1e-9, abs=1e-14 * scale)
 
 
-@every_loss
-@points
-def test_curvature_is_the_second_derivative_of_value(loss, z, y):
-    assert _stated(loss, y, z)[1] == pytest.approx(_derivatives(loss, y, z)[1], rel=1e-9, abs=1e-14)
-
-
-@every_loss
+@every_loss_of_one_predictor
 @points
 def test_loss_is_self_concordant_with_the_stated_constant(loss, z, y):
-    with jax.enable_x64(True):  # the derivative of the stated curvature, which does not cancel in the tails
-        third = float(jax.grad(lambda t: loss.curvature(y, t))(jnp.float64(z)))
-    bend = _stated(loss, y, z)[1]
+    _allowed(loss, y)
+    y, z = jnp.float64(y), jnp.float64(z)
+    third = float(jax.grad(loss.curvature, 1)(y, z))
+    bend = float(loss.curvature(y, z))
     assert bend >= 0.0
-    assert abs(third) <= loss.kappa * bend * (1 + 1e-12)
-    assert third == pytest.approx(_derivatives(loss, y, z)[2], rel=1e-6, abs=1e-14)
+    assert abs(third) <= loss.kappa * bend * (1 + 1e-9)
 
 
-@every_loss
+@every_loss_of_one_predictor
 @points
-def test_curvature_stays_below_its_bound(loss, z, y):
-    assert 0.0 <= _stated(loss, y, z)[1] <= loss.curvature_bound * (1 + 2.0**-52)
+def test_slope_is_bounded_by_its_size(loss, z, y):
+    _allowed(loss, y)
+    assert abs(float(loss.slope(y, jnp.float64(z)))) <= float(loss.size(y, jnp.float64(z))) * (1 + 1e-12)
+
+
+@every_loss_of_one_predictor
+def test_constant_is_not_larger_than_needed(loss):
+    """A constant twice as large as needed would pass the inequality and cost half of every bound."""
+    if loss.kappa == 0.0:
+        return
+    z = np.linspace(-30, 30, 241)
+    allowed = [y for y in (0.0, 1.0, 0.5, 2.0) if loss.targets[1](np.float64(y))]
+    third = jax.vmap(jax.grad(loss.curvature, 1), (None, 0))
+    ratio = [np.abs(third(y, z)) / (loss.curvature(y, z) + 1e-300) for y in allowed]
+    assert np.max(ratio) >= 0.95 * loss.kappa
+
+
+@every_loss_of_many_predictors
+@given(seed=st.integers(0, 2**32 - 1), reach=st.sampled_from([0.1, 1.0, 5.0]))
+def test_losses_of_many_predictors(loss, seed, reach):
+    rng = np.random.default_rng(seed)
+    K = loss.outputs
+    y, z, u, v = float(rng.integers(K)), reach * rng.normal(size=K), rng.normal(size=K), rng.normal(size=K)
+    p = np.asarray(loss.curvature(y, z))
+    hessian = jax.hessian(loss.value, 1)
+    assert np.asarray(loss.slope(y, z)) == pytest.approx(np.asarray(jax.grad(loss.value, 1)(y, z)), abs=1e-12)
+    assert np.diag(p) - np.outer(p, p) == pytest.approx(np.asarray(hessian(y, z)), abs=1e-12)
+    second = u @ hessian(y, z) @ u
+    third = jax.grad(lambda t: u @ hessian(y, z + t * v) @ u)(0.0)
+    assert abs(third) <= loss.kappa * (v.max() - v.min()) * second * (1 + 1e-9) + 1e-15
+    assert np.all(np.abs(np.asarray(loss.slope(y, z))) <= np.asarray(loss.size(y, z)))
 
 
 @every_loss
 def test_losses_are_values(loss):
-    assert loss == type(loss)()
-    assert hash(loss) == hash(type(loss)())
+    twin = type(loss)(**{name: getattr(loss, name) for name in loss.__dataclass_fields__})
+    assert loss == twin
+    assert hash(loss) == hash(twin)
+    assert loss.scale(2.0) > 0.0
+    assert loss.targets[0]
 
 
 def test_base_class_leaves_its_functions_to_subclasses():
-    for name in ("value", "slope", "curvature"):
+    for name in ("value", "slope", "curvature", "size"):
         with pytest.raises(NotImplementedError, match=r"^$"):
             getattr(Loss(), name)(0.0, np.zeros(1))

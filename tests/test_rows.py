@@ -244,7 +244,8 @@ def test_padded_length_of_a_padded_length_is_itself(n):
 
 def test_blocks_are_views():
     rows = Rows(np.arange(3000.0)[:, None], np.arange(3000.0))
-    x, y, s = rows.blocks()
+    x, y, s, offset = rows.blocks()
+    assert not offset.any()
     assert x.shape[1:] == (BLOCK, 1)
     assert y.shape == s.shape == x.shape[:2]
     assert np.shares_memory(x, rows.x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,8 +14,10 @@ from certified.bounds import gamma
 from certified.certificate import Certificate
 from certified.errors import CannotCertify, InvalidInput
 from certified.exact import Products
-from certified.head import Anchor, Problem, Release, Solution, forget, improve, with_release
+from certified.head import Anchor, Solution, forget, improve
 from certified.losses import Loss
+from certified.newton import Blocks
+from certified.objective import Problem, Release
 from certified.rows import Rows, Subjects
 from certified.typing import FloatArray, IntArray
 
@@ -24,10 +26,65 @@ __all__ = ["CertifiedLinear"]
 _SAMPLE_ROWS = 50_000  # fits of more rows than this start from the solution on every 16th block
 
 
-class CertifiedLinear(Deletable):
-    """Base class: subclasses give the loss, check the data and turn the parameter vector into attributes.
+@dataclass(frozen=True, eq=False)
+class Totals:
+    """Exact sums of the targets and of the weights of the kept rows."""
 
-    The parameter vector is ``[coef, intercept]``, shape (p,), without the last entry if ``fit_intercept=False``.
+    products: Products
+
+    @classmethod
+    def of(cls, rows: Rows, weight: FloatArray) -> Totals:
+        """Sum over rows with these weights."""
+        y = np.where(weight > 0, rows.y, 0.0)
+        return cls(Products.of(np.column_stack([y, np.ones(len(y))]), weight, limbs=2, gram=False))
+
+    def minus(self, gone: Blocks) -> Totals | None:
+        """Sums without these rows; None where they have to be formed anew."""
+        y, s = gone.y[0], gone.s[0]
+        products = self.products.minus(np.column_stack([y, np.ones(len(y))]), s)
+        return None if products is None else Totals(products)
+
+    @property
+    def weight(self) -> float:
+        """Sum of the weights, a fixed function of the kept rows."""
+        unit = int(self.products.unit_exponents[1])
+        return float(np.ldexp(float(self.products.integers()[1, 1]), 2 * unit))
+
+    @property
+    def mean(self) -> float:
+        """Weighted mean of the targets."""
+        sums, unit = self.products.integers(), self.products.unit_exponents
+        return float(np.ldexp(sums[0, 1] / sums[1, 1], int(unit[0] - unit[1]))) if sums[1, 1] else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """All that a deletion changes, except the rows.
+
+    Attributes
+    ----------
+    problem : Problem
+        On the kept rows.
+    totals : Totals or None
+        Where the problem depends on them.
+    anchor : Anchor
+    solution : Solution
+    products : Products
+        Exact Gram matrix of the kept rows.
+    """
+
+    problem: Problem
+    totals: Totals | None
+    anchor: Anchor
+    solution: Solution
+    products: Products
+
+
+class CertifiedLinear(Deletable):
+    """Base class: subclasses give the problem, check the data and turn the parameter vector into attributes.
+
+    The parameter vector is ``[coef, intercept]``, shape (p,), without the last entry if ``fit_intercept=False``; with
+    several predictors, one such vector after the other.
     """
 
     epsilon: float
@@ -38,44 +95,53 @@ class CertifiedLinear(Deletable):
     max_iter: int
     random_state: Any
     _released: Any
+    _log_link = False
+    _summed = False  # whether the problem depends on the sums of targets and weights
 
-    def _loss(self) -> Loss:
+    def _problem_of(self, loss: Loss, n_columns: int, totals: Totals | None) -> Problem:
+        """The problem on rows with these totals; `n_columns` counts the column of ones."""
         raise NotImplementedError
 
-    def _alpha(self) -> float:
-        """Penalty on the coefficients, in the sum form."""
-        raise NotImplementedError
+    def _pattern(self, loss: Loss, n_columns: int) -> FloatArray:
+        """1 for coefficients, 0 for intercepts."""
+        one = np.ones(n_columns)
+        if self.fit_intercept:
+            one[-1] = 0.0
+        return np.tile(one, loss.outputs)
+
+    def _start(self, problem: Problem, totals: Totals | None, rows: Rows) -> FloatArray:
+        """Where a fit starts, shape (P,)."""
+        return np.zeros(len(problem.pattern))
 
     # ------------------------------------------------------------------ fit
 
-    def _fit_rows(self, X: FloatArray, y: FloatArray, weight: FloatArray, ids: Any, start: Any = None) -> None:
+    def _fit_rows(
+        self, loss: Loss, X: FloatArray, y: FloatArray, weight: FloatArray, ids: Any, offset: FloatArray | None = None
+    ) -> None:
         """Fit on checked data; on an error the estimator keeps its former state."""
         self._check_parameters()
         subjects = Subjects.of(ids, len(X))
-        rows = Rows(X, y, weight, intercept=self.fit_intercept)
-        penalty = np.full(rows.x.shape[1], float(self._alpha()))
-        if self.fit_intercept:
-            penalty[-1] = 0.0
-        problem = Problem(self._loss(), penalty)
-        anchor, solution, release = self._solve(problem, rows, rows.weight, start)
-        self._subjects, self._rows, self._problem = subjects, rows, problem
+        rows = Rows(X, y, weight, offset=offset, intercept=self.fit_intercept)
+        totals = Totals.of(rows, rows.weight) if self._summed else None
+        problem = self._problem_of(loss, rows.x.shape[1], totals)
+        problem, anchor, solution, release = self._solve(problem, rows, self._start(problem, totals, rows))
+        self._subjects, self._rows = subjects, rows
         self._transcript = Transcript()
         self._released = None
         self._rng = generator(self.random_state)
-        self._store(anchor, solution, release.products, 0.0)
+        self._store(State(problem, totals, anchor, solution, release.products), 0.0)
         self._draw()
 
-    def _solve(
-        self, problem: Problem, rows: Rows, weight: FloatArray, start: Any = None
-    ) -> tuple[Anchor, Solution, Release]:
-        n = int(np.count_nonzero(weight))
-        release = Release.of(problem, Products.of(rows.x, weight), n)
-        if start is None:
-            start = np.zeros(len(problem.penalty))
-            if n > _SAMPLE_ROWS:
-                start = _first_guess(problem, rows, start)
+    def _solve(self, problem: Problem, rows: Rows, start: FloatArray) -> tuple[Problem, Anchor, Solution, Release]:
+        n = int(np.count_nonzero(rows.weight))
+        products = Products.of(rows.x, rows.weight)
+        if problem.loss.outputs > 1:
+            problem = replace(problem, gauge=problem.scale * products.matrix())
+        release = Release.of(problem, products, n)
+        if n > _SAMPLE_ROWS:
+            start = _first_guess(problem, rows, start)
         anchor, solution = improve(
-            problem, rows, weight, release, start, self.tol, fresh=2.0**-7, max_passes=self.max_iter
+            problem, rows, rows.weight, release, start, self.tol, fresh=2.0**-7, max_passes=self.max_iter
         )
         if solution.distance > max(self._distance_target(solution), self.tol):
             raise CannotCertify(
@@ -83,7 +149,29 @@ class CertifiedLinear(Deletable):
                 f"{solution.passes} passes; {self._distance_target(solution):.3g} is needed. Scale the features "
                 "(StandardScaler), add a penalty, or raise max_iter, noise or epsilon."
             )
-        return anchor, solution, release
+        return problem, anchor, solution, release
+
+    def _offset(self, call: str, offset: Any, exposure: Any, n_rows: int) -> FloatArray | None:
+        name = f"{type(self).__name__}.{call}"
+        if offset is None and exposure is None:
+            return None
+        if offset is not None and exposure is not None:
+            raise InvalidInput(f"{name} got both offset and exposure. Give one: offset = log(exposure).")
+        what, given = ("offset", offset) if exposure is None else ("exposure", exposure)
+        try:
+            values = np.asarray(given, dtype=np.float64)
+        except (TypeError, ValueError):
+            values = np.full(1, np.nan)
+        if exposure is not None and not self._log_link:
+            raise InvalidInput(f"{name} got an exposure, which has no meaning with the identity link. Use offset.")
+        good = values.shape == (n_rows,) and np.all(np.isfinite(values))
+        if not good or (exposure is not None and np.any(values <= 0)):
+            kind = "finite" if exposure is None else "positive and finite"
+            raise InvalidInput(
+                f"{name}({what}=...) needs one {kind} number for each of the {n_rows} rows. Correct or leave out the "
+                "rows that lack one."
+            )
+        return values if exposure is None else np.log(values)
 
     def _check_parameters(self) -> None:
         for name, low, strict in (("epsilon", 0.0, True), ("noise", 0.0, False), ("tol", 0.0, True)):
@@ -102,36 +190,37 @@ class CertifiedLinear(Deletable):
 
     def _plan(self, rows: IntArray) -> Plan:
         self._check_leaves_enough(rows)
-        x, y, s = self._rows.take(rows)
-        products = self._products.minus(x, s)
-        target = self._distance_target(self._solution)
-        if products is not None and 2 * rows.size < self.n_rows_:
-            anchor, solution = forget(self._problem, self._anchor, x, y, s)
+        state = self._state
+        gone = Blocks(*self._rows.block_of(rows))
+        products = state.products.minus(gone.x[0], gone.s[0])
+        totals, problem = state.totals, state.problem
+        if totals is not None:
+            totals = totals.minus(gone) or Totals.of(self._rows, self._weight_without(rows))
+            problem = self._problem_of(problem.loss, self._rows.x.shape[1], totals)
+        target = self._distance_target(state.solution)
+        anchor, solution = None, state.solution
+        if products is not None and 2 * rows.size < self.n_rows_ and problem.scale == state.problem.scale:
+            anchor, solution = forget(problem, state.anchor, gone)
             if solution.distance <= target:
-                moved = anchor.release.factor.T @ (solution.w - self._solution.w)
-                return self._planned(rows, anchor, solution, products, float(np.linalg.norm(moved)))
-        else:
-            anchor, solution = None, self._solution
-        return self._plan_passes(rows, anchor, solution, products, target)
-
-    def _plan_passes(
-        self, rows: IntArray, anchor: Anchor | None, solution: Solution, products: Products | None, target: float
-    ) -> Plan:
-        """Theorem 2 did not reach the target: pass over the kept rows until theorem 1 does."""
-        weight = self._rows.weight.copy()
-        weight[rows] = 0.0
-        n = int(np.count_nonzero(weight))
+                moved = anchor.release.factor.T @ (solution.w - state.solution.w)
+                return self._planned(rows, State(problem, totals, anchor, solution, products), moved)
+        # Theorem 2 did not reach the target: pass over the kept rows until theorem 1 does.
+        weight = self._weight_without(rows)
         if products is None:
-            kept = self._rows.x * (weight > 0)[:, None]
-            products = Products.of(kept, weight)
-        release = Release.of(self._problem, products, n)
-        start = solution.w if np.all(np.isfinite(solution.w)) and np.isfinite(solution.distance) else self._solution.w
+            products = Products.of(self._rows.x * (weight > 0)[:, None], weight)
+        release = Release.of(problem, products, int(np.count_nonzero(weight)))
+        start = solution.w if np.all(np.isfinite(solution.w)) and np.isfinite(solution.distance) else state.solution.w
         anchor, found = improve(
-            self._problem, self._rows, weight, release, start, target, anchor=anchor, max_passes=self.max_iter
+            problem, self._rows, weight, release, start, target, anchor=anchor, max_passes=self.max_iter
         )
         self._require(found, target)
-        moved = release.factor.T @ (found.w - self._solution.w)
-        return self._planned(rows, anchor, found, products, float(np.linalg.norm(moved)))
+        moved = release.factor.T @ (found.w - state.solution.w)
+        return self._planned(rows, State(problem, totals, anchor, found, products), moved)
+
+    def _weight_without(self, rows: IntArray) -> FloatArray:
+        weight = self._rows.weight.copy()
+        weight[rows] = 0.0
+        return weight
 
     def _require(self, found: Solution, target: float) -> None:
         if found.distance > target:
@@ -141,16 +230,17 @@ class CertifiedLinear(Deletable):
                 f"{self.noise:g}. Raise max_iter, noise or epsilon, or add a penalty. Nothing was changed."
             )
 
-    def _planned(self, rows: IntArray, anchor: Anchor, solution: Solution, products: Products, moved: float) -> Plan:
+    def _planned(self, rows: IntArray, state: State, whitened: FloatArray) -> Plan:
+        moved = float(np.linalg.norm(whitened))
         differencing = moved / self.noise if self.noise > 0 else (np.inf if moved > 0 else 0.0)
 
         def commit() -> None:
             self._count_out(rows)
             self._rows.erase(rows)
-            self._store(anchor, solution, products, self._since_release() + differencing)
+            self._store(state, self._since_release() + differencing)
             self._released = None
 
-        return Plan(commit, True, solution.method, differencing, solution.passes)
+        return Plan(commit, True, state.solution.method, differencing, state.solution.passes)
 
     def _plan_features(self, rows: IntArray, X: FloatArray) -> Plan:
         """Plan for changed features: X holds the new features of all rows, of the deleted ones too (ignored)."""
@@ -159,8 +249,14 @@ class CertifiedLinear(Deletable):
         n = len(X)
         weight = old.weight[:n].copy()
         weight[rows] = 0.0
-        fresh = Rows(X * (weight > 0)[:, None], old.y[:n] * (weight > 0), weight, intercept=self.fit_intercept)
-        anchor, solution, release = self._solve(self._problem, fresh, fresh.weight, self._solution.w)
+        kept = weight > 0
+        offset = None if old.offset is None else old.offset[:n] * kept
+        fresh = Rows(X * kept[:, None], old.y[:n] * kept, weight, offset=offset, intercept=self.fit_intercept)
+        totals, problem = self._state.totals, self._state.problem
+        if totals is not None:
+            totals = Totals.of(fresh, fresh.weight)
+            problem = self._problem_of(problem.loss, fresh.x.shape[1], totals)
+        problem, anchor, solution, release = self._solve(problem, fresh, self._state.solution.w)
         self._require(solution, max(self._distance_target(solution), self.tol))
 
         def commit() -> None:
@@ -168,7 +264,7 @@ class CertifiedLinear(Deletable):
             old.erase(np.arange(n))
             self._rows = fresh
             self._rows.erase(rows)
-            self._store(anchor, solution, release.products, np.inf)
+            self._store(State(problem, totals, anchor, solution, release.products), np.inf)
             self._released = None
 
         return Plan(commit, True, solution.method, np.inf, solution.passes)
@@ -179,13 +275,8 @@ class CertifiedLinear(Deletable):
     def _count_out(self, rows: IntArray) -> None:
         """Take rows that are about to be erased out of any counts."""
 
-    def _store(self, anchor: Anchor, solution: Solution, products: Products, differencing: float) -> None:
-        if products.exponents is not anchor.release.products.exponents and np.any(
-            products.exponents != anchor.release.products.exponents
-        ):
-            anchor = with_release(anchor, Release.of(self._problem, products, self.n_rows_))
-        self._anchor, self._solution, self._products = anchor, solution, products
-        self._differencing = differencing
+    def _store(self, state: State, differencing: float) -> None:
+        self._state, self._differencing = state, differencing
 
     def refine(self) -> Certificate:
         """Pass over the kept rows until the parameter is within ``tol`` of the minimiser, and measure it.
@@ -200,21 +291,22 @@ class CertifiedLinear(Deletable):
             Of the measured state (theorem 1).
         """
         self._check_fitted()
-        release = Release.of(self._problem, self._products, self.n_rows_)
+        state, release = self._state, self._release_now()
         anchor, found = improve(
-            self._problem,
+            state.problem,
             self._rows,
             self._rows.weight,
             release,
-            self._solution.w,
+            state.solution.w,
             self.tol,
-            anchor=self._anchor,
+            anchor=state.anchor,
             fresh=2.0**-7,
             max_passes=self.max_iter,
         )
         self._require(found, max(self._distance_target(found), self.tol))
-        moved = float(np.linalg.norm(release.factor.T @ (found.w - self._solution.w)))
-        self._store(anchor, found, self._products, self._since_release() + (moved / self.noise if self.noise else 0.0))
+        moved = float(np.linalg.norm(release.factor.T @ (found.w - state.solution.w)))
+        after = State(state.problem, state.totals, anchor, found, state.products)
+        self._store(after, self._since_release() + (moved / self.noise if self.noise else 0.0))
         self._released = None
         return self.certificate_
 
@@ -245,12 +337,12 @@ class CertifiedLinear(Deletable):
     def _mu(self) -> float:
         if self.noise == 0 or self._rng is not None:
             return np.inf
-        found = self._solution
+        found = self._state.solution
         return accounting.lattice_mu(found.distance, self.noise, len(found.w), noise.STEP, self._arithmetic(found))
 
     def _draw(self) -> None:
         """Draw the release of the present state: fresh noise, once."""
-        found = self._solution
+        found = self._state.solution
         if self.noise == 0:
             self._released = found.w
             return
@@ -259,7 +351,7 @@ class CertifiedLinear(Deletable):
         self._transcript.record(self._mu())
 
     def _release_now(self) -> Release:
-        return Release.of(self._problem, self._products, self.n_rows_)
+        return Release.of(self._state.problem, self._state.products, self.n_rows_)
 
     @property
     def _parameter(self) -> FloatArray:
@@ -273,7 +365,7 @@ class CertifiedLinear(Deletable):
     def certificate_(self) -> Certificate:
         """Certificate of the present state and of its release. See :class:`certified.certificate.Certificate`."""
         self._check_fitted()
-        found, mu = self._solution, self._mu()
+        found, mu = self._state.solution, self._mu()
         drawn = self._released is not None
         return Certificate(
             claim="none" if np.isinf(mu) else "indistinguishable",
@@ -299,7 +391,7 @@ class CertifiedLinear(Deletable):
     def n_iter_(self) -> IntArray:
         """Passes over the rows that the present state took, shape (1,). Not part of a release."""
         self._check_fitted()
-        return np.array([max(1, self._solution.passes)])
+        return np.array([max(1, self._state.solution.passes)])
 
     @property
     def coef_(self) -> FloatArray:
@@ -315,13 +407,13 @@ class CertifiedLinear(Deletable):
     def private_coef_(self) -> FloatArray:
         """Coefficients without noise. For auditors; never to be published."""
         self._check_fitted()
-        return self._shaped(self._solution.w)[0]
+        return self._shaped(self._state.solution.w)[0]
 
     @property
     def private_intercept_(self) -> Any:
         """Intercept without noise. For auditors; never to be published."""
         self._check_fitted()
-        return self._shaped(self._solution.w)[1]
+        return self._shaped(self._state.solution.w)[1]
 
     @property
     def release_metric_(self) -> FloatArray:
@@ -344,7 +436,7 @@ def _mu_target(epsilon: float, delta: float) -> float:
 def _first_guess(problem: Problem, rows: Rows, start: FloatArray) -> FloatArray:
     """Minimise on a sixteenth of the rows, roughly; the penalty is scaled with them."""
     some = rows.every(16)
-    scaled = replace(problem, penalty=problem.penalty / 16.0)
+    scaled = replace(problem, strength=problem.strength / 16.0)
     try:
         release = Release.of(scaled, Products.of(some.x, some.weight), len(some.y))
         return improve(scaled, some, some.weight, release, start, 1.0, fresh=np.inf)[1].w

@@ -5,26 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.special import log_softmax
 from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression as _SklearnLogisticRegression
 from sklearn.utils.extmath import softmax
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from certified.base import all_or_nothing, split_ids
+from certified.base import all_or_nothing, split_column, split_ids
 from certified.errors import InvalidInput, InvalidRequest
-from certified.linear_model._glm import CertifiedLinear
-from certified.losses import Logistic, Loss
+from certified.linear_model._glm import CertifiedLinear, Totals
+from certified.losses import Logistic, Loss, Softmax
+from certified.objective import Problem
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["LogisticRegression"]
 
 
 class LogisticRegression(ClassifierMixin, CertifiedLinear):
-    """Logistic regression (two classes) whose subjects can be deleted, with a certificate.
+    """Logistic regression whose subjects can be deleted, with a certificate.
 
     Minimises ``C * sum_i s_i log(1 + exp(-y_i (x_i'w + b))) + ||w||^2 / 2`` as scikit-learn does; the intercept b is
-    not penalised. The fitted object is the private *keeper*: it holds the rows. ``coef_``, ``predict`` and
+    not penalised. With more than two classes the loss is the multinomial one, with a vector w and an intercept for
+    every class. The fitted object is the private *keeper*: it holds the rows. ``coef_``, ``predict`` and
     ``release()`` serve the *released* parameters, to which Gaussian noise was added.
 
     Parameters
@@ -47,10 +50,10 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
 
     Attributes
     ----------
-    classes_ : array of shape (2,)
-    coef_ : array of shape (1, n_features)
+    classes_ : array of shape (n_classes,)
+    coef_ : array of shape (1, n_features) or (n_classes, n_features)
         Released coefficients.
-    intercept_ : array of shape (1,)
+    intercept_ : array of shape (1,) or (n_classes,)
         Released intercept.
     certificate_ : Certificate
     ids_ : array
@@ -64,6 +67,7 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
     Notes
     -----
     The loss is generalised self-concordant with constant 1; theorems 1 and 2 of the documentation bound the distance.
+    With K classes the Hessian has K (n_features + 1) rows: up to a few thousand are practical.
 
     Examples
     --------
@@ -99,95 +103,101 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         self.random_state = random_state
 
     @all_or_nothing
-    def fit(self, X: Any, y: Any, ids: Any = None, sample_weight: Any = None) -> LogisticRegression:
+    def fit(self, X: Any, y: Any, ids: Any = None, sample_weight: Any = None, offset: Any = None) -> LogisticRegression:
         """Fit on all rows.
 
         Parameters
         ----------
         X : array-like or data frame of shape (n_rows, n_features)
         y : array-like of shape (n_rows,)
-            Two classes.
+            At least two classes.
         ids : array-like of shape (n_rows,), column name or None
             Subject of each row; several rows may share one. None numbers the rows 0..n-1. A column named here is not
             a feature.
         sample_weight : array-like of shape (n_rows,) or None
             Weights >= 0.
+        offset : array-like of shape (n_rows,), column name or None
+            Known part of the linear predictor; two classes only. The predictions do not contain it.
 
         Returns
         -------
         self
         """
         X, ids = split_ids(X, ids)
+        X, offset = split_column(X, offset, "offset")
         if not (isinstance(self.C, int | float | np.number) and self.C > 0):
             raise InvalidInput(f"LogisticRegression(C={self.C!r}) is not allowed: a number > 0 is needed.")
         X, y = validate_data(self, X, y, dtype=np.float64, order="C")
         check_classification_targets(y)
-        kind = type_of_target(y, input_name="y", raise_unknown=True)
-        if kind != "binary":
-            raise InvalidInput(
-                f"Only binary classification is supported. The type of the target is {kind}. Give y two classes."
-            )
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        offset = self._offset("fit", offset, None, len(X))
         classes, encoded = np.unique(y, return_inverse=True)
         counts = np.bincount(encoded[weight > 0], minlength=len(classes))
         if len(classes) < 2 or np.any(counts == 0):
             raise InvalidInput(
-                "Classifier can't train when only one class is present: two classes with a positive weight each are "
-                f"needed, y has {np.unique(classes[counts > 0]).tolist()}."
+                "Classifier can't train when only one class is present: at least two classes, each with a positive "
+                f"weight, are needed; y has {np.unique(classes[counts > 0]).tolist()}. Leave out rows of other classes."
             )
-        self._fit_rows(X, encoded.astype(np.float64), weight, ids)
+        if offset is not None and len(classes) > 2:
+            raise InvalidInput(f"LogisticRegression.fit got an offset with {len(classes)} classes; two are allowed.")
+        loss = Logistic() if len(classes) == 2 else Softmax(len(classes))
+        self._fit_rows(loss, X, encoded.astype(np.float64), weight, ids, offset)
         self.classes_, self._counts = classes, counts
         return self
 
-    def _loss(self) -> Loss:
-        return Logistic()
-
-    def _alpha(self) -> float:
-        return 1.0 / float(self.C)
+    def _problem_of(self, loss: Loss, n_columns: int, totals: Totals | None) -> Problem:
+        pattern = self._pattern(loss, n_columns)
+        strength = 1.0 / float(self.C)
+        if strength == 0.0:
+            pattern = np.zeros_like(pattern)
+        return Problem(loss, pattern, strength, loss.scale(0.5))
 
     def _check_leaves_enough(self, rows: IntArray) -> None:
         left = self._counts - self._count(rows)
         if np.any(left <= 0):
             raise InvalidRequest(
-                f"delete(ids=...) would remove every row of class {self.classes_[int(np.argmin(left))]!r}. "
-                "A classifier needs rows of both classes; discard the model instead. Nothing was changed."
+                f"delete(ids=...) would remove every row of class {self.classes_.tolist()[int(np.argmin(left))]!r}. "
+                "A classifier needs rows of every class; discard the model instead. Nothing was changed."
             )
 
     def _count_out(self, rows: IntArray) -> None:
         self._counts = self._counts - self._count(rows)
 
     def _count(self, rows: IntArray) -> IntArray:
-        """Rows of each class with a positive weight, shape (2,)."""
+        """Rows of each class with a positive weight, shape (n_classes,)."""
         labels = self._rows.y[rows][self._rows.weight[rows] > 0]
-        ones = int(np.count_nonzero(labels))
-        return np.array([labels.size - ones, ones])
+        return np.bincount(labels.astype(np.int64), minlength=len(self.classes_))
 
     def _shaped(self, w: FloatArray) -> tuple[FloatArray, FloatArray]:
+        table = w.reshape(self._state.problem.loss.outputs, -1)
         if self.fit_intercept:
-            return w[None, :-1].copy(), w[-1:].copy()
-        return w[None, :].copy(), np.zeros(1)
+            return table[:, :-1].copy(), table[:, -1].copy()
+        return table.copy(), np.zeros(len(table))
 
     def decision_function(self, X: Any) -> FloatArray:
-        """Return the released linear predictor, shape (n_rows,)."""
+        """Return the released linear predictor, shape (n_rows,), or (n_rows, n_classes) for more than two classes."""
         self._check_fitted()
         X = validate_data(self, X, dtype=np.float64, reset=False)
         coef, intercept = self._shaped(self._parameter)
-        return X @ coef[0] + intercept[0]
+        z = X @ coef.T + intercept
+        return z[:, 0] if z.shape[1] == 1 else z
 
     def predict(self, X: Any) -> Any:
-        """Return the more probable class of each row, shape (n_rows,)."""
+        """Return the most probable class of each row, shape (n_rows,)."""
         z = self.decision_function(X)
-        return self.classes_[(z > 0).astype(int)]
+        return self.classes_[(z > 0).astype(int) if z.ndim == 1 else np.argmax(z, axis=1)]
 
     def predict_proba(self, X: Any) -> FloatArray:
-        """Return the probability of each class, shape (n_rows, 2)."""
+        """Return the probability of each class, shape (n_rows, n_classes)."""
         z = self.decision_function(X)
-        return softmax(np.column_stack([np.zeros_like(z), z]))
+        return softmax(np.column_stack([np.zeros_like(z), z]) if z.ndim == 1 else z)
 
     def predict_log_proba(self, X: Any) -> FloatArray:
         """Return the logarithms of :meth:`predict_proba`."""
         z = self.decision_function(X)
-        return np.column_stack([-np.logaddexp(0.0, z), -np.logaddexp(0.0, -z)])
+        if z.ndim == 1:
+            return np.column_stack([-np.logaddexp(0.0, z), -np.logaddexp(0.0, -z)])
+        return log_softmax(z, axis=1)
 
     def release(self) -> _SklearnLogisticRegression:
         """Return a plain scikit-learn classifier with the released parameters.
@@ -201,8 +211,3 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         if hasattr(self, "feature_names_in_"):
             out.feature_names_in_ = self.feature_names_in_.copy()
         return out
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags

@@ -1,0 +1,399 @@
+"""Generalised linear regression with certified deletion: Poisson, gamma, Tweedie and a robust loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.linalg import lstsq
+from sklearn.base import RegressorMixin
+from sklearn.linear_model import GammaRegressor as _SklearnGamma
+from sklearn.linear_model import LinearRegression as _SklearnLinear
+from sklearn.linear_model import PoissonRegressor as _SklearnPoisson
+from sklearn.linear_model import TweedieRegressor as _SklearnTweedie
+from sklearn.metrics import d2_tweedie_score
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from certified.base import all_or_nothing, split_column, split_ids
+from certified.errors import CannotCertify, InvalidInput, InvalidRequest
+from certified.linear_model._glm import CertifiedLinear, Totals
+from certified.losses import Gamma, LogCosh, Loss, Poisson, Tweedie
+from certified.objective import Problem
+from certified.rows import Rows
+from certified.typing import FloatArray, IntArray
+
+__all__ = ["GammaRegressor", "LogCoshRegressor", "PoissonRegressor", "TweedieRegressor"]
+
+
+_MANY = 50_000  # rows from which a first guess looks at every 16th block only
+
+
+class _Regressor(RegressorMixin, CertifiedLinear):
+    """Base class. As in scikit-learn the loss is averaged over the weights, so the penalty is ``alpha sum_i s_i``."""
+
+    alpha: float
+    _summed = True
+    _log_link = True
+
+    def _loss(self) -> Loss:
+        raise NotImplementedError
+
+    @all_or_nothing
+    def fit(
+        self, X: Any, y: Any, ids: Any = None, sample_weight: Any = None, offset: Any = None, exposure: Any = None
+    ) -> Any:
+        """Fit on all rows.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,)
+        ids : array-like of shape (n_rows,), column name or None
+            Subject of each row; several rows may share one. None numbers the rows 0..n-1. A column named here, as
+            offset or as exposure is not a feature.
+        sample_weight : array-like of shape (n_rows,) or None
+            Weights >= 0.
+        offset : array-like of shape (n_rows,), column name or None
+            Known part of the linear predictor.
+        exposure : array-like of shape (n_rows,), column name or None
+            With the log link: the mean is proportional to it, which is an offset of its logarithm. Not together with
+            `offset`.
+
+        Returns
+        -------
+        self
+        """
+        name = type(self).__name__
+        if not (isinstance(self.alpha, int | float | np.number) and np.isfinite(self.alpha) and self.alpha >= 0):
+            raise InvalidInput(f"{name}(alpha={self.alpha!r}) is not allowed: a finite number >= 0 is needed.")
+        loss = self._loss()
+        X, ids = split_ids(X, ids)
+        X, offset = split_column(X, offset, "offset")
+        X, exposure = split_column(X, exposure, "exposure")
+        X, y = validate_data(self, X, y, dtype=np.float64, order="C", y_numeric=True)
+        y = np.asarray(y, dtype=np.float64)
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        offset = self._offset("fit", offset, exposure, len(X))
+        words, allowed = loss.targets
+        wrong = np.flatnonzero(~allowed(y))
+        if wrong.size:
+            raise InvalidInput(
+                f"{name}.fit got y={y[wrong[0]]:g} in row {wrong[0]} ({wrong.size} such rows). Some value(s) of y are "
+                f"out of the valid range of the loss: {words} are allowed. Correct or leave out these rows."
+            )
+        self._fit_rows(loss, X, y, weight, ids, offset)
+        return self
+
+    def _problem_of(self, loss: Loss, n_columns: int, totals: Totals | None) -> Problem:
+        assert totals is not None
+        mean = totals.mean
+        if self._log_link and mean <= 0.0:
+            raise CannotCertify(
+                f"{type(self).__name__}: every target is 0, so there is no finite minimiser with a log link. "
+                "Nothing was changed."
+            )
+        # A power of two near the typical curvature: few deletions change it.
+        scale = 2.0 ** round(float(np.log2(loss.scale(mean))))
+        strength = float(self.alpha) * totals.weight
+        return Problem(loss, self._pattern(loss, n_columns), strength, scale, ridged=strength > 0.0)
+
+    def _start(self, problem: Problem, totals: Totals | None, rows: Rows) -> FloatArray:
+        start = np.zeros(len(problem.pattern))
+        if not self.fit_intercept or totals is None:
+            return start
+        if not self._log_link:
+            start[-1] = totals.mean
+        else:
+            known = 1.0 if rows.offset is None else float(np.average(np.exp(rows.offset), weights=rows.weight))
+            start[-1] = np.log(totals.mean) - np.log(known)
+        return start
+
+    def _check_leaves_enough(self, rows: IntArray) -> None:
+        kept = self._rows.weight.copy()
+        kept[rows] = 0.0
+        if self.n_rows_ - rows.size < 1 or not np.any(kept > 0):
+            raise InvalidRequest(
+                "delete(ids=...) would leave no row with a positive weight; discard the model instead. "
+                "Nothing was changed."
+            )
+
+    def _shaped(self, w: FloatArray) -> tuple[FloatArray, float]:
+        return (w[:-1].copy(), float(w[-1])) if self.fit_intercept else (w.copy(), 0.0)
+
+    def predict(self, X: Any, offset: Any = None, exposure: Any = None) -> FloatArray:
+        """Return the mean of the target by the released parameters.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+        offset, exposure : array-like of shape (n_rows,) or None
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        array of shape (n_rows,)
+        """
+        self._check_fitted()
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        known = self._offset("predict", offset, exposure, len(X))
+        coef, intercept = self._shaped(self._parameter)
+        z = X @ coef + intercept + (0.0 if known is None else known)
+        return np.exp(z) if self._log_link else z
+
+    def _released_as(self, out: Any) -> Any:
+        out.coef_, out.intercept_ = self.coef_, self.intercept_
+        out.n_features_in_ = self.n_features_in_
+        if hasattr(self, "feature_names_in_"):
+            out.feature_names_in_ = self.feature_names_in_.copy()
+        return out
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.positive_only = not bool(self._loss().targets[1](np.float64(-1.0)))
+        return tags
+
+
+class _LogLink(_Regressor):
+    """Base class of the regressors whose mean is ``exp(x_i'w + b + offset_i)``."""
+
+    _power: float
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None, offset: Any = None, exposure: Any = None) -> float:
+        """Return D^2, the share of the deviance that is explained, as scikit-learn's regressors do."""
+        mean = self.predict(X, offset=offset, exposure=exposure)
+        return float(d2_tweedie_score(y, mean, sample_weight=sample_weight, power=self._deviance_power()))
+
+    def _deviance_power(self) -> float:
+        return self._power
+
+    def _released_as(self, out: Any) -> Any:
+        out = super()._released_as(out)
+        out._base_loss = out._get_loss()
+        return out
+
+
+_PARAMETERS = """alpha : float, default=1.0
+        Strength of the L2 penalty on the coefficients, as in scikit-learn: the objective is the weighted mean of the
+        losses plus ``alpha ||w||^2 / 2``. The strength in the sum form, ``alpha sum_i s_i``, shrinks with every
+        deletion, as a refit's does. 0 for none.
+    epsilon, delta, noise, fit_intercept, tol, max_iter, random_state
+        As in :class:`certified.linear_model.LogisticRegression`. Standard errors are those at dispersion 1.
+
+    Attributes
+    ----------
+    coef_ : array of shape (n_features,)
+    intercept_ : float
+    certificate_, ids_, n_rows_, private_coef_, private_intercept_, release_metric_
+        As in :class:`certified.linear_model.LogisticRegression`."""
+
+
+class PoissonRegressor(_LogLink):
+    __doc__ = f"""Poisson regression with the log link, whose subjects can be deleted, with a certificate.
+
+    Counts with an exposure: either ``exposure=`` of ``fit``, or frequencies as y with exposures as ``sample_weight``,
+    which is the same model (and, with ``alpha > 0``, another weight of the penalty).
+
+    Parameters
+    ----------
+    {_PARAMETERS}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from certified.linear_model import PoissonRegressor
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(500, 3))
+    >>> model = PoissonRegressor(alpha=1e-3).fit(X, rng.poisson(np.exp(0.3 * X[:, 0])))
+    >>> model.delete([3, 5]).n_rows
+    2
+    """
+
+    _power = 1.0
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        *,
+        epsilon: float = 1.0,
+        delta: float = 1e-6,
+        noise: float = 0.1,
+        fit_intercept: bool = True,
+        tol: float = 1e-6,
+        max_iter: int = 100,
+        random_state: Any = None,
+    ) -> None:
+        self.alpha = alpha
+        self.epsilon = epsilon
+        self.delta = delta
+        self.noise = noise
+        self.fit_intercept = fit_intercept
+        self.tol = tol
+        self.max_iter = max_iter
+        self.random_state = random_state
+
+    def _loss(self) -> Loss:
+        return Poisson()
+
+    def release(self) -> _SklearnPoisson:
+        """Return a plain scikit-learn regressor with the released parameters; it holds no training row.
+
+        It takes no offset: multiply its predictions by the exposure.
+        """
+        return self._released_as(_SklearnPoisson(alpha=self.alpha, fit_intercept=self.fit_intercept))
+
+
+class GammaRegressor(_LogLink):
+    __doc__ = f"""Gamma regression with the log link, whose subjects can be deleted, with a certificate.
+
+    Parameters
+    ----------
+    {_PARAMETERS}
+    """
+
+    _power = 2.0
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        *,
+        epsilon: float = 1.0,
+        delta: float = 1e-6,
+        noise: float = 0.1,
+        fit_intercept: bool = True,
+        tol: float = 1e-6,
+        max_iter: int = 100,
+        random_state: Any = None,
+    ) -> None:
+        self.alpha = alpha
+        self.epsilon = epsilon
+        self.delta = delta
+        self.noise = noise
+        self.fit_intercept = fit_intercept
+        self.tol = tol
+        self.max_iter = max_iter
+        self.random_state = random_state
+
+    def _loss(self) -> Loss:
+        return Gamma()
+
+    def release(self) -> _SklearnGamma:
+        """Return a plain scikit-learn regressor with the released parameters; it holds no training row."""
+        return self._released_as(_SklearnGamma(alpha=self.alpha, fit_intercept=self.fit_intercept))
+
+
+class TweedieRegressor(_LogLink):
+    __doc__ = f"""Tweedie regression, 1 < power < 2, log link, whose subjects can be deleted, with a certificate.
+
+    The compound Poisson-gamma of claims per policy. For power 1 and 2 use PoissonRegressor and GammaRegressor; others
+    are not convex with a log link, or have no certificate here.
+
+    Parameters
+    ----------
+    power : float, default=1.5
+        Variance is proportional to ``mean ** power``.
+    {_PARAMETERS}
+    """
+
+    def __init__(
+        self,
+        power: float = 1.5,
+        *,
+        alpha: float = 1.0,
+        epsilon: float = 1.0,
+        delta: float = 1e-6,
+        noise: float = 0.1,
+        fit_intercept: bool = True,
+        tol: float = 1e-6,
+        max_iter: int = 100,
+        random_state: Any = None,
+    ) -> None:
+        self.power = power
+        self.alpha = alpha
+        self.epsilon = epsilon
+        self.delta = delta
+        self.noise = noise
+        self.fit_intercept = fit_intercept
+        self.tol = tol
+        self.max_iter = max_iter
+        self.random_state = random_state
+
+    def _loss(self) -> Loss:
+        if not 1.0 < self.power < 2.0:
+            raise InvalidInput(
+                f"TweedieRegressor(power={self.power!r}) is not allowed: a number between 1 and 2 is needed. Use "
+                "PoissonRegressor for 1 and GammaRegressor for 2."
+            )
+        return Tweedie(float(self.power))
+
+    def _deviance_power(self) -> float:
+        return float(self.power)
+
+    def release(self) -> _SklearnTweedie:
+        """Return a plain scikit-learn regressor with the released parameters; it holds no training row."""
+        return self._released_as(
+            _SklearnTweedie(power=self.power, alpha=self.alpha, fit_intercept=self.fit_intercept, link="log")
+        )
+
+
+class LogCoshRegressor(_Regressor):
+    __doc__ = f"""Robust regression with the log-cosh loss, whose subjects can be deleted, with a certificate.
+
+    The loss ``d^2 log cosh(r / d)`` of a residual r is ``r^2 / 2`` for small residuals and ``d |r|`` for large ones, as
+    Huber's, and smooth.
+
+    Parameters
+    ----------
+    width : float, default=1.0
+        d, in the units of y: residuals well above it count by their absolute value.
+    {_PARAMETERS}
+    """
+
+    _log_link = False
+
+    def __init__(
+        self,
+        width: float = 1.0,
+        *,
+        alpha: float = 0.0,
+        epsilon: float = 1.0,
+        delta: float = 1e-6,
+        noise: float = 0.1,
+        fit_intercept: bool = True,
+        tol: float = 1e-6,
+        max_iter: int = 100,
+        random_state: Any = None,
+    ) -> None:
+        self.width = width
+        self.alpha = alpha
+        self.epsilon = epsilon
+        self.delta = delta
+        self.noise = noise
+        self.fit_intercept = fit_intercept
+        self.tol = tol
+        self.max_iter = max_iter
+        self.random_state = random_state
+
+    def _loss(self) -> Loss:
+        if not (np.isfinite(self.width) and self.width > 0):
+            raise InvalidInput(f"LogCoshRegressor(width={self.width!r}) is not allowed: a number > 0 is needed.")
+        return LogCosh(float(self.width))
+
+    def _start(self, problem: Problem, totals: Totals | None, rows: Rows) -> FloatArray:
+        """Reweighted least squares: far from the minimum the loss is nearly flat, and Newton's method would fail."""
+        some = rows.every(16) if len(rows.y) > _MANY else rows
+        share = float(some.weight.sum() / rows.weight.sum())
+        x, y, s = some.x, some.y - (0.0 if some.offset is None else some.offset), some.weight
+        w = np.zeros(len(problem.pattern))
+        weight = s
+        for _ in range(50):
+            gram = (x * weight[:, None]).T @ x + np.diag(share * problem.penalty)
+            before, w = w, lstsq(gram, x.T @ (weight * y), check_finite=False)[0]
+            r = np.abs(x @ w - y) / self.width
+            weight = s * np.divide(np.tanh(r), r, out=np.ones_like(r), where=r > 1e-8)
+            if np.linalg.norm(w - before) <= 1e-2 * np.linalg.norm(w):
+                break
+        return w
+
+    def release(self) -> _SklearnLinear:
+        """Return a plain scikit-learn linear regressor with the released parameters; it holds no training row."""
+        return self._released_as(_SklearnLinear(fit_intercept=self.fit_intercept))
