@@ -23,7 +23,7 @@ from certified.objective import Problem, Release
 from certified.rows import Rows
 from certified.typing import FloatArray
 
-__all__ = ["Anchor", "Metric", "Solution", "forget", "improve", "with_release"]
+__all__ = ["Anchor", "Metric", "Solution", "forget", "improve", "reweighted", "with_release"]
 
 _STALE = 0.2  # rebuild the Hessian when a pass shrinks the gradient by less than this factor
 _STILL = 2.0**-7  # movement of the predictors below which a bound will do
@@ -461,6 +461,16 @@ class _Work:
         white = metric.inverse_factor @ g.value
         envelope = self._envelope(w, g, metric)
         return Anchor(here, self.release, white, np.zeros(len(w)), envelope, self.problem.strength)
+
+
+def reweighted(anchor: Anchor, spread: float) -> Anchor:
+    """Return the anchor for rows whose weights have changed by factors within ``1 - spread`` and ``1 + spread``.
+
+    Its gradient is no longer that of the rows: only its factor can be used.
+    """
+    metric = anchor.metric
+    drift = up(metric.drift + up(spread) * (1.0 + metric.rho + metric.drift))
+    return replace(anchor, metric=replace(metric, drift=drift))
 
 
 def with_release(anchor: Anchor, release: Release) -> Anchor:

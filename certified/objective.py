@@ -36,6 +36,8 @@ class Problem:
         minimiser nor the loss there, and makes the Hessian definite. Any positive definite matrix will do.
     ridged : bool
         Whether the strength depends on the rows.
+    most : float
+        At least the ratio of any row's weight to that with which it enters the release metric.
     """
 
     loss: Loss
@@ -44,6 +46,7 @@ class Problem:
     scale: float
     gauge: FloatArray | None = None
     ridged: bool = False
+    most: float = 1.0
 
     @property
     def penalty(self) -> FloatArray:
@@ -80,8 +83,8 @@ class Release:
         G and L. The norm ``||v||_G`` is defined as ``||L'v||``.
     root : array of shape (p,)
         Upper bounds of ``sqrt(G_jj)``.
-    root_x : array of shape (p,)
-        Upper bounds of ``sqrt(sum s_i x_ij^2)``.
+    root_x : array of shape (P,)
+        Upper bounds of ``sqrt(sum s_i x_ij^2)``, for every predictor.
     """
 
     products: Products
@@ -109,7 +112,7 @@ class Release:
                 "calibrated. Remove duplicate columns, scale the features (StandardScaler), or add a penalty."
             ) from None
         quantum = np.ldexp(np.sqrt(float(n_rows)), products.exponents - 20)
-        root_x = np.tile((np.sqrt(np.diag(gram)) + quantum) * (1 + 2.0**-30), K)
+        root_x = np.tile((np.sqrt(np.diag(gram)) + quantum) * (np.sqrt(problem.most) * (1 + 2.0**-30)), K)
         return cls(products, problem.scale, matrix, factor, np.sqrt(np.diag(matrix)) * (1 + 2.0**-30), root_x)
 
     def covers(self, later: Release) -> bool:

@@ -179,6 +179,8 @@ class Rows:
     x : aligned float64 array of shape (n_padded, p)
     y, weight, offset : aligned float64 arrays of shape (n_padded,)
         Padding and deleted rows are zero, with weight 0.
+    base : array like `weight`, or None
+        Weights before they were balanced over classes; None where they never were.
     unweighted : bool
         Whether every weight is 0 or 1.
     """
@@ -197,6 +199,7 @@ class Rows:
             self.y[:n] = y
         self.weight = _aligned((size,))
         self.weight[:n] = 1.0 if weight is None else weight
+        self.base: FloatArray | None = None
         self.offset: FloatArray | None = None
         if offset is not None:
             self.offset = _aligned((size,))
@@ -220,6 +223,19 @@ class Rows:
         """Return copies of x, y, weight at these positions."""
         return self.x[rows], self.y[rows], self.weight[rows]
 
+    @property
+    def base_weight(self) -> FloatArray:
+        """Weights before balancing, with which rows enter the release metric."""
+        return self.weight if self.base is None else self.base
+
+    def reweight(self, weight: FloatArray) -> None:
+        """Give the rows these weights; the first time, remember those they had."""
+        if self.base is None:
+            self.base = _aligned(self.weight.shape)
+            self.base[...] = self.weight
+        self.weight[...] = weight
+        self.unweighted = False
+
     def erase(self, rows: IntArray) -> None:
         """Overwrite these rows with zeros."""
         if self._peak is not None and np.any(np.abs(self.x[rows]) >= self._peak):
@@ -227,8 +243,9 @@ class Rows:
         self.x[rows] = 0.0
         self.y[rows] = 0.0
         self.weight[rows] = 0.0
-        if self.offset is not None:
-            self.offset[rows] = 0.0
+        for extra in (self.offset, self.base):
+            if extra is not None:
+                extra[rows] = 0.0
 
     @property
     def peak(self) -> FloatArray:
@@ -249,7 +266,7 @@ class Rows:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        for name in ("x", "y", "weight", "offset"):
+        for name in ("x", "y", "weight", "offset", "base"):
             array = state[name]
             if array is None:
                 continue

@@ -144,7 +144,53 @@ def test_multinomial_coefficients_are_those_of_scikit_learn(C, intercept):
     assert np.mean(bare.predict(x) == oracle.predict(x)) > 0.99
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("how", ["balanced", {0: 0.5, 1: 3.0}])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_class_weights_are_those_of_scikit_learn(classes, how, weighted):
+    x, z, weight, rng = table()
+    labels = np.digitize(z + rng.logistic(size=N), [0.5, 2.0][: classes - 1])
+    s = weight if weighted else None
+    model = LogisticRegression(class_weight=how, tol=1e-9).fit(x, labels, sample_weight=s)
+    oracle = plain.LogisticRegression(class_weight=how, **TIGHT).fit(x, labels, sample_weight=s)
+    assert model.private_coef_ == pytest.approx(oracle.coef_, rel=1e-6, abs=1e-7)
+    gone = rng.choice(N, 20, replace=False)
+    model.delete(gone[0])
+    model.delete(gone[1:])
+    model.refine()
+    kept = np.isin(np.arange(N), model.ids_)
+    oracle.fit(x[kept], labels[kept], sample_weight=None if s is None else s[kept])
+    assert model.private_coef_ == pytest.approx(oracle.coef_, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("wrong", ["even", {0: 1.0, 7: 2.0}, {0: -1.0}, 3])
+def test_wrong_class_weights_are_refused(wrong):
+    x, z, _, _ = table()
+    with pytest.raises(InvalidInput, match="class_weight"):
+        LogisticRegression(class_weight=wrong).fit(x, z > 0.5)
+
+
 # ------------------------------------------------------------------------------------------------ deletion
+
+
+@settings(max_examples=20)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    sizes=st.lists(st.sampled_from([1, 3, 20]), min_size=1, max_size=4),
+    classes=st.sampled_from([2, 3]),
+    weighted=st.booleans(),
+)
+def test_balanced_deletion_stays_within_the_certificate(seed, sizes, classes, weighted):
+    x, z, weight, rng = table(seed)
+    labels = np.digitize(z + rng.logistic(size=N), [0.5, 2.0][: classes - 1])
+    s = weight if weighted else np.ones(N)
+    model = LogisticRegression(class_weight="balanced", noise=0.5).fit(x, labels, sample_weight=s)
+    for size in sizes:
+        model.delete(rng.choice(model.ids_, size=size, replace=False))
+    kept = np.isin(np.arange(N), model.ids_)
+    refit = LogisticRegression(class_weight="balanced", tol=1e-9).fit(x[kept], labels[kept], sample_weight=s[kept])
+    assert distance(model, refit) <= model.certificate_.distance_bound + refit.certificate_.distance_bound
+    assert np.array_equal(model.release_metric_, refit.release_metric_)
 
 
 @each_model
@@ -179,7 +225,8 @@ def test_multinomial_deletion_stays_within_the_certificate(seed, size, penalised
 
 
 def _checks():
-    for model in [*MODELS, make_pipeline(StandardScaler(), PoissonRegressor())]:
+    balanced = LogisticRegression(class_weight="balanced")
+    for model in [*MODELS, make_pipeline(StandardScaler(), PoissonRegressor()), balanced]:
         for name, check in yield_deletion_checks(model):
             yield pytest.param(check, id=f"{str(model)[:24]}-{name}")
 

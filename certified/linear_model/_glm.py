@@ -14,7 +14,7 @@ from certified.bounds import gamma
 from certified.certificate import Certificate
 from certified.errors import CannotCertify, InvalidInput
 from certified.exact import Products
-from certified.head import Anchor, Solution, forget, improve
+from certified.head import Anchor, Solution, forget, improve, reweighted
 from certified.losses import Loss
 from certified.newton import Blocks
 from certified.objective import Problem, Release
@@ -28,33 +28,42 @@ _SAMPLE_ROWS = 50_000  # fits of more rows than this start from the solution on 
 
 @dataclass(frozen=True, eq=False)
 class Totals:
-    """Exact sums of the targets and of the weights of the kept rows."""
+    """Exact weighted sums over the kept rows: of the targets or, for several classes, of each class; and of 1."""
 
     products: Products
+    classes: int
 
     @classmethod
-    def of(cls, rows: Rows, weight: FloatArray) -> Totals:
-        """Sum over rows with these weights."""
-        y = np.where(weight > 0, rows.y, 0.0)
-        return cls(Products.of(np.column_stack([y, np.ones(len(y))]), weight, limbs=2, gram=False))
+    def of(cls, y: FloatArray, weight: FloatArray, classes: int = 0) -> Totals:
+        """Sum over rows with these weights, shape (n_rows,)."""
+        table = _table(np.where(weight > 0, y, 0.0), classes)
+        return cls(Products.of(table, weight, limbs=2, gram=False), classes)
 
-    def minus(self, gone: Blocks) -> Totals | None:
+    def minus(self, y: FloatArray, weight: FloatArray) -> Totals | None:
         """Sums without these rows; None where they have to be formed anew."""
-        y, s = gone.y[0], gone.s[0]
-        products = self.products.minus(np.column_stack([y, np.ones(len(y))]), s)
-        return None if products is None else Totals(products)
+        products = self.products.minus(_table(y, self.classes), weight)
+        return None if products is None else Totals(products, self.classes)
 
     @property
     def weight(self) -> float:
         """Sum of the weights, a fixed function of the kept rows."""
-        unit = int(self.products.unit_exponents[1])
-        return float(np.ldexp(float(self.products.integers()[1, 1]), 2 * unit))
+        return float(np.ldexp(float(self.products.integers()[-1, 1]), 2 * int(self.products.unit_exponents[-1])))
 
     @property
-    def mean(self) -> float:
-        """Weighted mean of the targets."""
+    def means(self) -> FloatArray:
+        """Weighted mean of the targets, shape (1,), or share of each class, shape (classes,)."""
         sums, unit = self.products.integers(), self.products.unit_exponents
-        return float(np.ldexp(sums[0, 1] / sums[1, 1], int(unit[0] - unit[1]))) if sums[1, 1] else 0.0
+        if not sums[-1, 1]:
+            return np.zeros(len(unit) - 1)
+        return np.array(
+            [np.ldexp(v / sums[-1, 1], int(u - unit[-1])) for v, u in zip(sums[:-1, 1], unit, strict=False)]
+        )
+
+
+def _table(y: FloatArray, classes: int) -> FloatArray:
+    """The columns that are summed: y or the indicators of the classes, and ones."""
+    parts = (y[:, None] == np.arange(classes)).astype(np.float64) if classes else y[:, None]
+    return np.column_stack([parts, np.ones(len(y))])
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +105,29 @@ class CertifiedLinear(Deletable):
     random_state: Any
     _released: Any
     _log_link = False
-    _summed = False  # whether the problem depends on the sums of targets and weights
 
     def _problem_of(self, loss: Loss, n_columns: int, totals: Totals | None) -> Problem:
         """The problem on rows with these totals; `n_columns` counts the column of ones."""
         raise NotImplementedError
+
+    def _summed_classes(self, loss: Loss) -> int | None:
+        """How many classes the problem needs totals of, 0 for the targets themselves, None for no totals."""
+        return None
+
+    def _factors(self, totals: Totals | None) -> FloatArray | None:
+        """Factors of the weights of each class, shape (classes,); None for none that depend on the rows."""
+        return None
+
+    def _totals(self, loss: Loss, rows: Rows) -> Totals | None:
+        """Totals where the problem needs them; balances the weights of the rows if they are to be balanced."""
+        classes = self._summed_classes(loss)
+        if classes is None:
+            return None
+        totals = Totals.of(rows.y, rows.weight, classes)
+        factors = self._factors(totals)
+        if factors is not None:
+            rows.reweight(rows.weight * factors[rows.y.astype(np.int64)])
+        return totals
 
     def _pattern(self, loss: Loss, n_columns: int) -> FloatArray:
         """1 for coefficients, 0 for intercepts."""
@@ -122,7 +149,7 @@ class CertifiedLinear(Deletable):
         self._check_parameters()
         subjects = Subjects.of(ids, len(X))
         rows = Rows(X, y, weight, offset=offset, intercept=self.fit_intercept)
-        totals = Totals.of(rows, rows.weight) if self._summed else None
+        totals = self._totals(loss, rows)
         problem = self._problem_of(loss, rows.x.shape[1], totals)
         problem, anchor, solution, release = self._solve(problem, rows, self._start(problem, totals, rows))
         self._subjects, self._rows = subjects, rows
@@ -134,7 +161,7 @@ class CertifiedLinear(Deletable):
 
     def _solve(self, problem: Problem, rows: Rows, start: FloatArray) -> tuple[Problem, Anchor, Solution, Release]:
         n = int(np.count_nonzero(rows.weight))
-        products = Products.of(rows.x, rows.weight)
+        products = Products.of(rows.x, rows.base_weight)
         if problem.loss.outputs > 1:
             problem = replace(problem, gauge=problem.scale * products.matrix())
         release = Release.of(problem, products, n)
@@ -190,37 +217,37 @@ class CertifiedLinear(Deletable):
 
     def _plan(self, rows: IntArray) -> Plan:
         self._check_leaves_enough(rows)
-        state = self._state
-        gone = Blocks(*self._rows.block_of(rows))
-        products = state.products.minus(gone.x[0], gone.s[0])
+        state, kept = self._state, self._rows
+        gone = Blocks(*kept.block_of(rows))
+        base_gone = kept.base[rows] if kept.base is not None else gone.s[0]
+        products = state.products.minus(gone.x[0], base_gone)
         totals, problem = state.totals, state.problem
         if totals is not None:
-            totals = totals.minus(gone) or Totals.of(self._rows, self._weight_without(rows))
-            problem = self._problem_of(problem.loss, self._rows.x.shape[1], totals)
+            classes = totals.classes
+            totals = totals.minus(gone.y[0], base_gone)
+            totals = totals or Totals.of(kept.y, _without(kept.base_weight, rows), classes)
+            problem = replace(self._problem_of(problem.loss, kept.x.shape[1], totals), gauge=problem.gauge)
+        factors, before = self._factors(totals), self._factors(state.totals)
         target = self._distance_target(state.solution)
         anchor, solution = None, state.solution
         if products is not None and 2 * rows.size < self.n_rows_ and problem.scale == state.problem.scale:
             anchor, solution = forget(problem, state.anchor, gone)
-            if solution.distance <= target:
+            if factors is None and solution.distance <= target:
                 moved = anchor.release.factor.T @ (solution.w - state.solution.w)
                 return self._planned(rows, State(problem, totals, anchor, solution, products), moved)
+            if factors is not None and before is not None:
+                anchor = reweighted(anchor, float(np.max(np.abs(factors / before - 1.0))))
         # Theorem 2 did not reach the target: pass over the kept rows until theorem 1 does.
-        weight = self._weight_without(rows)
+        base = _without(kept.base_weight, rows)
+        weight = base if factors is None else base * factors[kept.y.astype(np.int64)]
         if products is None:
-            products = Products.of(self._rows.x * (weight > 0)[:, None], weight)
-        release = Release.of(problem, products, int(np.count_nonzero(weight)))
+            products = Products.of(kept.x * (base > 0)[:, None], base)
+        release = Release.of(problem, products, int(np.count_nonzero(base)))
         start = solution.w if np.all(np.isfinite(solution.w)) and np.isfinite(solution.distance) else state.solution.w
-        anchor, found = improve(
-            problem, self._rows, weight, release, start, target, anchor=anchor, max_passes=self.max_iter
-        )
+        anchor, found = improve(problem, kept, weight, release, start, target, anchor=anchor, max_passes=self.max_iter)
         self._require(found, target)
         moved = release.factor.T @ (found.w - state.solution.w)
-        return self._planned(rows, State(problem, totals, anchor, found, products), moved)
-
-    def _weight_without(self, rows: IntArray) -> FloatArray:
-        weight = self._rows.weight.copy()
-        weight[rows] = 0.0
-        return weight
+        return self._planned(rows, State(problem, totals, anchor, found, products), moved, weight)
 
     def _require(self, found: Solution, target: float) -> None:
         if found.distance > target:
@@ -230,12 +257,14 @@ class CertifiedLinear(Deletable):
                 f"{self.noise:g}. Raise max_iter, noise or epsilon, or add a penalty. Nothing was changed."
             )
 
-    def _planned(self, rows: IntArray, state: State, whitened: FloatArray) -> Plan:
+    def _planned(self, rows: IntArray, state: State, whitened: FloatArray, weight: FloatArray | None = None) -> Plan:
         moved = float(np.linalg.norm(whitened))
         differencing = moved / self.noise if self.noise > 0 else (np.inf if moved > 0 else 0.0)
 
         def commit() -> None:
             self._count_out(rows)
+            if weight is not None and self._rows.base is not None:
+                self._rows.reweight(weight)
             self._rows.erase(rows)
             self._store(state, self._since_release() + differencing)
             self._released = None
@@ -247,15 +276,13 @@ class CertifiedLinear(Deletable):
         self._check_leaves_enough(rows)
         old = self._rows
         n = len(X)
-        weight = old.weight[:n].copy()
-        weight[rows] = 0.0
+        weight = _without(old.base_weight[:n], rows)
         kept = weight > 0
         offset = None if old.offset is None else old.offset[:n] * kept
         fresh = Rows(X * kept[:, None], old.y[:n] * kept, weight, offset=offset, intercept=self.fit_intercept)
-        totals, problem = self._state.totals, self._state.problem
-        if totals is not None:
-            totals = Totals.of(fresh, fresh.weight)
-            problem = self._problem_of(problem.loss, fresh.x.shape[1], totals)
+        loss = self._state.problem.loss
+        totals = self._totals(loss, fresh)
+        problem = self._problem_of(loss, fresh.x.shape[1], totals)
         problem, anchor, solution, release = self._solve(problem, fresh, self._state.solution.w)
         self._require(solution, max(self._distance_target(solution), self.tol))
 
@@ -431,6 +458,13 @@ class CertifiedLinear(Deletable):
 @lru_cache(maxsize=256)
 def _mu_target(epsilon: float, delta: float) -> float:
     return accounting.mu_of(epsilon, delta)
+
+
+def _without(weight: FloatArray, rows: IntArray) -> FloatArray:
+    """A copy with 0 at these rows."""
+    weight = weight.copy()
+    weight[rows] = 0.0
+    return weight
 
 
 def _first_guess(problem: Problem, rows: Rows, start: FloatArray) -> FloatArray:

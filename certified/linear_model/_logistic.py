@@ -40,6 +40,10 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         Standard deviation of the noise in standard errors of the estimate. 0 releases the bare parameters and
         certifies nothing but the distance.
     fit_intercept : bool, default=True
+    class_weight : dict, "balanced" or None, default=None
+        Factors of the weights of each class. "balanced" is ``sum of weights / (n_classes * weight of the class)``; a
+        deletion changes it for every row that stays, so that each takes a pass over the rows. The noise keeps to the
+        unbalanced weights.
     tol : float, default=1e-6
         ``fit`` stops when the distance to the minimiser is at most this, in standard errors.
     max_iter : int, default=100
@@ -89,6 +93,7 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         delta: float = 1e-6,
         noise: float = 0.1,
         fit_intercept: bool = True,
+        class_weight: Any = None,
         tol: float = 1e-6,
         max_iter: int = 100,
         random_state: Any = None,
@@ -98,6 +103,7 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         self.delta = delta
         self.noise = noise
         self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
         self.tol = tol
         self.max_iter = max_iter
         self.random_state = random_state
@@ -140,6 +146,7 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
             )
         if offset is not None and len(classes) > 2:
             raise InvalidInput(f"LogisticRegression.fit got an offset with {len(classes)} classes; two are allowed.")
+        weight = weight * self._class_factors(classes)[encoded]
         loss = Logistic() if len(classes) == 2 else Softmax(len(classes))
         self._fit_rows(loss, X, encoded.astype(np.float64), weight, ids, offset)
         self.classes_, self._counts = classes, counts
@@ -150,7 +157,33 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         strength = 1.0 / float(self.C)
         if strength == 0.0:
             pattern = np.zeros_like(pattern)
-        return Problem(loss, pattern, strength, loss.scale(0.5))
+        factors = self._factors(totals)
+        most = 1.0 if factors is None else float(np.max(factors))
+        return Problem(loss, pattern, strength, loss.scale(0.5), most=most)
+
+    def _summed_classes(self, loss: Loss) -> int | None:
+        return max(2, loss.outputs) if self.class_weight == "balanced" else None
+
+    def _factors(self, totals: Totals | None) -> FloatArray | None:
+        if totals is None:
+            return None
+        return 1.0 / (totals.classes * totals.means)
+
+    def _class_factors(self, classes: Any) -> FloatArray:
+        """Factors of a dict, shape (n_classes,)."""
+        given = self.class_weight
+        if given is None or (isinstance(given, str) and given == "balanced"):
+            return np.ones(len(classes))
+        names = classes.tolist()
+        if not isinstance(given, dict) or not set(given) <= set(names):
+            raise InvalidInput(
+                f'LogisticRegression(class_weight={given!r}) is not allowed: None, "balanced" or a dict from the '
+                f"classes {names} to numbers > 0 is needed."
+            )
+        factors = np.array([float(given.get(name, 1.0)) for name in names])
+        if not np.all((factors > 0) & np.isfinite(factors)):
+            raise InvalidInput(f"LogisticRegression(class_weight={given!r}) is not allowed: numbers > 0 are needed.")
+        return factors
 
     def _check_leaves_enough(self, rows: IntArray) -> None:
         left = self._counts - self._count(rows)

@@ -32,7 +32,6 @@ class _Regressor(RegressorMixin, CertifiedLinear):
     """Base class. As in scikit-learn the loss is averaged over the weights, so the penalty is ``alpha sum_i s_i``."""
 
     alpha: float
-    _summed = True
     _log_link = True
 
     def _loss(self) -> Loss:
@@ -82,11 +81,15 @@ class _Regressor(RegressorMixin, CertifiedLinear):
                 f"out of the valid range of the loss: {words} are allowed. Correct or leave out these rows."
             )
         self._fit_rows(loss, X, y, weight, ids, offset)
+        self._positive = int(np.count_nonzero(weight))
         return self
+
+    def _summed_classes(self, loss: Loss) -> int | None:
+        return 0
 
     def _problem_of(self, loss: Loss, n_columns: int, totals: Totals | None) -> Problem:
         assert totals is not None
-        mean = totals.mean
+        mean = float(totals.means[0])
         if self._log_link and mean <= 0.0:
             raise CannotCertify(
                 f"{type(self).__name__}: every target is 0, so there is no finite minimiser with a log link. "
@@ -102,20 +105,21 @@ class _Regressor(RegressorMixin, CertifiedLinear):
         if not self.fit_intercept or totals is None:
             return start
         if not self._log_link:
-            start[-1] = totals.mean
+            start[-1] = float(totals.means[0])
         else:
             known = 1.0 if rows.offset is None else float(np.average(np.exp(rows.offset), weights=rows.weight))
-            start[-1] = np.log(totals.mean) - np.log(known)
+            start[-1] = np.log(totals.means[0]) - np.log(known)
         return start
 
     def _check_leaves_enough(self, rows: IntArray) -> None:
-        kept = self._rows.weight.copy()
-        kept[rows] = 0.0
-        if self.n_rows_ - rows.size < 1 or not np.any(kept > 0):
+        if self._positive - np.count_nonzero(self._rows.weight[rows]) < 1:
             raise InvalidRequest(
                 "delete(ids=...) would leave no row with a positive weight; discard the model instead. "
                 "Nothing was changed."
             )
+
+    def _count_out(self, rows: IntArray) -> None:
+        self._positive -= int(np.count_nonzero(self._rows.weight[rows]))
 
     def _shaped(self, w: FloatArray) -> tuple[FloatArray, float]:
         return (w[:-1].copy(), float(w[-1])) if self.fit_intercept else (w.copy(), 0.0)
