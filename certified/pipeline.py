@@ -8,6 +8,7 @@ have learned from elsewhere (``FrozenEstimator``); anything else is refused.
 from __future__ import annotations
 
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,9 @@ from sklearn.utils import Bunch, get_tags
 from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from certified.base import Deletable, Plan, all_or_nothing, split_ids
+from certified.base import Deletable, Plan, all_or_nothing, split_column, split_ids
 from certified.certificate import Certificate
-from certified.errors import NotDeletable
+from certified.errors import InvalidInput, NotDeletable
 from certified.exact import Products
 from certified.rows import Rows, Subjects
 from certified.typing import FloatArray, IntArray
@@ -68,7 +69,15 @@ class Pipeline(_BaseComposition, Deletable):
     # ------------------------------------------------------------------ fit
 
     @all_or_nothing
-    def fit(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Pipeline:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        ids: Any = None,
+        sample_weight: Any = None,
+        offset: Any = None,
+        exposure: Any = None,
+    ) -> Pipeline:
         """Fit every step on all rows.
 
         Parameters
@@ -79,6 +88,8 @@ class Pipeline(_BaseComposition, Deletable):
             Subject of each row; several rows may share one. None numbers the rows 0..n-1.
         sample_weight : array-like of shape (n_rows,) or None
             Given to every step that takes it.
+        offset, exposure : array-like of shape (n_rows,), column name or None
+            Given to the final estimator, where it takes them. A column named here or as ids is not a feature.
 
         Returns
         -------
@@ -86,6 +97,9 @@ class Pipeline(_BaseComposition, Deletable):
         """
         self._check_steps()
         X, ids = split_ids(X, ids)
+        X, offset = split_column(X, offset, "offset")
+        X, exposure = split_column(X, exposure, "exposure")
+        known = self._known(self.steps[-1][1].fit, offset, exposure)
         X = validate_data(self, X, dtype=np.float64, order="C")
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         subjects = Subjects(ids, len(X))
@@ -97,7 +111,7 @@ class Pipeline(_BaseComposition, Deletable):
             fitted.append((name, step))
             values = np.asarray(_apply(step, values), dtype=np.float64)
         name, final = self.steps[-1]
-        final = clone(final).fit(values, y, ids=subjects, sample_weight=weight)
+        final = clone(final).fit(values, y, ids=subjects, sample_weight=weight, **known)
         final._owned = True
         self.steps_ = [*fitted, (name, final)]
         self._subjects, self._rows = subjects, rows
@@ -213,9 +227,19 @@ class Pipeline(_BaseComposition, Deletable):
             values = np.asarray(_apply(step, values), dtype=np.float64)
         return values
 
-    def predict(self, X: Any) -> Any:
+    def _known(self, method: Any, offset: Any, exposure: Any) -> dict[str, Any]:
+        """Arguments for the known part of the predictors, where given."""
+        given = {name: value for name, value in (("offset", offset), ("exposure", exposure)) if value is not None}
+        unknown = sorted(set(given) - set(signature(method).parameters))
+        if unknown:
+            name = type(self.steps[-1][1]).__name__
+            raise InvalidInput(f"Pipeline got {unknown[0]}=..., which its final estimator {name} does not take here.")
+        return given
+
+    def predict(self, X: Any, offset: Any = None, exposure: Any = None) -> Any:
         """Transform X and return the final estimator's predictions, shape (n_rows,)."""
-        return self._final.predict(self._transformed(X))
+        known = self._known(self._final.predict, offset, exposure)
+        return self._final.predict(self._transformed(X), **known)
 
     @available_if(_final_has("predict_proba"))
     def predict_proba(self, X: Any) -> FloatArray:
@@ -232,9 +256,10 @@ class Pipeline(_BaseComposition, Deletable):
         """Transform X and return the final estimator's decision function."""
         return self._final.decision_function(self._transformed(X))
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any, sample_weight: Any = None, offset: Any = None, exposure: Any = None) -> float:
         """Transform X and return the final estimator's score."""
-        return self._final.score(self._transformed(X), y, sample_weight=sample_weight)
+        known = self._known(self._final.score, offset, exposure)
+        return self._final.score(self._transformed(X), y, sample_weight=sample_weight, **known)
 
     def release(self) -> _SklearnPipeline:
         """Return a plain scikit-learn pipeline with the released parameters; it holds no training row."""

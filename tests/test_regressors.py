@@ -259,6 +259,22 @@ def test_columns_may_be_named():
         PoissonRegressor().fit(frame, y, exposure="nothing")
 
 
+def test_a_pipeline_passes_the_exposure_on():
+    x, z, exposure, rng = table()
+    y = rng.poisson(np.exp(z) * exposure)
+    frame = pl.DataFrame(x * 100, schema=["a", "b", "c"]).with_columns(pl.Series("years", exposure))
+    model = make_pipeline(StandardScaler(), PoissonRegressor(alpha=0.0)).fit(frame, y, exposure="years")
+    model.delete([3, 4])
+    kept = np.isin(np.arange(N), model.ids_)
+    refit = make_pipeline(StandardScaler(), PoissonRegressor(alpha=0.0, tol=1e-9))
+    refit.fit(x[kept] * 100, y[kept], exposure=exposure[kept])
+    assert distance(model, refit) <= model.certificate_.distance_bound + refit.certificate_.distance_bound
+    assert model.predict(x * 100, exposure=exposure) == pytest.approx(model.predict(x * 100) * exposure)
+    assert model.score(x * 100, y, exposure=exposure) > model.score(x * 100, y)
+    with pytest.raises(InvalidInput, match="does not take"):
+        make_pipeline(LogisticRegression()).fit(x, z > 0.5, exposure=exposure)
+
+
 # ------------------------------------------------------------------------------------------------ wrong inputs
 
 
