@@ -25,6 +25,7 @@ __all__ = [
     "largest_eigenvalue",
     "measured_distance",
     "metric_constant",
+    "or_inf",
     "remainder",
     "sandwich",
     "theorem1",
@@ -42,6 +43,11 @@ _WIDEN = 1.0 + 2.0**-40  # covers the few dozen roundings of a scalar formula, w
 def up(value: float) -> float:
     """Return a value above the exact one, for a scalar formula of a few dozen float64 operations on terms >= 0."""
     return float(value) * _WIDEN + 1e-300
+
+
+def or_inf(value: float) -> float:
+    """Return the bound, infinity where the computation gave none (NaN)."""
+    return math.inf if math.isnan(value) else float(value)
 
 
 def gamma(k: float) -> float:

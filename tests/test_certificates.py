@@ -298,8 +298,8 @@ def test_adversarial_case_holds_and_is_nearly_tight():
 
 
 def test_underestimated_leverage_is_caught(monkeypatch):
-    honest = head._Work._M
-    monkeypatch.setattr(head._Work, "_M", lambda self, inverse: honest(self, inverse) / 100)
+    honest = head.Passes._M
+    monkeypatch.setattr(head.Passes, "_M", lambda self, inverse: honest(self, inverse) / 100)
     with pytest.raises(AssertionError, match="adversarial: certified"):
         _adversarial()
 
@@ -312,14 +312,14 @@ def test_ignored_drift_and_rounding_are_caught(monkeypatch):
     penalty, rows = np.full(1, 1e-3), Rows(x, y)
     problem = Problem(Logistic(), np.ones(1), 1e-3, 0.25)
     release = Release.of(problem, Products.of(rows.x, rows.weight), n)
-    work = head._Work(problem, rows, rows.weight, release, 100)
+    work = head.Passes(problem, rows, rows.weight, release, 100)
     w = minimise(x, y, np.ones(n), penalty, np.zeros(1)).astype(float)
     metric = work.measured(work.metric(w))
     away = w - 0.2
-    g = work.gradient(away, metric)
+    g = work.still(away, work.gradient(away, np.inf), metric)
     distance = true_distance(away, release.factor, x, y, np.ones(n), penalty)
     assert 1.0 <= check(work.certify(away, g, metric).distance, distance, "stale") < 10.0
-    monkeypatch.setattr(head._Work, "_drifted", lambda self, g, metric: (metric.low, metric.rho))
+    monkeypatch.setattr(head.Passes, "_drifted", lambda self, g, metric: (metric.low, metric.rho))
     with pytest.raises(AssertionError, match="stale: certified"):
         check(work.certify(away, g, replace(metric, M=metric.M / 100)).distance, distance, "stale")
 

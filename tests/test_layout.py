@@ -28,6 +28,8 @@ ORDER = (
     "hashing",
     "rows",
     "objective",
+    "anchor",
+    "passes",
     "head",
     "base",
     "linear_model",

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from certified import accounting, noise
+from certified.anchor import Anchor, Solution, reweighted
 from certified.base import Deletable, Plan, Transcript, generator, versions
 from certified.bounds import gamma
 from certified.certificate import Certificate
 from certified.errors import CannotCertify, InvalidInput
 from certified.exact import Products
-from certified.head import Anchor, Solution, forget, improve, reweighted
+from certified.head import forget, improve
 from certified.losses import Loss
 from certified.newton import Blocks
 from certified.objective import Problem, Release
@@ -23,6 +24,7 @@ from certified.typing import FloatArray, IntArray
 
 __all__ = ["CertifiedLinear"]
 
+_BARE = 1e-3  # distance, in standard errors, that is good enough where no noise is added
 _SAMPLE_ROWS = 50_000  # fits of more rows than this start from the solution on every 16th block
 
 
@@ -165,12 +167,21 @@ class CertifiedLinear(Deletable):
         if problem.loss.outputs > 1:
             problem = replace(problem, gauge=problem.scale * products.matrix())
         release = Release.of(problem, products, n)
+        factor = None
         if n > _SAMPLE_ROWS:
-            start = _first_guess(problem, rows, start)
+            start, factor = _first_guess(problem, rows, start)
         anchor, solution = improve(
-            problem, rows, rows.weight, release, start, self.tol, fresh=2.0**-7, max_passes=self.max_iter
+            problem,
+            rows,
+            rows.weight,
+            release,
+            start,
+            self.tol,
+            factor=factor,
+            fresh=2.0**-7,
+            max_passes=self.max_iter,
         )
-        if solution.distance > max(self._distance_target(solution), self.tol):
+        if solution.distance > self._acceptable(solution):
             raise CannotCertify(
                 f"fit reached a distance of at most {solution.distance:.3g} standard errors to the minimiser in "
                 f"{solution.passes} passes; {self._distance_target(solution):.3g} is needed. Scale the features "
@@ -245,7 +256,7 @@ class CertifiedLinear(Deletable):
         release = Release.of(problem, products, int(np.count_nonzero(base)))
         start = solution.w if np.all(np.isfinite(solution.w)) and np.isfinite(solution.distance) else state.solution.w
         anchor, found = improve(problem, kept, weight, release, start, target, anchor=anchor, max_passes=self.max_iter)
-        self._require(found, target)
+        self._require(found, self._acceptable(found))
         moved = release.factor.T @ (found.w - state.solution.w)
         return self._planned(rows, State(problem, totals, anchor, found, products), moved, weight)
 
@@ -284,7 +295,7 @@ class CertifiedLinear(Deletable):
         totals = self._totals(loss, fresh)
         problem = self._problem_of(loss, fresh.x.shape[1], totals)
         problem, anchor, solution, release = self._solve(problem, fresh, self._state.solution.w)
-        self._require(solution, max(self._distance_target(solution), self.tol))
+        self._require(solution, self._acceptable(solution))
 
         def commit() -> None:
             self._count_out(rows)
@@ -330,7 +341,7 @@ class CertifiedLinear(Deletable):
             fresh=2.0**-7,
             max_passes=self.max_iter,
         )
-        self._require(found, max(self._distance_target(found), self.tol))
+        self._require(found, self._acceptable(found))
         moved = float(np.linalg.norm(release.factor.T @ (found.w - state.solution.w)))
         after = State(state.problem, state.totals, anchor, found, state.products)
         self._store(after, self._since_release() + (moved / self.noise if self.noise else 0.0))
@@ -356,6 +367,12 @@ class CertifiedLinear(Deletable):
                 f"noise allows ({lattice:.3g}). Raise epsilon or noise. Nothing was changed."
             )
         return target
+
+    def _acceptable(self, solution: Solution) -> float:
+        """Largest distance with which a state is kept; `tol` may lie below what rounding allows."""
+        if self.noise == 0:
+            return max(self.tol, _BARE)
+        return max(self._distance_target(solution), self.tol)
 
     def _arithmetic(self, solution: Solution) -> float:
         """Rounding error of whitening the parameter, in units of the noise."""
@@ -467,12 +484,13 @@ def _without(weight: FloatArray, rows: IntArray) -> FloatArray:
     return weight
 
 
-def _first_guess(problem: Problem, rows: Rows, start: FloatArray) -> FloatArray:
-    """Minimise on a sixteenth of the rows, roughly; the penalty is scaled with them."""
+def _first_guess(problem: Problem, rows: Rows, start: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+    """Minimise on a sixteenth of the rows, roughly; the penalty is scaled with them. Returns w and a factor."""
     some = rows.every(16)
     scaled = replace(problem, strength=problem.strength / 16.0)
     try:
         release = Release.of(scaled, Products.of(some.x, some.weight), len(some.y))
-        return improve(scaled, some, some.weight, release, start, 1.0, fresh=np.inf)[1].w
+        anchor, found = improve(scaled, some, some.weight, release, start, 1.0, fresh=np.inf)
+        return found.w, anchor.metric.inverse_factor / 4.0
     except CannotCertify:
-        return start
+        return start, None

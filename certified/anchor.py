@@ -1,0 +1,140 @@
+"""The state of a certified head as values: a metric, an anchor in it, a solution with its bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from certified import bounds
+from certified.bounds import gamma, up
+from certified.objective import Release
+from certified.typing import FloatArray
+
+__all__ = ["Anchor", "Metric", "Solution", "reweighted", "with_release"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The metric ``A = (V'V)^-1`` and how the Hessian of the kept rows compares with it.
+
+    In whitened coordinates the Hessian at ``point`` is ``I - W`` up to ``rho + drift``: W is what was removed since it
+    was formed, rho is rounding, and drift is how far the curvature can have moved between the points used since.
+
+    Attributes
+    ----------
+    point : array of shape (p,)
+    inverse_factor : array of shape (p, p)
+        V.
+    root : array of shape (p,)
+        Upper bounds of the square roots of the diagonal of everything added up to the Hessian.
+    W, P : arrays of shape (p, p)
+        What was removed, and an approximate inverse of ``I - W``.
+    eta, rho, drift : float
+        ``||W||_2 <= eta`` and ``||V Hess F(point) V' - (I - W)||_2 <= rho + drift``.
+    M : float
+        At least ``kappa max ||x_i||_{A^-1}`` over the kept rows (for several predictors: of their differences).
+    k_G : float
+        ``||v||_G <= k_G ||v||_A`` for the release metric G and every v.
+    ridge : array of shape (P, P) or None
+        ``V diag(pattern) V'``, where rows take a part of the penalty with them.
+    """
+
+    point: FloatArray
+    inverse_factor: FloatArray
+    root: FloatArray
+    W: FloatArray
+    P: FloatArray
+    eta: float
+    rho: float
+    drift: float
+    M: float
+    k_G: float
+    ridge: FloatArray | None = None
+
+    @property
+    def low(self) -> float:
+        """Lower bound of the Hessian at the point: ``Hess F(point) >= low A``."""
+        return 1.0 - up(self.rho + self.drift + self.eta)
+
+    def place(self, w: FloatArray, pi: FloatArray, root: FloatArray) -> float:
+        """Bound the rounding of ``w = point + V'pi`` in any norm whose unit vectors have lengths at most `root`."""
+        spread = (np.abs(pi) @ np.abs(self.inverse_factor)) @ root
+        return up(up(float(np.abs(w) @ root)) * 4.0 * bounds.UNIT + gamma(len(w) + 4) * up(float(spread)))
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A metric whose gradient at ``metric.point`` is known, and the rows removed since it was measured.
+
+    Attributes
+    ----------
+    metric : Metric
+    release : Release
+        The release metric for which ``metric.k_G`` was computed; later, smaller ones are covered.
+    g : array of shape (p,)
+        Whitened gradient of the kept rows at the point.
+    pi : array of shape (p,)
+        Whitened Newton step from the point to the present parameter.
+    envelope_g : float
+        Bounds the rounding error of g.
+    strength : float
+        Of the penalty in g.
+    """
+
+    metric: Metric
+    release: Release
+    g: FloatArray
+    pi: FloatArray
+    envelope_g: float
+    strength: float
+
+    @property
+    def here(self) -> FloatArray:
+        """The present parameter, shape (p,)."""
+        with np.errstate(all="ignore"):
+            return self.metric.point + self.pi @ self.metric.inverse_factor
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A parameter and a bound of its distance to the exact minimiser on the kept rows.
+
+    Attributes
+    ----------
+    w : array of shape (p,)
+    distance : float
+        ``||w - w*||_G <= distance``; inf where nothing can be said.
+    method : {"theorem-1", "theorem-2"}
+    assumptions : dict
+        Measured values that the bound rests on.
+    weight : float
+        At least ``sum_j |w_j| sqrt(G_jj)``: size of the whitened parameter, for its rounding error.
+    passes : int
+        Passes over the kept rows.
+    """
+
+    w: FloatArray
+    distance: float
+    method: str
+    assumptions: dict[str, float] = field(default_factory=dict)
+    weight: float = 0.0
+    passes: int = 0
+
+
+def reweighted(anchor: Anchor, spread: float) -> Anchor:
+    """Return the anchor for rows whose weights have changed by factors within ``1 - spread`` and ``1 + spread``.
+
+    Its gradient is no longer that of the rows: only its factor can be used.
+    """
+    metric = anchor.metric
+    drift = up(metric.drift + up(spread) * (1.0 + metric.rho + metric.drift))
+    return replace(anchor, metric=replace(metric, drift=drift))
+
+
+def with_release(anchor: Anchor, release: Release) -> Anchor:
+    """Return the anchor with k_G for another release metric, unless its own covers it (deletions shrink G)."""
+    if anchor.release.covers(release):
+        return anchor
+    k_G = bounds.metric_constant(release.factor, anchor.metric.inverse_factor, release.root)
+    return replace(anchor, metric=replace(anchor.metric, k_G=k_G), release=release)

@@ -1,0 +1,245 @@
+"""Passes over the kept rows, counted: gradients, Hessians, steps, and the certificate of theorem 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from certified import bounds, newton
+from certified.anchor import Anchor, Metric, Solution, with_release
+from certified.bounds import gamma, or_inf, up
+from certified.errors import CannotCertify
+from certified.newton import Blocks
+from certified.objective import Problem, Release
+from certified.rows import Rows
+from certified.typing import FloatArray
+
+__all__ = ["Passes"]
+
+_STALE = 0.5  # rebuild the Hessian when a pass shrinks the gradient by less than this factor
+_PATIENCE = 8  # a new Hessian about halves the passes ahead and costs P / 16 of them
+_STILL = 2.0**-7  # movement of the predictors below which a bound will do
+_LOWEST = 0.25  # rebuild the Hessian when the kept rows may have less than this part of it in some direction
+
+
+@dataclass(frozen=True)
+class _Gradient:
+    """Gradient at a point, penalty included, with what its rounding envelope needs.
+
+    ``moved`` bounds kappa times the change of any kept row's linear predictor since ``metric.point``; inf or NaN where
+    that has not been measured.
+    """
+
+    value: FloatArray
+    slopes: float
+    sizes: float
+    bend: float
+    moved: float
+
+
+class Passes:
+    """Passes over the rows of positive weight, for one problem."""
+
+    def __init__(self, problem: Problem, rows: Rows, weight: FloatArray, release: Release, max_passes: int) -> None:
+        self.problem, self.release = problem, release
+        x, y, _, offset = rows.blocks()
+        self.rows = Blocks(x, y, weight.reshape(y.shape), offset)
+        self.chain = newton.chain(len(y), y[0].size)
+        # Upper bounds of the root mean square and of the largest offset, for rounding.
+        self.offset = 0.0 if rows.offset is None else up(float(np.sqrt(np.sum(self.rows.s * offset**2))))
+        self.most_offset = 0.0 if rows.offset is None else float(np.max(np.abs(offset)))
+        # At least the largest absolute value of each column; it serves bounds of rounding errors only.
+        self.peak = np.ldexp(1.0, release.products.exponents) if rows.unweighted else rows.peak
+        self.passes, self.max_passes = 0, max_passes
+
+    def gradient(self, w: FloatArray, moved: float) -> _Gradient:
+        """Pass at w; moved as far as it is known."""
+        self.passes += 1
+        loss = self.problem.loss
+        found = newton.gradient(loss, self.rows, w)
+        value = found.gradient + self.problem.slope(w)
+        return _Gradient(value, float(found.slopes), float(found.sizes), float(found.bend), moved)
+
+    def still(self, w: FloatArray, g: _Gradient, metric: Metric) -> _Gradient:
+        """Measure how far the predictors have moved, unless a small bound is known."""
+        loss, move = self.problem.loss, w - metric.point
+        if loss.kappa == 0.0 or not np.any(move):
+            return replace(g, moved=0.0)
+        if g.moved <= _STILL:
+            return g
+        measured = float(newton.reach(loss, self.rows, move))
+        return replace(g, moved=up(loss.kappa * (measured + 2.0 * gamma(len(w) + 8) * self._largest_predictor(move))))
+
+    def _largest_predictor(self, w: FloatArray) -> float:
+        """Upper bound of the sum of the absolute terms of any predictor."""
+        return up(float(np.max(np.abs(w).reshape(self.problem.loss.outputs, -1) @ self.peak)))
+
+    def metric(self, w: FloatArray) -> Metric:
+        """Form and factorise the Hessian at w. M and k_G follow in `measured`, when they are needed."""
+        self.passes += 1
+        loss, p = self.problem.loss, len(w)
+        hessian = newton.curvature(loss, self.rows, w) + self.problem.curvature()
+        inverse = newton.factorise(hessian)
+        if inverse is None:
+            raise CannotCertify(
+                "The Hessian is singular in float64, so the minimiser is not unique or does not exist (separable "
+                "classes, duplicate columns). Add a penalty (a smaller C or a larger alpha) or remove columns. "
+                "Nothing was changed."
+            )
+        score = gamma(p + 4) * (self._largest_predictor(w) + self.most_offset)
+        relative = gamma(self.chain + 2048) + 4.0 * loss.kappa * score
+        diagonal = np.diag(hessian) if loss.outputs == 1 else self.release.root_x**2 + np.diag(self.problem.curvature())
+        root = np.sqrt(diagonal) * (1 + 2.0**-20)
+        rho = bounds.sandwich(hessian, inverse, root, relative)
+        if not rho < 0.5:
+            raise CannotCertify(
+                f"The Hessian is too ill-conditioned to bound in float64 (relative uncertainty {rho:.2g}, below 0.5 "
+                "is needed). Scale the features (StandardScaler), remove nearly duplicate columns or add a penalty. "
+                "Nothing was changed."
+            )
+        ridge = (inverse * self.problem.pattern) @ inverse.T if self.problem.ridged else None
+        return Metric(w, inverse, root, np.zeros((p, p)), np.eye(p), 0.0, rho, 0.0, np.nan, np.nan, ridge)
+
+    def rough(self, w: FloatArray, factor: FloatArray) -> Metric:
+        """A metric of which nothing is known: good for steps, not for certificates."""
+        p = len(w)
+        return Metric(w, factor, np.zeros(p), np.zeros((p, p)), np.eye(p), 0.0, np.inf, 0.0, np.nan, np.nan)
+
+    def reused(self, anchor: Anchor) -> Metric | None:
+        """The anchor's metric for the release metric at hand; None where too much was removed for it to serve."""
+        if not anchor.metric.low > _LOWEST:
+            return None
+        return with_release(anchor, self.release).metric
+
+    def measured(self, metric: Metric) -> Metric:
+        """Return the metric with M (one pass) and k_G."""
+        if np.isnan(metric.M):
+            metric = replace(metric, M=self._M(metric.inverse_factor))
+        if np.isnan(metric.k_G):
+            k_G = bounds.metric_constant(self.release.factor, metric.inverse_factor, self.release.root)
+            metric = replace(metric, k_G=k_G)
+        return metric
+
+    def _M(self, inverse: FloatArray) -> float:
+        loss = self.problem.loss
+        if loss.kappa == 0.0:
+            return 0.0
+        self.passes += 1
+        squared = float(newton.leverage(loss, self.rows, inverse))
+        rounding = gamma(2 * len(inverse) + 8) * float(
+            np.linalg.norm(np.abs(inverse) @ np.tile(self.peak, loss.outputs))
+        )
+        return up(loss.kappa * (np.sqrt(squared) * (1 + 2.0**-40) + 2.0 * rounding))
+
+    def newton_length(self, g: _Gradient, metric: Metric) -> float:
+        """Length of the Newton step in the release metric, roughly."""
+        return float(np.linalg.norm(self.release.factor.T @ self.step(g, metric)[2]))
+
+    def step(self, g: _Gradient, metric: Metric) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Whitened gradient, whitened Newton step and Newton step, the steps with the sign of the gradient."""
+        white = metric.inverse_factor @ g.value
+        pi = metric.P @ white
+        return white, pi, pi @ metric.inverse_factor
+
+    def certify(self, w: FloatArray, g: _Gradient, metric: Metric) -> Solution:
+        """Bound the distance by theorem 1 and its corollary."""
+        p = len(w)
+        white, pi, step = self.step(g, metric)
+        envelope = self._envelope(w, g, metric)
+        nu = up(float(np.linalg.norm(white)) * (1.0 + gamma(p + 4)) + envelope)
+        length = up(float(np.linalg.norm(pi)) * (1.0 + gamma(p + 4)))
+        residual = float(np.linalg.norm(white - pi + metric.W @ pi)) * (1.0 + gamma(p + 4))
+        residual = up(residual + gamma(p + 8) * (nu + length * (2.0 + float(np.linalg.norm(metric.W)))) + envelope)
+        spread = (np.abs(pi) @ np.abs(metric.inverse_factor)) @ self.release.root
+        in_release = float(np.linalg.norm(self.release.factor.T @ step)) * (1.0 + gamma(p + 4))
+        in_release = up(in_release + gamma(3 * p + 8) * float(spread))
+        low, rho = self._drifted(g, metric)
+        distance = bounds.measured_distance(nu, metric.M, low, rho, in_release, length, residual, metric.k_G)
+        assumptions = {
+            "nu": nu,
+            "M": metric.M,
+            "b": up(metric.M * nu),
+            "eta": metric.eta,
+            "rho": rho,
+            "k_G": metric.k_G,
+            "step": 0.0,
+            "rounding_envelope": up(metric.k_G * envelope),
+        }
+        weight = up(float(np.abs(w) @ self.release.root))
+        return Solution(w, or_inf(distance), "theorem-1", assumptions, weight, self.passes)
+
+    def _drifted(self, g: _Gradient, metric: Metric) -> tuple[float, float]:
+        """Lower bound and uncertainty of the whitened Hessian after the predictors have moved (lemma 1)."""
+        grow = up(np.expm1(min(g.moved, 600.0)))
+        rho = up(metric.rho + metric.drift)
+        return metric.low / (1.0 + grow) * (1.0 - 2.0**-40), up(rho + grow * (1.0 + rho))
+
+    def _envelope(self, w: FloatArray, g: _Gradient, metric: Metric) -> float:
+        absolute = np.abs(metric.inverse_factor)
+        root, p = self.release.root_x, len(w)
+        widen = 1.0 + 2.0**-30
+        rows = bounds.gradient_envelope(
+            reach=float(np.linalg.norm(absolute @ root)) * widen,
+            slopes=float(np.sqrt(g.slopes)) * widen,
+            sizes=float(np.sqrt(g.sizes)) * widen,
+            predictor=(float(np.abs(w) @ root) + self.problem.loss.outputs * self.offset) * widen,
+            penalty=float(np.linalg.norm(absolute @ (np.abs(self.problem.curvature()) @ np.abs(w)))) * widen,
+            n_terms=self.chain,
+            p=p,
+            bend=2.0 * g.bend,
+        )
+        return up(rows + gamma(p + 4) * float(np.linalg.norm(absolute @ np.abs(g.value))) * widen)
+
+    def advance(
+        self, w: FloatArray, g: _Gradient, metric: Metric, target: float, fresh: float
+    ) -> tuple[FloatArray, _Gradient, Metric] | None:
+        """Take a step that shrinks the gradient; None at the rounding floor.
+
+        The Hessian is formed anew where further steps with the factor at hand would cost more.
+        """
+        formed_here = metric.point is w and metric.drift == 0.0 and np.isfinite(metric.rho)
+        white, pi, step = self.step(g, metric)
+        alpha = 1.0
+        while self.passes < self.max_passes:
+            size = float(np.linalg.norm(white))
+            trial = w - alpha * step
+            found = self.gradient(trial, self.moved(g.moved, metric, trial, alpha * pi))
+            left = float(np.linalg.norm(metric.inverse_factor @ found.value))
+            if left <= (1.0 - 0.25 * alpha) * size:
+                rate = left / size if size else 0.0
+                ahead = self.newton_length(found, metric) / target
+                steps = np.log(ahead) / -np.log(rate) if 0.0 < rate < 1.0 and ahead > 1.0 else 0.0
+                many = steps > max(4.0, len(w) / _PATIENCE)
+                if rate > _STALE or (many and self._would_stay(found, metric, fresh)):
+                    metric, found = self.metric(trial), replace(found, moved=0.0)
+                return trial, found, metric
+            if size <= 4.0 * self._envelope(w, g, metric):
+                return None
+            if not formed_here:
+                metric, formed_here, alpha = self.metric(w), True, 1.0
+                g = replace(g, moved=0.0)
+                white, pi, step = self.step(g, metric)
+                continue
+            alpha *= 0.5
+            if alpha < 2.0**-30:
+                return None
+        return None
+
+    def _would_stay(self, g: _Gradient, metric: Metric, fresh: float) -> bool:
+        """Whether a Hessian formed here would still be fresh at the minimiser, as far as the next step tells."""
+        loss = self.problem.loss
+        return loss.kappa * float(newton.reach(loss, self.rows, self.step(g, metric)[2])) <= 0.5 * fresh
+
+    def moved(self, before: float, metric: Metric, w: FloatArray, pi: FloatArray) -> float:
+        """Bound kappa times the movement of any predictor after a further step, by Cauchy-Schwarz; NaN without M."""
+        length = float(np.linalg.norm(pi)) * (1.0 + 2.0**-30) + 2.0 * metric.place(w, pi, metric.root)
+        return up(before + metric.M * length)
+
+    def anchor(self, w: FloatArray, g: _Gradient, metric: Metric) -> Anchor:
+        """The state to delete from: the same metric, seen from w."""
+        _, rho = self._drifted(g, metric)
+        here = replace(metric, point=w, drift=up(max(rho - metric.rho, 0.0)) if g.moved else metric.drift)
+        white = metric.inverse_factor @ g.value
+        envelope = self._envelope(w, g, metric)
+        return Anchor(here, self.release, white, np.zeros(len(w)), envelope, self.problem.strength)
