@@ -38,6 +38,8 @@ class Metric:
         ``||v||_G <= k_G ||v||_A`` for the release metric G and every v.
     ridge : array of shape (P, P) or None
         ``V diag(pattern) V'``, where rows take a part of the penalty with them.
+    rise : float
+        ``-W <= rise``: what was added since the Hessian was formed, so that it is at most ``1 + rise + rho + drift``.
     """
 
     point: FloatArray
@@ -51,6 +53,7 @@ class Metric:
     M: float
     k_G: float
     ridge: FloatArray | None = None
+    rise: float = 0.0
 
     @property
     def low(self) -> float:
@@ -128,7 +131,7 @@ def reweighted(anchor: Anchor, spread: float) -> Anchor:
     Its gradient is no longer that of the rows: only its factor can be used.
     """
     metric = anchor.metric
-    drift = up(metric.drift + up(spread) * (1.0 + metric.rho + metric.drift))
+    drift = up(metric.drift + up(spread) * (1.0 + metric.rho + metric.drift + metric.rise))
     return replace(anchor, metric=replace(metric, drift=drift))
 
 

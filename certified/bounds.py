@@ -97,7 +97,7 @@ def theorem1(nu: float, M: float, q: float = 1.0) -> float:
     return up(up(-math.log1p(-ratio)) / M)
 
 
-def theorem2(linear: float, step: float, M: float, rho: float) -> float:
+def theorem2(linear: float, step: float, M: float, rho: float, rise: float = 0.0) -> float:
     """Bound the gradient after a Newton step without a pass over the data, in the norm of A^-1.
 
     Parameters
@@ -110,18 +110,28 @@ def theorem2(linear: float, step: float, M: float, rho: float) -> float:
     M : float
         As in :func:`theorem1`; ``b = M * step`` bounds the change of every kept row's linear predictor (times kappa).
     rho : float
-        ``(1 - rho) A <= H <= (1 + rho) A`` for the Hessian H at the anchor before the deletions counted in W.
+        ``||V H V' - I|| <= rho`` for the Hessian H at the anchor before the changes counted in W.
+    rise : float
+        ``-W <= rise``: what was added.
 
     Returns
     -------
     float
         Upper bound of ``||grad F_{D'}(w0 + p)||_{A^-1}``.
     """
-    return up(linear + rho * step + (1.0 + rho) * remainder(up(M * step)) * step)
+    return up(linear + rho * step + (1.0 + rho + rise) * remainder(up(M * step)) * step)
 
 
 def measured_distance(
-    nu: float, M: float, low: float, rho: float, newton: float, step: float, residual: float, k_G: float
+    nu: float,
+    M: float,
+    low: float,
+    rho: float,
+    newton: float,
+    step: float,
+    residual: float,
+    k_G: float,
+    rise: float = 0.0,
 ) -> float:
     """Bound the distance to the minimiser in the release metric G, from a measured gradient g.
 
@@ -133,7 +143,7 @@ def measured_distance(
         As in :func:`theorem1`.
     low, rho : float
         ``low * I <= K`` and ``||K - B|| <= rho`` for the whitened Hessian ``K = V Hess F(w) V'`` and a matrix B with
-        ``||B|| <= 1``.
+        ``||B|| <= 1 + rise``.
     newton : float
         Upper bound of ``||V' pi||_G``.
     step, residual : float
@@ -154,7 +164,7 @@ def measured_distance(
     least = low * (1.0 - 0.5 * x) * (1.0 - 4.0 * UNIT)  # (1 - e^-x)/x >= 1 - x/2
     if least <= 0.0:
         return up(k_G * t)
-    deviation = up(residual + up(rho + (1.0 + rho) * remainder(x)) * step) / least
+    deviation = up(residual + up(rho + (1.0 + rho + rise) * remainder(x)) * step) / least
     return min(up(k_G * t), up(newton + k_G * deviation))
 
 

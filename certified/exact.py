@@ -73,15 +73,22 @@ class Products:
 
     def minus(self, x: FloatArray, weight: FloatArray) -> Products | None:
         """Return the sums without these rows, or None if the exponents change and all rows must be summed again."""
+        return self._changed(x, weight, -1)
+
+    def plus(self, x: FloatArray, weight: FloatArray) -> Products | None:
+        """Return the sums with these rows, or None if the exponents change and all rows must be summed again."""
+        return self._changed(x, weight, 1)
+
+    def _changed(self, x: FloatArray, weight: FloatArray, sign: int) -> Products | None:
         parts = np.abs(x) * np.sqrt(weight)[:, None]
-        top = self.top - np.count_nonzero(parts >= np.ldexp(1.0, self.exponents - 1), axis=0)
-        if np.any((top == 0) & (self.exponents > _EMPTY)):
+        top = self.top + sign * np.count_nonzero(parts >= np.ldexp(1.0, self.exponents - 1), axis=0)
+        if np.any((top == 0) & (self.exponents > _EMPTY)) or np.any(parts >= np.ldexp(1.0, self.exponents)):
             return None
         sums = self.sums.copy()
         scale = np.ldexp(1.0, _BITS - self.exponents)
         for start in range(0, len(x), BLAS_ROWS):
             piece = slice(start, start + BLAS_ROWS)
-            sums[1] -= _small(x[piece], weight[piece], scale, self.limbs, self.gram)
+            sums[1] += sign * _small(x[piece], weight[piece], scale, self.limbs, self.gram)
         return Products(self.exponents, top, _carried(sums), self.limbs, self.gram)
 
     def integers(self) -> Any:

@@ -24,7 +24,7 @@ from certified.passes import Passes
 from certified.rows import Rows
 from certified.typing import FloatArray
 
-__all__ = ["forget", "improve"]
+__all__ = ["forget", "improve", "learn"]
 
 _SPECTRAL, _MANY = 0.25, 32  # removals worth an eigenvalue: size of W, number of rows
 
@@ -34,10 +34,22 @@ def forget(problem: Problem, anchor: Anchor, rows: Blocks) -> tuple[Anchor, Solu
 
     `problem` is that of the rows kept; if its penalty is weaker than the anchor's, the difference is removed as well.
     """
+    return _changed(problem, anchor, rows, 1.0)
+
+
+def learn(problem: Problem, anchor: Anchor, release: Release, rows: Blocks) -> tuple[Anchor, Solution]:
+    """Add rows by theorem 2, with the problem and the release metric of all rows then held: O(k p^2 + p^3)."""
+    metric = anchor.metric
+    M = max(metric.M, up(problem.loss.kappa * newton.longest(problem.loss, metric.inverse_factor, rows.x[0])))
+    k_G = bounds.metric_constant(release.factor, metric.inverse_factor, release.root)
+    return _changed(problem, replace(anchor, metric=replace(metric, M=M, k_G=k_G), release=release), rows, -1.0)
+
+
+def _changed(problem: Problem, anchor: Anchor, rows: Blocks, sign: float) -> tuple[Anchor, Solution]:
     old, p = anchor.metric, len(anchor.g)
     with np.errstate(all="ignore"):
         before = Removal(old.W, old.P, anchor.g)
-        (W, P, g), more_g, more_W = newton.remove(problem.loss, old.point, old.inverse_factor, before, rows)
+        (W, P, g), more_g, more_W = newton.remove(problem.loss, old.point, old.inverse_factor, before, rows, sign)
         if old.ridge is not None:
             W, g, add_g, add_W = _less_penalty(problem, anchor, W, g)
             more_g, more_W = more_g + add_g, more_W + add_W
@@ -49,13 +61,16 @@ def forget(problem: Problem, anchor: Anchor, rows: Blocks) -> tuple[Anchor, Solu
     eta = frobenius = float(np.linalg.norm(W)) * widen
     if eta > _SPECTRAL and rows.s.size > _MANY:
         eta = min(eta, bounds.largest_eigenvalue(W))
+    rise = old.rise
+    if sign < 0.0:  # rows that are added lower no eigenvalue
+        eta, rise = min(eta, old.eta), up(rise + float(np.linalg.norm(W - old.W)) * widen + more_W)
     linear = linear * widen + gamma(p + 8) * (step * (2.0 + frobenius) + 2.0 * float(np.linalg.norm(g)))
-    metric = replace(old, W=W, P=P, eta=eta, rho=up(old.rho + more_W))
+    metric = replace(old, W=W, P=P, eta=eta, rho=up(old.rho + more_W), rise=rise)
     after = replace(
         anchor, metric=metric, g=g, pi=pi, envelope_g=up(anchor.envelope_g + more_g), strength=problem.strength
     )
     rho = up(metric.rho + metric.drift)
-    nu = bounds.theorem2(up(linear + after.envelope_g), step, metric.M, rho) if np.isfinite(step) else np.inf
+    nu = bounds.theorem2(up(linear + after.envelope_g), step, metric.M, rho, rise) if np.isfinite(step) else np.inf
     b = up(metric.M * step)
     t = bounds.theorem1(nu, metric.M, metric.low * float(np.exp(-min(b, 700.0))) * (1.0 - 1e-12))
     w = after.here

@@ -21,7 +21,7 @@ from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from certified.losses import Loss
 from certified.typing import FloatArray
 
-__all__ = ["Blocks", "Removal", "chain", "curvature", "factorise", "gradient", "leverage", "reach", "remove"]
+__all__ = ["Blocks", "Removal", "chain", "curvature", "factorise", "gradient", "leverage", "longest", "reach", "remove"]
 
 _CHUNK = 32  # blocks whose Hessian is formed at once
 _WOODBURY = 32  # up to this many rows update the inverse, more rows invert anew
@@ -213,9 +213,9 @@ class Removal(NamedTuple):
 
 
 def remove(
-    loss: Loss, w: FloatArray, inverse_factor: FloatArray, removal: Removal, rows: Blocks
+    loss: Loss, w: FloatArray, inverse_factor: FloatArray, removal: Removal, rows: Blocks, sign: float = 1.0
 ) -> tuple[Removal, float, float]:
-    """Remove rows at w: O(k P^2), independent of the number of rows kept.
+    """Remove rows at w, or with sign -1 add them: O(k P^2), independent of the number of rows kept.
 
     It runs on the host: for the few rows of a request, starting a compiled program costs more than the work.
 
@@ -252,8 +252,8 @@ def remove(
         # One row of U for every column of the square root of the curvature.
         root = root * np.sqrt(s_)[:, None, None]
         U = (np.swapaxes(root, 1, 2) @ white if K > 1 else root * white).reshape(k * K, -1)
-        g = g - (slope * s_[:, None]).ravel() @ white.reshape(k * K, -1)
-        W = W + U.T @ U
+        g = g - sign * ((slope * s_[:, None]).ravel() @ white.reshape(k * K, -1))
+        W = W + sign * (U.T @ U)
         # Envelopes: || |V_k||x_i| ||^2 for each predictor, and the rounding of the predictors.
         length = np.square(_each(np.abs(x_), absolute)).sum(axis=2)
         bend = np.square(root).sum(axis=2)  # with the weight of the row
@@ -266,8 +266,20 @@ def remove(
         relative += s_[:, None] * (16.0 * _UNIT * K if K > 1 else 0.0)
         added_W += K * float(np.sum(relative * length)) + 4.0 * _UNIT * _norm(W)
     if U is not None:
-        P = _updated_inverse(W, P, U if len(s) * K <= _WOODBURY else None)
+        P = _updated_inverse(W, P, U if len(s) * K <= _WOODBURY else None, sign)
     return Removal(W, P, g), added_g, added_W
+
+
+def longest(loss: Loss, inverse_factor: FloatArray, x: FloatArray) -> float:
+    """Bound ``max ||V x_i||`` over a few rows (k, p); for several predictors, of their differences."""
+    K = loss.outputs
+    parts = inverse_factor.reshape(len(inverse_factor), K, -1)
+    white = _each(x, parts)
+    absolute = _each(np.abs(x), np.abs(parts))
+    rounding = 4.0 * _UNIT * (x.shape[1] + 8) * float(np.sqrt(np.square(absolute.sum(axis=1)).sum(axis=1)).max())
+    if K > 1:
+        white = (white[:, :, None] - white[:, None]).reshape(len(x), K * K, -1)
+    return float(np.sqrt(np.square(white).sum(axis=2)).max()) * (1.0 + 2.0**-40) + rounding
 
 
 def _each(x: FloatArray, parts: FloatArray) -> FloatArray:
@@ -278,13 +290,13 @@ def _each(x: FloatArray, parts: FloatArray) -> FloatArray:
     return (x @ parts.reshape(P * K, p).T).reshape(len(x), P, K).transpose(0, 2, 1)
 
 
-def _updated_inverse(W: FloatArray, P: FloatArray, U: FloatArray | None) -> FloatArray:
-    """Approximate inverse of ``I - W``, from that before the rows of U were removed if there are few."""
+def _updated_inverse(W: FloatArray, P: FloatArray, U: FloatArray | None, sign: float) -> FloatArray:
+    """Approximate inverse of ``I - W``, from that before the rows of U were removed (added) if there are few."""
     try:
         if U is None:
             return np.asarray(np.linalg.inv(np.eye(len(W)) - W))
         UP = U @ P
-        core = np.eye(len(U)) - UP @ U.T
+        core = sign * np.eye(len(U)) - UP @ U.T
         return P + UP.T @ (UP / core if len(U) == 1 else np.linalg.solve(core, UP))
     except LinAlgError:
         return P  # a poor inverse is a valid one: its residual is measured

@@ -108,7 +108,7 @@ class Passes:
 
     def reused(self, anchor: Anchor) -> Metric | None:
         """The anchor's metric for the release metric at hand; None where too much was removed for it to serve."""
-        if not anchor.metric.low > _LOWEST:
+        if not (anchor.metric.low > _LOWEST and anchor.metric.rise < 1.0):
             return None
         return with_release(anchor, self.release).metric
 
@@ -155,7 +155,9 @@ class Passes:
         in_release = float(np.linalg.norm(self.release.factor.T @ step)) * (1.0 + gamma(p + 4))
         in_release = up(in_release + gamma(3 * p + 8) * float(spread))
         low, rho = self._drifted(g, metric)
-        distance = bounds.measured_distance(nu, metric.M, low, rho, in_release, length, residual, metric.k_G)
+        distance = bounds.measured_distance(
+            nu, metric.M, low, rho, in_release, length, residual, metric.k_G, metric.rise
+        )
         assumptions = {
             "nu": nu,
             "M": metric.M,
@@ -173,7 +175,7 @@ class Passes:
         """Lower bound and uncertainty of the whitened Hessian after the predictors have moved (lemma 1)."""
         grow = up(np.expm1(min(g.moved, 600.0)))
         rho = up(metric.rho + metric.drift)
-        return metric.low / (1.0 + grow) * (1.0 - 2.0**-40), up(rho + grow * (1.0 + rho))
+        return metric.low / (1.0 + grow) * (1.0 - 2.0**-40), up(rho + grow * (1.0 + rho + metric.rise))
 
     def _envelope(self, w: FloatArray, g: _Gradient, metric: Metric) -> float:
         absolute = np.abs(metric.inverse_factor)

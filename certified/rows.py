@@ -129,6 +129,21 @@ class Subjects:
             self._raise_unknown(wanted[missing])
         return rows[held]
 
+    def joined(self, ids: Any, n_rows: int) -> tuple[IntArray, Subjects]:
+        """Return the positions still held, and subjects in which they come first, followed by rows with these ids."""
+        new = as_ids(ids, "add(ids=...)")
+        if new.size != n_rows:
+            raise InvalidInput(f"add(ids=...) got {new.size} ids for {n_rows} rows. One id per row is needed.")
+        if new.dtype.kind != self._sorted.dtype.kind:
+            raise InvalidInput(
+                f"add(ids=...) got ids of type {new.dtype}, those held are of type {self._sorted.dtype}. Convert them. "
+                "Nothing was changed."
+            )
+        held = np.flatnonzero(self.kept)
+        by_position = np.empty(self.kept.size, dtype=self._sorted.dtype)
+        by_position[self._order] = self._sorted
+        return held, Subjects(np.concatenate([by_position[held], new]), held.size + new.size)
+
     def drop(self, rows: IntArray) -> None:
         """Forget the subjects of these rows (whole subjects: the output of :meth:`rows_of`)."""
         self.kept[rows] = False
@@ -254,6 +269,20 @@ class Rows:
             blocks = self.blocks()[0]
             self._peak = np.maximum.reduce([np.maximum(b.max(axis=0), -b.min(axis=0)) for b in blocks])
         return self._peak
+
+    def joined(self, held: IntArray, block: tuple[FloatArray, FloatArray, FloatArray, FloatArray]) -> Rows:
+        """Return a copy of the rows at these positions, followed by those of a block (weights not balanced)."""
+        x, y, weight, offset = (part[0] for part in block)
+        known = None
+        if self.offset is not None or np.any(offset):
+            before = np.zeros(held.size) if self.offset is None else self.offset[held]
+            known = np.concatenate([before, np.broadcast_to(offset, y.shape)])
+        return Rows(
+            np.concatenate([self.x[held], x]),
+            np.concatenate([self.y[held], y]),
+            np.concatenate([self.base_weight[held], weight]),
+            offset=known,
+        )
 
     def every(self, step: int) -> Rows:
         """Return a copy of every `step`-th block, for a first guess."""

@@ -327,7 +327,7 @@ def test_ignored_drift_and_rounding_are_caught(monkeypatch):
 def test_step_with_the_wrong_sign_is_caught(monkeypatch):
     honest = newton.remove
 
-    def remove(loss, w, inverse, before, rows):
+    def remove(loss, w, inverse, before, rows, sign=1.0):
         after, *envelopes = honest(loss, w, inverse, before, rows)
         return after._replace(g=2 * before.g - after.g), *envelopes
 
@@ -339,7 +339,7 @@ def test_step_with_the_wrong_sign_is_caught(monkeypatch):
 def test_deletion_that_does_nothing_is_caught(monkeypatch):
     honest = newton.remove
 
-    def remove(loss, w, inverse, before, rows):
+    def remove(loss, w, inverse, before, rows, sign=1.0):
         nobody = Blocks(rows.x[:, :0], rows.y[:, :0], rows.s[:, :0], rows.offset)
         return honest(loss, w, inverse, before, nobody)
 

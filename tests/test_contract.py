@@ -106,7 +106,7 @@ def test_a_mutant_that_does_not_delete_is_caught(mutant):
 def test_a_step_in_the_wrong_direction_is_caught(monkeypatch):
     right = head.newton.remove
 
-    def wrong(loss, w, inverse_factor, before, rows):
+    def wrong(loss, w, inverse_factor, before, rows, sign=1.0):
         after, *envelopes = right(loss, w, inverse_factor, before, rows)
         return after._replace(g=2 * before.g - after.g), *envelopes
 

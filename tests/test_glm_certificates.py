@@ -234,7 +234,7 @@ def test_a_penalty_that_stays_behind_is_caught(monkeypatch):
 def test_an_offset_that_is_ignored_is_caught(monkeypatch):
     honest = head.newton.remove
 
-    def remove(loss, w, inverse, before, rows):
+    def remove(loss, w, inverse, before, rows, sign=1.0):
         return honest(loss, w, inverse, before, rows._replace(offset=np.zeros((1, 1))))
 
     monkeypatch.setattr(head.newton, "remove", remove)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from certified import accounting, noise
 from certified.anchor import Anchor, Solution, reweighted
-from certified.base import Deletable, Plan, Transcript, generator, versions
-from certified.bounds import gamma
+from certified.base import Plan, Transcript, all_or_nothing, generator, split_column
 from certified.certificate import Certificate
-from certified.errors import CannotCertify, InvalidInput
+from certified.errors import CannotCertify, InvalidInput, NotDeletable
 from certified.exact import Products
-from certified.head import forget, improve
+from certified.head import forget, improve, learn
+from certified.linear_model._release import ReleasedLinear
+from certified.linear_model._state import State, Totals
 from certified.losses import Loss
 from certified.newton import Blocks
 from certified.objective import Problem, Release
@@ -24,88 +24,17 @@ from certified.typing import FloatArray, IntArray
 
 __all__ = ["CertifiedLinear"]
 
-_BARE = 1e-3  # distance, in standard errors, that is good enough where no noise is added
 _SAMPLE_ROWS = 50_000  # fits of more rows than this start from the solution on every 16th block
 
 
-@dataclass(frozen=True, eq=False)
-class Totals:
-    """Exact weighted sums over the kept rows: of the targets or, for several classes, of each class; and of 1."""
-
-    products: Products
-    classes: int
-
-    @classmethod
-    def of(cls, y: FloatArray, weight: FloatArray, classes: int = 0) -> Totals:
-        """Sum over rows with these weights, shape (n_rows,)."""
-        table = _table(np.where(weight > 0, y, 0.0), classes)
-        return cls(Products.of(table, weight, limbs=2, gram=False), classes)
-
-    def minus(self, y: FloatArray, weight: FloatArray) -> Totals | None:
-        """Sums without these rows; None where they have to be formed anew."""
-        products = self.products.minus(_table(y, self.classes), weight)
-        return None if products is None else Totals(products, self.classes)
-
-    @property
-    def weight(self) -> float:
-        """Sum of the weights, a fixed function of the kept rows."""
-        return float(np.ldexp(float(self.products.integers()[-1, 1]), 2 * int(self.products.unit_exponents[-1])))
-
-    @property
-    def means(self) -> FloatArray:
-        """Weighted mean of the targets, shape (1,), or share of each class, shape (classes,)."""
-        sums, unit = self.products.integers(), self.products.unit_exponents
-        if not sums[-1, 1]:
-            return np.zeros(len(unit) - 1)
-        return np.array(
-            [np.ldexp(v / sums[-1, 1], int(u - unit[-1])) for v, u in zip(sums[:-1, 1], unit, strict=False)]
-        )
-
-
-def _table(y: FloatArray, classes: int) -> FloatArray:
-    """The columns that are summed: y or the indicators of the classes, and ones."""
-    parts = (y[:, None] == np.arange(classes)).astype(np.float64) if classes else y[:, None]
-    return np.column_stack([parts, np.ones(len(y))])
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """All that a deletion changes, except the rows.
-
-    Attributes
-    ----------
-    problem : Problem
-        On the kept rows.
-    totals : Totals or None
-        Where the problem depends on them.
-    anchor : Anchor
-    solution : Solution
-    products : Products
-        Exact Gram matrix of the kept rows.
-    """
-
-    problem: Problem
-    totals: Totals | None
-    anchor: Anchor
-    solution: Solution
-    products: Products
-
-
-class CertifiedLinear(Deletable):
+class CertifiedLinear(ReleasedLinear):
     """Base class: subclasses give the problem, check the data and turn the parameter vector into attributes.
 
     The parameter vector is ``[coef, intercept]``, shape (p,), without the last entry if ``fit_intercept=False``; with
     several predictors, one such vector after the other.
     """
 
-    epsilon: float
-    delta: float
-    noise: float
-    fit_intercept: bool
-    tol: float
     max_iter: int
-    random_state: Any
-    _released: Any
     _log_link = False
 
     def _problem_of(self, loss: Loss, n_columns: int, totals: Totals | None) -> Problem:
@@ -348,133 +277,99 @@ class CertifiedLinear(Deletable):
         self._released = None
         return self.certificate_
 
-    # -------------------------------------------------------------- release
+    # ------------------------------------------------------------------ add
 
-    def _since_release(self) -> float:
-        """Bound (triangle inequality) on how far the state has moved since the last release, in units of noise."""
-        return 0.0 if self._released is not None else self._differencing
+    @all_or_nothing
+    def add(
+        self, X: Any, y: Any, ids: Any, sample_weight: Any = None, offset: Any = None, exposure: Any = None
+    ) -> Certificate:
+        """Add rows to the fitted state: the opposite of a deletion, under the same theorems.
 
-    def _distance_target(self, solution: Solution) -> float:
-        """Largest distance (G norm) at which a release meets (epsilon, delta)."""
-        if self.noise == 0:
-            return self.tol
-        mu = _mu_target(self.epsilon, self.delta)
-        lattice = accounting.lattice_mu(0.0, self.noise, len(solution.w), noise.STEP, self._arithmetic(solution))
-        target = (mu * (1.0 - 2.0**-30) - lattice) * self.noise
-        if target <= 0.0:
-            raise CannotCertify(
-                f"epsilon={self.epsilon:g} at delta={self.delta:g} asks for mu={mu:.3g}, below what the lattice of the "
-                f"noise allows ({lattice:.3g}). Raise epsilon or noise. Nothing was changed."
-            )
-        return target
+        The certificate compares with a refit on all rows then held, so that old rows may go and new ones come for as
+        long as one likes. All or nothing: after an error the model is what it was before.
 
-    def _acceptable(self, solution: Solution) -> float:
-        """Largest distance with which a state is kept; `tol` may lie below what rounding allows."""
-        if self.noise == 0:
-            return max(self.tol, _BARE)
-        return max(self._distance_target(solution), self.tol)
+        Parameters
+        ----------
+        X, y, sample_weight, offset, exposure
+            As in :meth:`fit`, for the new rows. A classifier knows the classes of the fit only.
+        ids : array-like of shape (n_new_rows,) or column name
+            Subject of each row; a subject that is already held gets more rows.
 
-    def _arithmetic(self, solution: Solution) -> float:
-        """Rounding error of whitening the parameter, in units of the noise."""
-        return gamma(len(solution.w) + 4) * solution.weight / self.noise * (1 + 2.0**-30)
+        Returns
+        -------
+        Certificate
+            Of the new state.
 
-    def _mu(self) -> float:
-        if self.noise == 0 or self._rng is not None:
-            return np.inf
-        found = self._state.solution
-        return accounting.lattice_mu(found.distance, self.noise, len(found.w), noise.STEP, self._arithmetic(found))
-
-    def _draw(self) -> None:
-        """Draw the release of the present state: fresh noise, once."""
-        found = self._state.solution
-        if self.noise == 0:
-            self._released = found.w
-            return
-        release = self._release_now()
-        self._released = noise.release(found.w, release.factor, self.noise, self._rng)
-        self._transcript.record(self._mu())
-
-    def _release_now(self) -> Release:
-        return Release.of(self._state.problem, self._state.products, self.n_rows_)
-
-    @property
-    def _parameter(self) -> FloatArray:
-        """Released parameter vector, drawn on first use after a change of state."""
-        self._check_fitted()
-        if self._released is None:
-            self._draw()
-        return self._released
-
-    @property
-    def certificate_(self) -> Certificate:
-        """Certificate of the present state and of its release. See :class:`certified.certificate.Certificate`."""
-        self._check_fitted()
-        found, mu = self._state.solution, self._mu()
-        drawn = self._released is not None
-        return Certificate(
-            claim="none" if np.isinf(mu) else "indistinguishable",
-            scope="estimator",
-            method=found.method,
-            mu=mu,
-            delta=self.delta,
-            distance_bound=found.distance,
-            sigma=float(self.noise),
-            noise=noise.source(self.noise, self._rng),
-            mu_target=_mu_target(self.epsilon, self.delta) if np.isfinite(mu) else np.inf,
-            mu_transcript=self._transcript.mu if drawn else self._transcript.with_next(mu),
-            mu_differencing=self._differencing,
-            assumptions=found.assumptions,
-            estimator=type(self).__name__,
-            n_rows=self.n_rows_,
-            n_features=int(self.n_features_in_),
-            expected_excess_loss=0.5 * self.noise**2 * len(found.w),
-            versions=versions(),
-        )
-
-    @property
-    def n_iter_(self) -> IntArray:
-        """Passes over the rows that the present state took, shape (1,). Not part of a release."""
-        self._check_fitted()
-        return np.array([max(1, self._state.solution.passes)])
-
-    @property
-    def coef_(self) -> FloatArray:
-        """Released coefficients."""
-        return self._shaped(self._parameter)[0]
-
-    @property
-    def intercept_(self) -> Any:
-        """Released intercept."""
-        return self._shaped(self._parameter)[1]
-
-    @property
-    def private_coef_(self) -> FloatArray:
-        """Coefficients without noise. For auditors; never to be published."""
-        self._check_fitted()
-        return self._shaped(self._state.solution.w)[0]
-
-    @property
-    def private_intercept_(self) -> Any:
-        """Intercept without noise. For auditors; never to be published."""
-        self._check_fitted()
-        return self._shaped(self._state.solution.w)[1]
-
-    @property
-    def release_metric_(self) -> FloatArray:
-        """G over [coef, intercept], shape (p, p): the noise has covariance ``noise^2 G^-1``.
-
-        For auditors; never to be published.
+        Notes
+        -----
+        The rows are copied once; the state takes O(k p^2 + p^3) for k rows, and passes where theorem 2 does not do.
         """
         self._check_fitted()
-        return self._release_now().matrix
+        if self._owned:
+            raise NotDeletable(f"add was called on {type(self).__name__}, which is a step of a fitted pipeline.")
+        X, ids = split_column(X, ids, "ids")
+        X, offset = split_column(X, offset, "offset")
+        X, exposure = split_column(X, exposure, "exposure")
+        X, y = validate_data(self, X, y, dtype=np.float64, order="C", reset=False, y_numeric=False)
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        known = self._offset("add", offset, exposure, len(X))
+        column = np.ones((len(X), int(self.fit_intercept)))
+        y, weight = self._encoded(y, weight)
+        block = (
+            np.hstack([X, column])[None],
+            y[None],
+            weight[None],
+            np.zeros((1, 1)) if known is None else known[None],
+        )
+        held, subjects = self._subjects.joined(ids, len(X))
+        rows = self._rows.joined(held, block)
+        state, whitened = self._with(rows, Blocks(*block))
+        moved = float(np.linalg.norm(whitened))
+        self._count_in(y, weight)
+        differencing = moved / self.noise if self.noise > 0 else (np.inf if moved > 0 else 0.0)
+        self._store(state, self._since_release() + differencing)
+        self._rows, self._subjects, self._released = rows, subjects, None
+        return self.certificate_
 
-    def _shaped(self, w: FloatArray) -> tuple[FloatArray, Any]:
+    def partial_fit(
+        self, X: Any, y: Any, ids: Any = None, sample_weight: Any = None, offset: Any = None, exposure: Any = None
+    ) -> Any:
+        """Fit the first time, :meth:`add` rows after that; return self."""
+        known = {name: v for name, v in (("offset", offset), ("exposure", exposure)) if v is not None}
+        if "_subjects" not in self.__dict__:
+            return self.fit(X, y, ids=ids, sample_weight=sample_weight, **known)
+        if ids is None:
+            raise InvalidInput("partial_fit needs ids for rows that are added. Give ids. Nothing was changed.")
+        self.add(X, y, ids, sample_weight=sample_weight, **known)
+        return self
+
+    def _with(self, rows: Rows, new: Blocks) -> tuple[State, FloatArray]:
+        """State on rows that the new ones have joined, and how far it moved, whitened."""
+        state = self._state
+        totals = self._totals(state.problem.loss, rows)
+        problem = state.problem
+        if totals is not None:
+            problem = replace(self._problem_of(problem.loss, rows.x.shape[1], totals), gauge=problem.gauge)
+        products = state.products.plus(new.x[0], new.s[0]) or Products.of(rows.x, rows.base_weight)
+        release = Release.of(problem, products, int(np.count_nonzero(rows.base_weight)))
+        target, w = self._distance_target(state.solution), state.solution.w
+        anchor = None
+        if rows.base is None:
+            anchor, solution = learn(problem, state.anchor, release, new)
+            if solution.distance <= target:
+                return State(problem, totals, anchor, solution, products), release.factor.T @ (solution.w - w)
+            if np.isfinite(solution.distance):
+                w = solution.w
+        anchor, found = improve(problem, rows, rows.weight, release, w, target, anchor=anchor, max_passes=self.max_iter)
+        self._require(found, self._acceptable(found))
+        return State(problem, totals, anchor, found, products), release.factor.T @ (found.w - state.solution.w)
+
+    def _encoded(self, y: Any, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Targets and weights of new rows as they are stored; raise InvalidInput where they are not allowed."""
         raise NotImplementedError
 
-
-@lru_cache(maxsize=256)
-def _mu_target(epsilon: float, delta: float) -> float:
-    return accounting.mu_of(epsilon, delta)
+    def _count_in(self, y: FloatArray, weight: FloatArray) -> None:
+        """Take new rows into any counts."""
 
 
 def _without(weight: FloatArray, rows: IntArray) -> FloatArray:

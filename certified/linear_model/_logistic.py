@@ -14,7 +14,8 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from certified.base import all_or_nothing, split_column, split_ids
 from certified.errors import InvalidInput, InvalidRequest
-from certified.linear_model._glm import CertifiedLinear, Totals
+from certified.linear_model._glm import CertifiedLinear
+from certified.linear_model._state import Totals
 from certified.losses import Logistic, Loss, Softmax
 from certified.objective import Problem
 from certified.typing import FloatArray, IntArray
@@ -195,6 +196,20 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
 
     def _count_out(self, rows: IntArray) -> None:
         self._counts = self._counts - self._count(rows)
+
+    def _encoded(self, y: Any, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+        y = np.asarray(y)
+        known = np.isin(y, self.classes_)
+        if not np.all(known):
+            raise InvalidInput(
+                f"LogisticRegression.add got the class {y[~known].tolist()[0]!r}, which the fit did not have. "
+                f"{self.classes_.tolist()} are allowed; fit anew for others. Nothing was changed."
+            )
+        codes = np.searchsorted(self.classes_, y)
+        return codes.astype(np.float64), weight * self._class_factors(self.classes_)[codes]
+
+    def _count_in(self, y: FloatArray, weight: FloatArray) -> None:
+        self._counts = self._counts + np.bincount(y[weight > 0].astype(np.int64), minlength=len(self.classes_))
 
     def _count(self, rows: IntArray) -> IntArray:
         """Rows of each class with a positive weight, shape (n_classes,)."""

@@ -16,7 +16,8 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from certified.base import all_or_nothing, split_column, split_ids
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
-from certified.linear_model._glm import CertifiedLinear, Totals
+from certified.linear_model._glm import CertifiedLinear
+from certified.linear_model._state import Totals
 from certified.losses import Gamma, LogCosh, Loss, Poisson, Tweedie
 from certified.objective import Problem
 from certified.rows import Rows
@@ -70,19 +71,26 @@ class _Regressor(RegressorMixin, CertifiedLinear):
         X, offset = split_column(X, offset, "offset")
         X, exposure = split_column(X, exposure, "exposure")
         X, y = validate_data(self, X, y, dtype=np.float64, order="C", y_numeric=True)
-        y = np.asarray(y, dtype=np.float64)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         offset = self._offset("fit", offset, exposure, len(X))
-        words, allowed = loss.targets
-        wrong = np.flatnonzero(~allowed(y))
-        if wrong.size:
-            raise InvalidInput(
-                f"{name}.fit got y={y[wrong[0]]:g} in row {wrong[0]} ({wrong.size} such rows). Some value(s) of y are "
-                f"out of the valid range of the loss: {words} are allowed. Correct or leave out these rows."
-            )
+        y, weight = self._encoded(y, weight)
         self._fit_rows(loss, X, y, weight, ids, offset)
         self._positive = int(np.count_nonzero(weight))
         return self
+
+    def _encoded(self, y: Any, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+        y = np.asarray(y, dtype=np.float64)
+        words, allowed = self._loss().targets
+        wrong = np.flatnonzero(~allowed(y))
+        if wrong.size:
+            raise InvalidInput(
+                f"{type(self).__name__} got y={y[wrong[0]]:g} in row {wrong[0]}, and {wrong.size - 1} more such rows. Some "
+                f"value(s) of y are out of the valid range of the loss: {words} are allowed. Correct or leave out these."
+            )
+        return y, weight
+
+    def _count_in(self, y: FloatArray, weight: FloatArray) -> None:
+        self._positive += int(np.count_nonzero(weight))
 
     def _summed_classes(self, loss: Loss) -> int | None:
         return 0

@@ -1,0 +1,414 @@
+"""What the least-squares models share: exact sums as state, deletion by subtraction, release with optional noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.linalg import LinAlgError, block_diag, cho_solve, cholesky
+from scipy.sparse import issparse
+from sklearn.base import MultiOutputMixin, RegressorMixin
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from certified import noise as lattice
+from certified.base import Deletable, Plan, Transcript, all_or_nothing, digest, generator, split_ids, versions
+from certified.certificate import Certificate
+from certified.errors import CannotCertify, InvalidInput, InvalidRequest
+from certified.exact import Products
+from certified.rows import Rows, Subjects
+from certified.typing import FloatArray, IntArray
+
+__all__ = ["LeastSquares", "Moments", "number", "solved"]
+
+
+class Moments:
+    """Sums of products of the columns [X, Y] about their means (or about 0), as exact integers.
+
+    Parameters
+    ----------
+    products : Products
+        Gram matrix of the columns [X, Y, 1].
+    n_features : int
+    centre : bool
+        About the means, for a model with an intercept.
+
+    Attributes
+    ----------
+    n_features, n_outputs : int
+    weight : int
+        Sum of the weights, in units of ``4^unit[-1]``.
+    unit : int array of shape (n_features + n_outputs + 1,)
+        A value of column j counts ``2^unit[j]``.
+    mean : float array of shape (n_features + n_outputs,)
+        Weighted means of the columns, each rounded once.
+    """
+
+    def __init__(self, products: Products, n_features: int, centre: bool) -> None:
+        p = len(products.exponents)
+        self.n_features, self.n_outputs = n_features, p - 1 - n_features
+        self.unit = products.unit_exponents
+        self._upper = np.triu_indices(p - 1)
+        i, j = self._upper
+        total = replace(products, sums=products.sums[:, :, i, j]).integers()
+        sums = replace(products, sums=products.sums[:, :, :, -1]).integers()
+        self.weight = int(sums[-1])
+        # centred sums times the sum of weights: exact integers, no cancellation
+        self._values = total * self.weight - (sums[i] * sums[j] if centre else 0)
+        ratio = np.array([value / self.weight for value in sums[:-1]])  # true division of integers rounds correctly
+        self.mean = np.ldexp(ratio, self.unit[:-1] - self.unit[-1])
+
+    @property
+    def bits(self) -> IntArray:
+        """Bit length of the sum of squares of each column of [X, Y]; 0 for a constant one."""
+        i, j = self._upper
+        return np.array([int(v).bit_length() for v in self._values[i == j]])
+
+    def scaled(self, shift: IntArray) -> Any:
+        """Return entry (j, k) divided by ``2^(shift[j] + shift[k])``, in extended precision, shape (q, q)."""
+        i, j = self._upper
+        high = [float(v) for v in self._values]
+        low = [float(v - int(h)) for v, h in zip(self._values, high, strict=True)]
+        exponent = -(shift[i] + shift[j])
+        values = np.ldexp(np.array(high), exponent).astype(np.longdouble) + np.ldexp(np.array(low), exponent)
+        out = np.empty((len(shift), len(shift)), dtype=np.longdouble)
+        out[i, j] = values
+        out[j, i] = values
+        return out
+
+
+def solved(matrix: Any, target: Any) -> Any:
+    """Solve a positive definite system in extended precision: float64 factor, residuals as given.
+
+    Parameters
+    ----------
+    matrix : longdouble array of shape (d, d)
+        Scaled, so that its diagonal is at least about 1.
+    target : longdouble array of shape (d, m)
+
+    Returns
+    -------
+    longdouble array of shape (d, m), or None where the matrix is singular in float64.
+    """
+    try:
+        factor = cholesky(matrix.astype(np.float64), lower=True, check_finite=False)
+    except LinAlgError:
+        return None
+    if len(factor) and np.min(np.diag(factor)) < 1e-7:
+        return None
+    solution = np.zeros(target.shape, dtype=np.longdouble)
+    for _ in range(4):
+        residual = (target - matrix @ solution).astype(np.float64)
+        solution = solution + cho_solve((factor, True), residual, check_finite=False)
+    return solution
+
+
+def number(caller: str, name: str, value: Any, positive: bool = False) -> float:
+    """Return a parameter as a float; raise InvalidInput unless it is finite and >= 0 (> 0)."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        found = np.nan
+    if not (np.isfinite(found) and (found > 0 if positive else found >= 0)):
+        raise InvalidInput(
+            f"{caller}({name}={value!r}) is not allowed: a finite number {'> 0' if positive else '>= 0'} is needed."
+        )
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What is learned from the exact sums, a function of them alone.
+
+    Attributes
+    ----------
+    parameter : float array of shape (n_outputs, p)
+        [coef, intercept] of each output.
+    ridge : float array of shape (n_outputs,)
+        Curvature that the penalty adds to the sum of squares.
+    variance : float array of shape (n_outputs,)
+        Power of two nearest (in ratio) to the mean squared residual.
+    report : tuple
+        What the solver says about its work; see the subclass.
+    """
+
+    parameter: FloatArray
+    ridge: FloatArray
+    variance: FloatArray
+    report: tuple[Any, ...] = ()
+
+
+class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
+    """Base class. The state is the exact Gram matrix of the columns [X, Y, 1], two limbs each."""
+
+    noise: float
+    fit_intercept: bool
+    random_state: Any
+    _released: Any
+    _flat = True  # one output given as a column: coef_ of shape (n_features,), as Ridge and ElasticNet have it
+
+    def _check_parameters(self, n_outputs: int) -> None:
+        raise NotImplementedError
+
+    def _ridge(self, weight: float, n_outputs: int) -> FloatArray:
+        """Curvature of the penalty for each output, given the sum of the weights."""
+        raise NotImplementedError
+
+    def _coefficients(self, moments: Moments) -> tuple[FloatArray, tuple[Any, ...]]:
+        """Return coefficients of shape (n_outputs, n_features) and a report."""
+        raise NotImplementedError
+
+    @all_or_nothing
+    def fit(self, X: Any, y: Any, ids: Any = None, sample_weight: Any = None) -> Any:
+        """Fit on all rows.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+        ids : array-like of shape (n_rows,), column name or None
+            Subject of each row; several rows may share one. None numbers the rows 0..n-1. A column named here is not
+            a feature.
+        sample_weight : array-like of shape (n_rows,) or None
+            Weights >= 0.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InvalidInput
+            A parameter, an id or a value cannot be used.
+        CannotCertify
+            The coefficients are not determined by the data.
+        """
+        X, ids = split_ids(X, ids)
+        name = type(self).__name__
+        number(name, "noise", self.noise)
+        if issparse(y):
+            raise InvalidInput(f"{name}.fit got a sparse y. A dense array is needed; call y.toarray() first.")
+        X, y = validate_data(
+            self, X, y, dtype=np.float64, order="C", y_numeric=True, multi_output=True, ensure_min_samples=2
+        )
+        y = np.asarray(y, dtype=np.float64)
+        targets = y if y.ndim == 2 else y[:, None]
+        if targets.shape[1] == 0:
+            raise InvalidInput(f"{name}.fit got y of shape {y.shape}. At least one output is needed.")
+        self._check_parameters(targets.shape[1])
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        subjects = Subjects.of(ids, len(X))
+        rows = Rows(np.column_stack([X, targets]), None, weight, intercept=True)
+        products = Products.of(rows.x, rows.weight, limbs=2)
+        solution = self._solve(products)
+        self._subjects, self._rows, self._transcript = subjects, rows, Transcript()
+        self._rng = generator(self.random_state)
+        self._one_dimensional = y.ndim == 1
+        self._store(products, solution, 0.0)
+        self._draw()
+        return self
+
+    def _solve(self, products: Products) -> Solution:
+        """Return what is learned, a function of the exact sums alone."""
+        moments = Moments(products, int(self.n_features_in_), self.fit_intercept)
+        coef, report = self._coefficients(moments)
+        d, m = moments.n_features, moments.n_outputs
+        parameter = coef
+        if self.fit_intercept:
+            intercept = [moments.mean[d + k] - moments.mean[:d] @ coef[k] for k in range(m)]
+            parameter = np.column_stack([coef, intercept])
+        gram = products.matrix()
+        ridge = self._ridge(float(gram[-1, -1]), m)
+        return Solution(parameter, ridge, self._variance(gram, coef), report)
+
+    def _variance(self, gram: FloatArray, coef: FloatArray) -> FloatArray:
+        """Mean squared residual of each output, rounded to a power of two."""
+        m, d = coef.shape
+        block = gram[:-1, :-1]
+        if self.fit_intercept:
+            block = block - np.outer(gram[:-1, -1], gram[-1, :-1]) / gram[-1, -1]
+        out = np.empty(m)
+        for k in range(m):
+            theta = np.zeros(d + m)
+            theta[:d], theta[d + k] = coef[k], -1.0
+            residual = max(float(theta @ block @ theta), 2.0**-40 * float(block[d + k, d + k]), 2.0**-200)
+            out[k] = 2.0 ** round(float(np.log2(residual / float(gram[-1, -1]))))
+        return out
+
+    def _metric(self, output: int) -> FloatArray:
+        """``(sum s x x' + Lambda) / s^2`` over [coef, intercept] of one output, shape (p, p)."""
+        gram, d = self._products.matrix(), int(self.n_features_in_)
+        keep = [*range(d), len(gram) - 1] if self.fit_intercept else list(range(d))
+        metric = gram[np.ix_(keep, keep)]
+        metric[np.arange(d), np.arange(d)] += self._solution.ridge[output]
+        empty = np.diag(metric) == 0.0
+        metric[empty, empty] = 1.0
+        return metric / self._solution.variance[output]
+
+    # --------------------------------------------------------------- delete
+
+    def _plan(self, rows: IntArray) -> Plan:
+        left = self.n_rows_ - rows.size
+        if left < 2:
+            raise InvalidRequest(
+                f"delete(ids=...) would leave {left} rows. At least 2 are needed; discard the model instead. "
+                "Nothing was changed."
+            )
+        x, _, s = self._rows.take(rows)
+        products = self._products.minus(x, s)
+        if products is None:
+            weight = self._rows.weight.copy()
+            weight[rows] = 0.0
+            products = Products.of(self._rows.x, weight, limbs=2)
+        return self._planned(rows, products, self._rows)
+
+    def _planned(self, rows: IntArray, products: Products, storage: Rows) -> Plan:
+        if not products.sums[:, :, -1, -1].any():
+            raise InvalidRequest("delete(ids=...) would leave only rows of weight 0. Nothing was changed.")
+        solution = self._solve(products)
+        change = solution.parameter - self._solution.parameter
+        differencing = np.inf if np.any(change) else 0.0
+        if self.noise > 0:
+            differencing = self._moved(change) / self.noise
+
+        def commit() -> None:
+            if storage is not self._rows:
+                self._rows.erase(np.arange(len(self._rows.y)))
+                self._rows = storage
+            self._rows.erase(rows)
+            self._store(products, solution, self._since_release() + differencing)
+            self._released = None
+
+        return Plan(commit, bool(np.any(change)), "exact", differencing)
+
+    def _moved(self, change: FloatArray) -> float:
+        """Length of a change of the parameters in the release metric."""
+        squares = [max(float(part @ self._metric(k) @ part), 0.0) for k, part in enumerate(change)]
+        return float(np.sqrt(sum(squares)))
+
+    def _plan_features(self, rows: IntArray, X: FloatArray) -> Plan:
+        """Plan for changed features: X holds the new features of all rows, of the deleted ones too (ignored)."""
+        n = len(X)
+        weight = self._rows.weight[:n].copy()
+        weight[rows] = 0.0
+        table = np.column_stack([X, self._rows.x[:n, self.n_features_in_ : -1]]) * (weight > 0)[:, None]
+        storage = Rows(table, None, weight, intercept=True)
+        return self._planned(rows, Products.of(storage.x, storage.weight, limbs=2), storage)
+
+    def _store(self, products: Products, solution: Solution, differencing: float) -> None:
+        self._products, self._solution, self._differencing = products, solution, differencing
+
+    # -------------------------------------------------------------- release
+
+    def _since_release(self) -> float:
+        """Bound (triangle inequality) on how far the state has moved since the last release, in units of noise."""
+        return 0.0 if self._released is not None else self._differencing
+
+    def _draw(self) -> None:
+        if self.noise == 0:
+            self._released = self._solution.parameter
+            return
+        released = []
+        for k, parameter in enumerate(self._solution.parameter):  # blocks of one metric: independent draws
+            try:
+                factor = cholesky(self._metric(k), lower=True)
+            except LinAlgError:
+                raise CannotCertify(
+                    "The release metric is singular in float64, so noise cannot be calibrated. Scale the features, "
+                    "remove duplicate columns, or set noise=0."
+                ) from None
+            released.append(lattice.release(parameter, factor, self.noise, self._rng))
+        self._released = np.array(released)
+        self._transcript.record(0.0)
+
+    @property
+    def _parameter(self) -> FloatArray:
+        self._check_fitted()
+        if self._released is None:
+            self._draw()
+        return self._released
+
+    @property
+    def certificate_(self) -> Certificate:
+        """Certificate of the present state. See :class:`certified.certificate.Certificate`."""
+        self._check_fitted()
+        return Certificate(
+            claim="exact",
+            scope="estimator",
+            method="exact",
+            mu=0.0,
+            delta=0.0,
+            distance_bound=0.0,
+            sigma=float(self.noise),
+            noise=lattice.source(self.noise, self._rng),
+            mu_target=0.0,
+            mu_transcript=0.0,
+            mu_differencing=self._differencing,
+            assumptions={"nu": 0.0, "M": 0.0, "b": 0.0, "eta": 0.0, "k_G": 1.0, "rounding_envelope": 0.0},
+            estimator=type(self).__name__,
+            n_rows=self.n_rows_,
+            n_features=int(self.n_features_in_),
+            expected_excess_loss=0.5 * self.noise**2 * self._solution.parameter.size,
+            versions=versions(),
+        )
+
+    @property
+    def state_digest_(self) -> str:
+        """Digest of the whole learned state: equal exactly when two states are equal bit for bit. Private."""
+        self._check_fitted()
+        p, s = self._products, self._solution
+        return digest(p.exponents, p.top, p.sums, s.parameter, s.ridge, s.variance, *s.report)
+
+    def _coef_of(self, parameter: FloatArray) -> FloatArray:
+        coef = parameter[:, : self.n_features_in_].copy()
+        return coef[0] if self._one_dimensional or (self._flat and len(coef) == 1) else coef
+
+    def _intercept_of(self, parameter: FloatArray) -> Any:
+        if not self.fit_intercept:
+            return 0.0
+        return float(parameter[0, -1]) if self._one_dimensional else parameter[:, -1].copy()
+
+    @property
+    def coef_(self) -> FloatArray:
+        """Released coefficients, shape (n_features,) or (n_outputs, n_features)."""
+        return self._coef_of(self._parameter)
+
+    @property
+    def intercept_(self) -> Any:
+        """Released intercept: a number, or shape (n_outputs,) where y has two dimensions."""
+        return self._intercept_of(self._parameter)
+
+    @property
+    def private_coef_(self) -> FloatArray:
+        """Coefficients without noise. For auditors; never to be published."""
+        self._check_fitted()
+        return self._coef_of(self._solution.parameter)
+
+    @property
+    def private_intercept_(self) -> Any:
+        """Intercept without noise. For auditors; never to be published."""
+        self._check_fitted()
+        return self._intercept_of(self._solution.parameter)
+
+    @property
+    def release_metric_(self) -> FloatArray:
+        """G over [coef, intercept]: noise has covariance ``noise^2 G^-1``. For auditors; never to be published.
+
+        Shape (p, p), p coefficients and the intercept; several outputs have one block each on the diagonal, shape
+        (n_outputs * p, n_outputs * p), in the order of ``np.column_stack([coef_, intercept_]).ravel()``.
+        """
+        self._check_fitted()
+        return block_diag(*[self._metric(k) for k in range(len(self._solution.parameter))])
+
+    def predict(self, X: Any) -> FloatArray:
+        """Return the predictions of the released parameters, shape (n_rows,) or (n_rows, n_outputs)."""
+        self._check_fitted()
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        return X @ self.coef_.T + self.intercept_
+
+    def _released_as(self, out: Any) -> Any:
+        out.coef_, out.intercept_ = self.coef_, self.intercept_
+        out.n_features_in_ = self.n_features_in_
+        if hasattr(self, "feature_names_in_"):
+            out.feature_names_in_ = self.feature_names_in_.copy()
+        return out
