@@ -74,11 +74,7 @@ def main() -> None:
     warm = time.perf_counter() - started
     print(f"{len(y):,} rows, {X.shape[1]} features, {len(np.unique(y))} classes; hold-out {len(y_test):,}")
     print(f"fit {fit:.2f} s; scikit-learn newton-cholesky {cold:.2f} s, warm-started {warm:.2f} s")
-    print(
-        print(
-            "deleted  method      time ms  warm/delete  distance: certified  true      mu  accuracy released       refit"
-        )
-    )
+    print("deleted  method      time ms  warm/delete  distance: certified  true      mu  accuracy released       refit")
     for size in (1, 5, 20) if small else (1, 100, 3000):
         request = rng.choice(model.ids_, size, replace=False)
         started = time.perf_counter()

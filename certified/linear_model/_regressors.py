@@ -84,8 +84,8 @@ class _Regressor(RegressorMixin, CertifiedLinear):
         wrong = np.flatnonzero(~allowed(y))
         if wrong.size:
             raise InvalidInput(
-                f"{type(self).__name__} got y={y[wrong[0]]:g} in row {wrong[0]}, and {wrong.size - 1} more such rows. Some "
-                f"value(s) of y are out of the valid range of the loss: {words} are allowed. Correct or leave out these."
+                f"{type(self).__name__} got y={y[wrong[0]]:g} in row {wrong[0]} ({wrong.size} such rows). Some "
+                f"value(s) of y are out of the valid range of the loss: {words} are allowed. Leave out the others."
             )
         return y, weight
 
