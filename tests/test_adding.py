@@ -96,14 +96,6 @@ def test_a_single_new_row_needs_no_pass():
     assert model.n_rows_ == N
 
 
-def test_partial_fit_fits_then_adds():
-    x, y, _ = table(PoissonRegressor())
-    model = PoissonRegressor(alpha=0.1).partial_fit(x[:100], y[:100]).partial_fit(x[100:], y[100:], ids=range(100, N))
-    refit = PoissonRegressor(alpha=0.1).fit(x, y)
-    assert model.n_rows_ == N
-    assert distance(model, refit) <= model.certificate_.distance_bound + refit.certificate_.distance_bound
-
-
 def test_offsets_join_with_their_rows():
     x, y, rng = table(PoissonRegressor())
     years = rng.uniform(0.2, 2.0, size=N)
@@ -151,8 +143,6 @@ def test_wrong_rows_are_refused_and_change_nothing():
         with pytest.raises(ValueError, match=message):
             model.add(*arguments)
         assert pickle.dumps(model) == before
-    with pytest.raises(InvalidInput, match="needs ids"):
-        model.partial_fit(x[200:], y[200:])
     with pytest.raises(InvalidInput, match="valid range"):
         PoissonRegressor().fit(x, y).add(x[:1], [-1.0], ids=[N])
     pipeline = make_pipeline(LogisticRegression()).fit(x, y)

@@ -331,18 +331,6 @@ class CertifiedLinear(ReleasedLinear):
         self._rows, self._subjects, self._released = rows, subjects, None
         return self.certificate_
 
-    def partial_fit(
-        self, X: Any, y: Any, ids: Any = None, sample_weight: Any = None, offset: Any = None, exposure: Any = None
-    ) -> Any:
-        """Fit the first time, :meth:`add` rows after that; return self."""
-        known = {name: v for name, v in (("offset", offset), ("exposure", exposure)) if v is not None}
-        if "_subjects" not in self.__dict__:
-            return self.fit(X, y, ids=ids, sample_weight=sample_weight, **known)
-        if ids is None:
-            raise InvalidInput("partial_fit needs ids for rows that are added. Give ids. Nothing was changed.")
-        self.add(X, y, ids, sample_weight=sample_weight, **known)
-        return self
-
     def _with(self, rows: Rows, new: Blocks) -> tuple[State, FloatArray]:
         """State on rows that the new ones have joined, and how far it moved, whitened."""
         state = self._state
