@@ -7,6 +7,7 @@ it in ``docs/theory/losses.rst``. The tests find every subclass by themselves.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,11 @@ class Loss:
         """Number of linear predictors of a row."""
         return 1
 
+    @property
+    def steepest(self) -> float:
+        """Upper bound of l'' in any direction, infinity where there is none."""
+        return math.inf
+
     def scale(self, mean: float) -> float:
         """Return a typical curvature where targets have this mean: the c of ``G = c sum s_i x_i x_i' + Lambda0``."""
         raise NotImplementedError
@@ -63,6 +69,7 @@ class Squared(Loss):
     """l = (z - y)^2 / 2, identity link. Quadratic, so kappa = 0 and a Newton step is exact."""
 
     kappa = 0.0
+    steepest = 1.0
 
     def scale(self, mean: float) -> float:
         return 1.0
@@ -88,6 +95,7 @@ class Logistic(Loss):
     """
 
     kappa = 1.0
+    steepest = 0.25
 
     @property
     def targets(self) -> tuple[str, Callable[[Any], Any]]:
@@ -210,6 +218,7 @@ class LogCosh(Loss):
     """
 
     width: float = 1.0
+    steepest = 1.0
 
     @property
     def kappa(self) -> float:
@@ -244,6 +253,7 @@ class Softmax(Loss):
 
     classes: int = 3
     kappa = 1.0
+    steepest = 0.5
 
     @property
     def targets(self) -> tuple[str, Callable[[Any], Any]]:

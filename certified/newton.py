@@ -9,6 +9,7 @@ predictor first; with one output P = p.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial, wraps
 from typing import Any, NamedTuple
@@ -119,12 +120,15 @@ def _gradient(loss: Loss, rows: Blocks, w: Any) -> Any:
     slopes, sizes = loss.slope(y, z), loss.size(y, z)
     if loss.outputs == 1:
         total = jnp.einsum("bi,bij->bj", s * slopes, x).sum(axis=0)
+        weights = s
+    else:
+        weights = s[..., None]
+        total = jnp.einsum("bik,bij->bkj", weights * slopes, x).sum(axis=0).ravel()
+    if math.isfinite(loss.steepest):
+        bend = jnp.full((), loss.steepest)
+    else:
         bend = jnp.max(jnp.where(s > 0, loss.curvature(y, z), 0.0))
-        return Pass(total, jnp.sum(s * slopes**2), jnp.sum(s * sizes**2), bend)
-    weights = s[..., None]
-    total = jnp.einsum("bik,bij->bkj", weights * slopes, x).sum(axis=0)
-    # The norm of diag(p) - pp' is at most 1/2.
-    return Pass(total.ravel(), jnp.sum(weights * slopes**2), jnp.sum(weights * sizes**2), jnp.full((), 0.5))
+    return Pass(total, jnp.sum(weights * slopes**2), jnp.sum(weights * sizes**2), bend)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -59,7 +59,7 @@ def test_loss_is_self_concordant_with_the_stated_constant(loss, z, y):
     y, z = jnp.float64(y), jnp.float64(z)
     third = float(jax.grad(loss.curvature, 1)(y, z))
     bend = float(loss.curvature(y, z))
-    assert bend >= 0.0
+    assert 0.0 <= bend <= loss.steepest * (1 + 1e-15)
     assert abs(third) <= loss.kappa * bend * (1 + 1e-9)
 
 
@@ -94,6 +94,7 @@ def test_losses_of_many_predictors(loss, seed, reach):
     assert np.diag(p) - np.outer(p, p) == pytest.approx(np.asarray(hessian(y, z)), abs=1e-12)
     second = u @ hessian(y, z) @ u
     third = jax.grad(lambda t: u @ hessian(y, z + t * v) @ u)(0.0)
+    assert second <= loss.steepest * (u @ u) * (1 + 1e-9)
     assert abs(third) <= loss.kappa * (v.max() - v.min()) * second * (1 + 1e-9) + 1e-15
     assert np.all(np.abs(np.asarray(loss.slope(y, z))) <= np.asarray(loss.size(y, z)))
 
