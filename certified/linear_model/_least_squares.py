@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, block_diag, cho_solve, cholesky
+from scipy.linalg import LinAlgError, block_diag, cholesky
 from scipy.sparse import issparse
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import _check_sample_weight, validate_data
@@ -16,91 +16,11 @@ from certified.base import Deletable, Plan, Transcript, all_or_nothing, digest, 
 from certified.certificate import Certificate
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
 from certified.exact import Products
+from certified.linear_model._moments import Moments
 from certified.rows import Rows, Subjects
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["LeastSquares", "Moments", "number", "solved"]
-
-
-class Moments:
-    """Sums of products of the columns [X, Y] about their means (or about 0), as exact integers.
-
-    Parameters
-    ----------
-    products : Products
-        Gram matrix of the columns [X, Y, 1].
-    n_features : int
-    centre : bool
-        About the means, for a model with an intercept.
-
-    Attributes
-    ----------
-    n_features, n_outputs : int
-    weight : int
-        Sum of the weights, in units of ``4^unit[-1]``.
-    unit : int array of shape (n_features + n_outputs + 1,)
-        A value of column j counts ``2^unit[j]``.
-    mean : float array of shape (n_features + n_outputs,)
-        Weighted means of the columns, each rounded once.
-    """
-
-    def __init__(self, products: Products, n_features: int, centre: bool) -> None:
-        p = len(products.exponents)
-        self.n_features, self.n_outputs = n_features, p - 1 - n_features
-        self.unit = products.unit_exponents
-        self._upper = np.triu_indices(p - 1)
-        i, j = self._upper
-        total = replace(products, sums=products.sums[:, :, i, j]).integers()
-        sums = replace(products, sums=products.sums[:, :, :, -1]).integers()
-        self.weight = int(sums[-1])
-        # centred sums times the sum of weights: exact integers, no cancellation
-        self._values = total * self.weight - (sums[i] * sums[j] if centre else 0)
-        ratio = np.array([value / self.weight for value in sums[:-1]])  # true division of integers rounds correctly
-        self.mean = np.ldexp(ratio, self.unit[:-1] - self.unit[-1])
-
-    @property
-    def bits(self) -> IntArray:
-        """Bit length of the sum of squares of each column of [X, Y]; 0 for a constant one."""
-        i, j = self._upper
-        return np.array([int(v).bit_length() for v in self._values[i == j]])
-
-    def scaled(self, shift: IntArray) -> Any:
-        """Return entry (j, k) divided by ``2^(shift[j] + shift[k])``, in extended precision, shape (q, q)."""
-        i, j = self._upper
-        high = [float(v) for v in self._values]
-        low = [float(v - int(h)) for v, h in zip(self._values, high, strict=True)]
-        exponent = -(shift[i] + shift[j])
-        values = np.ldexp(np.array(high), exponent).astype(np.longdouble) + np.ldexp(np.array(low), exponent)
-        out = np.empty((len(shift), len(shift)), dtype=np.longdouble)
-        out[i, j] = values
-        out[j, i] = values
-        return out
-
-
-def solved(matrix: Any, target: Any) -> Any:
-    """Solve a positive definite system in extended precision: float64 factor, residuals as given.
-
-    Parameters
-    ----------
-    matrix : longdouble array of shape (d, d)
-        Scaled, so that its diagonal is at least about 1.
-    target : longdouble array of shape (d, m)
-
-    Returns
-    -------
-    longdouble array of shape (d, m), or None where the matrix is singular in float64.
-    """
-    try:
-        factor = cholesky(matrix.astype(np.float64), lower=True, check_finite=False)
-    except LinAlgError:
-        return None
-    if len(factor) and np.min(np.diag(factor)) < 1e-7:
-        return None
-    solution = np.zeros(target.shape, dtype=np.longdouble)
-    for _ in range(4):
-        residual = (target - matrix @ solution).astype(np.float64)
-        solution = solution + cho_solve((factor, True), residual, check_finite=False)
-    return solution
+__all__ = ["LeastSquares", "number"]
 
 
 def number(caller: str, name: str, value: Any, positive: bool = False) -> float:
@@ -197,6 +117,10 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
             raise InvalidInput(f"{name}.fit got y of shape {y.shape}. At least one output is needed.")
         self._check_parameters(targets.shape[1])
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if not weight.any():
+            raise InvalidInput(
+                f"{name}.fit got sample_weight that is 0 for every row. One row of weight > 0 is needed."
+            )
         subjects = Subjects.of(ids, len(X))
         rows = Rows(np.column_stack([X, targets]), None, weight, intercept=True)
         products = Products.of(rows.x, rows.weight, limbs=2)

@@ -1,0 +1,386 @@
+"""Least squares with an L1 penalty, from exact sums: a deletion ends bit for bit at a refit."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from sklearn.linear_model import ElasticNet as _SklearnElasticNet
+from sklearn.linear_model import Lasso as _SklearnLasso
+from sklearn.linear_model import enet_path
+
+from certified.certificate import Certificate
+from certified.errors import CannotCertify, InvalidInput
+from certified.linear_model._least_squares import LeastSquares, number
+from certified.linear_model._moments import Moments, solved
+from certified.typing import FloatArray, IntArray
+
+__all__ = ["ElasticNet", "Lasso"]
+
+_ROUNDS = ((1e-4, 100), (1e-7, 1000), (1e-10, 10_000), (1e-13, 10**9))  # tolerance and passes of coordinate descent
+_FLAT = 2.0**-36  # ridge, as a share of the diagonal, for steps of the active set
+_ENOUGH = 1e-14  # gap, as a share of y'y, below which rounding is all that is left
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """Minimise ``1/2 w'Qw - q'w + y'y/2 + a ||w||_1 + b/2 ||w||^2``, with w >= 0 if positive.
+
+    Attributes
+    ----------
+    Q : longdouble array of shape (d, d)
+    q : longdouble array of shape (d,)
+    yy : float
+    a, b : float
+        At least one of them is positive.
+    positive : bool
+    """
+
+    Q: Any
+    q: Any
+    yy: float
+    a: float
+    b: float
+    positive: bool
+
+    def slope(self, w: FloatArray) -> tuple[Any, Any]:
+        """Return ``q - (Q + b) w`` and a bound on its rounding error, shape (d,) each."""
+        live = np.flatnonzero(w)
+        wide = w.astype(np.longdouble)
+        slope = self.q - self.Q[:, live] @ wide[live] - self.b * wide
+        size = np.abs(self.q) + np.abs(self.Q[:, live]) @ np.abs(wide[live]) + self.b * np.abs(wide)
+        return slope, (live.size + 8) * np.finfo(np.longdouble).eps * size
+
+    def gap(self, w: FloatArray) -> float:
+        """Upper bound on how far the objective at w is above its minimum: the smaller one of two bounds.
+
+        With g the slope and c = min(1, a / max|g|), the point c (y - Xw, -sqrt(b) w) is feasible for the dual, and the
+        gap to it is ``(1-c)^2 r/2 + sum(a |w_j| - c w_j g_j)``, r = y'y - q'w - w'g; its terms are all >= 0. With
+        b > 0 the objective is strongly convex, and the gap is at most ``|v|^2 / (2 b)`` for every subgradient v.
+        """
+        slope, error = self.slope(w)
+        wide = w.astype(np.longdouble)
+        size, live = np.abs(wide), w != 0.0
+        steep = (slope if self.positive else np.abs(slope)) + error
+        highest = np.max(steep, initial=0.0)
+        bounds = [np.inf]
+        if self.a > 0:
+            c = min(np.longdouble(1.0), self.a / highest) if highest > 0 else np.longdouble(1.0)
+            rounding = (len(w) + 16) * np.finfo(np.longdouble).eps * (size @ np.abs(self.q) + size @ np.abs(slope))
+            rest = max(self.yy - self.q @ wide - wide @ slope, 0.0) + rounding + 2.0**-51 * self.yy
+            terms = np.maximum(self.a * size - c * wide * slope, 0.0) + size * error
+            bounds.append((1 - c) ** 2 * rest / 2 + np.sum(terms))
+        if self.b > 0:
+            v = np.where(live, np.abs(slope - self.a * np.sign(wide)) + error, np.maximum(steep - self.a, 0.0))
+            bounds.append(v @ v / (2 * self.b))
+        return float(min(bounds)) * (1 + 2.0**-40)
+
+    def descend(self, w: FloatArray, tol: float, max_iter: int) -> tuple[FloatArray, int]:
+        """Coordinate descent of scikit-learn on the Gram matrix, in the order of the features, from w."""
+        penalty = self.a + self.b
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what was reached is measured, see `gap`
+            _, coefs, _, n_iter = enet_path(
+                np.zeros((1, len(w)), order="F"),  # one row: scikit-learn multiplies the penalty by their number
+                np.array([np.sqrt(self.yy)]),
+                l1_ratio=self.a / penalty,
+                alphas=[penalty],
+                precompute=self.Q.astype(np.float64),
+                Xy=self.q.astype(np.float64),
+                coef_init=w.copy(),
+                positive=self.positive,
+                tol=tol,
+                max_iter=max_iter,
+                random_state=0,
+                return_n_iter=True,
+                check_input=False,
+            )
+        return np.ascontiguousarray(coefs[:, 0]), int(n_iter[0])
+
+    def search(self, w: FloatArray) -> FloatArray:
+        """Active-set descent from w: Newton steps at fixed signs, cut at the first zero; the steepest feature enters.
+
+        No step raises the objective, but for rounding: this is float64, and at most 200 + d steps. The small ridge turns
+        a direction in which the sums are flat into a long step, which ends at a zero.
+        """
+        Q, q, w = self.Q.astype(np.float64), self.q.astype(np.float64), w.copy()
+        sign, lift = np.sign(w), self.b + _FLAT * np.diag(Q)
+        for _ in range(200 + len(w)):
+            live = np.flatnonzero(sign)
+            rest = q[live] - self.a * sign[live] - Q[np.ix_(live, live)] @ w[live] - self.b * w[live]
+            matrix = Q[np.ix_(live, live)]
+            matrix[np.diag_indices(live.size)] += lift[live]
+            try:
+                step = cho_solve(cho_factor(matrix, lower=True, check_finite=False), rest, check_finite=False)
+            except LinAlgError:
+                break
+            crossing = np.flatnonzero((w[live] + step) * sign[live] <= 0.0)
+            if crossing.size:
+                share = np.abs(w[live[crossing]]) / np.maximum(np.abs(step[crossing]), 2.0**-1000)
+                first = np.argmin(share)
+                w[live] += share[first] * step
+                w[live[crossing[first]]] = sign[live[crossing[first]]] = 0.0
+                continue
+            w[live] += step
+            slope = q - Q[:, live] @ w[live]
+            slack = 2.0**-48 * (np.abs(q) + np.abs(Q[:, live]) @ np.abs(w[live]))
+            excess = np.where(sign == 0.0, (slope if self.positive else np.abs(slope)) - self.a - slack, -1.0)
+            enters = np.argmax(excess)
+            if excess[enters] <= 0.0:
+                break
+            sign[enters] = np.sign(slope[enters])
+        return w
+
+    def polish(self, w: FloatArray) -> FloatArray:
+        """Solve for the coefficients whose signs w proposes; return w where they are not determined."""
+        sign = np.sign(w)
+        if self.a == 0 and not self.positive:
+            sign = np.where(np.diag(self.Q) > 0, 1.0, 0.0)
+        live = np.flatnonzero(sign)
+        found = self._on(live, sign[live])
+        if found is None:
+            return w
+        out = np.zeros_like(w)
+        out[live] = found
+        return np.maximum(out, 0.0) if self.positive else out
+
+    def _on(self, live: IntArray, sign: FloatArray) -> FloatArray | None:
+        """Minimise over these coefficients with the signs held, or None where that has no single solution."""
+        matrix = self.Q[np.ix_(live, live)]
+        matrix[np.diag_indices(live.size)] += self.b
+        half = np.frexp(np.diag(matrix).astype(np.float64))[1] // 2
+        target = np.ldexp(self.q[live] - self.a * sign, -half)[:, None]
+        found = solved(np.ldexp(matrix, -(half[:, None] + half[None, :])), target)
+        return None if found is None else np.ldexp(found[:, 0], -half).astype(np.float64)
+
+    def minimise(self, max_iter: int) -> tuple[FloatArray, float, int]:
+        """Return coefficients, the bound on their gap, and the passes of coordinate descent over the features."""
+        w = best = np.zeros(len(self.q))
+        gap, used = self.gap(w), 0
+        for tol, passes in _ROUNDS:
+            if gap <= _ENOUGH * self.yy or used >= max_iter:
+                break
+            w, n_iter = self.descend(w, tol, min(max_iter - used, passes))
+            used += n_iter
+            found = self.search(w)
+            for candidate in (self.polish(found), found, w):
+                reached = self.gap(candidate)
+                if reached < gap:
+                    best, gap = candidate, reached
+                if gap <= _ENOUGH * self.yy:
+                    break
+            w = found
+        return best, gap, used
+
+
+class ElasticNet(LeastSquares):
+    """Linear least squares with L1 and L2 penalties, exact under deletion.
+
+    Minimises, for each output on its own and with weights divided by their sum,
+    ``sum_i s_i (y_i - x_i'w - b)^2 / 2 + alpha * l1_ratio * ||w||_1 + alpha * (1 - l1_ratio) / 2 * ||w||^2``, as
+    scikit-learn does. X and y are read to 40 binary digits below the largest value of their column; on these the sums
+    are exact integers. The coefficients are a fixed function of these integers, so the state after any deletions is
+    bit for bit that of a refit and the certificate has mu = 0, for a pure L1 penalty too.
+
+    Parameters
+    ----------
+    alpha : float, default=1.0
+        Weight of the penalties, > 0.
+    l1_ratio : float, default=0.5
+        Share of the L1 penalty, from 0 to 1.
+    noise : float, default=0.0
+        Standard deviation of the noise on a release, in standard errors; see :class:`Ridge`. Noise falls on every
+        coefficient, so with noise > 0 no released coefficient is zero.
+    fit_intercept : bool, default=True
+    max_iter : int, default=10000
+        Passes of coordinate descent over the features, for each output.
+    tol : float, default=1e-10
+        Largest gap allowed between the objective and its minimum, as a share of the variance of y (of its mean square
+        without an intercept). Where coordinate descent has found the features, their coefficients are solved for, so
+        the gap is mostly far smaller: ``dual_gap_``.
+    positive : bool, default=False
+        Allow coefficients >= 0 only.
+    random_state : int, RandomState or None, default=None
+        For simulations; None draws noise from the operating system.
+
+    Attributes
+    ----------
+    coef_ : array of shape (n_features,) or (n_outputs, n_features)
+    intercept_ : float or array of shape (n_outputs,)
+    dual_gap_ : float or array of shape (n_outputs,)
+        Upper bound on how far the objective is above its minimum, rounding counted. Not for publication.
+    n_iter_ : int or list of int
+        Passes of coordinate descent over the features, for each output.
+    certificate_, ids_, n_rows_, private_coef_, private_intercept_, release_metric_, state_digest_
+        As in :class:`Ridge`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from certified.linear_model import ElasticNet
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> unlearned = ElasticNet(alpha=0.01).fit(X, y)
+    >>> _ = unlearned.delete(range(10))
+    >>> unlearned.state_digest_ == ElasticNet(alpha=0.01).fit(X[10:], y[10:]).state_digest_
+    True
+    """
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        *,
+        l1_ratio: float = 0.5,
+        noise: float = 0.0,
+        fit_intercept: bool = True,
+        max_iter: int = 10_000,
+        tol: float = 1e-10,
+        positive: bool = False,
+        random_state: Any = None,
+    ) -> None:
+        self.alpha = alpha
+        self.l1_ratio = l1_ratio
+        self.noise = noise
+        self.fit_intercept = fit_intercept
+        self.max_iter = max_iter
+        self.tol = tol
+        self.positive = positive
+        self.random_state = random_state
+
+    def _share(self) -> float:
+        """Share of the L1 penalty."""
+        return float(self.l1_ratio)
+
+    def _check_parameters(self, n_outputs: int) -> None:
+        name = type(self).__name__
+        if number(name, "alpha", self.alpha) == 0:
+            raise InvalidInput(
+                f"{name}(alpha=0) is not allowed: a finite number > 0 is needed. Use LinearRegression for least "
+                "squares without a penalty."
+            )
+        ratio = getattr(self, "l1_ratio", 1.0)
+        if number(name, "l1_ratio", ratio) > 1:
+            raise InvalidInput(f"{name}(l1_ratio={ratio!r}) is not allowed: a number from 0 to 1 is needed.")
+        number(name, "tol", self.tol, positive=True)
+        if number(name, "max_iter", self.max_iter, positive=True) != int(self.max_iter):
+            raise InvalidInput(f"{name}(max_iter={self.max_iter!r}) is not allowed: a whole number >= 1 is needed.")
+
+    def _ridge(self, weight: float, n_outputs: int) -> FloatArray:
+        return np.full(n_outputs, float(self.alpha) * (1.0 - self._share()) * weight)
+
+    def _coefficients(self, moments: Moments) -> tuple[FloatArray, tuple[Any, ...]]:
+        d, m = moments.n_features, moments.n_outputs
+        # The objective times (W / 2^k)^2, W the sum of the weights in units and k its bit length: exact in the sums.
+        length = moments.weight.bit_length()
+        factor = (moments.weight / (1 << length)) ** 2
+        table = moments.scaled(moments.unit[-1] + length - moments.unit[:-1])
+        l1, l2 = float(self.alpha) * self._share() * factor, float(self.alpha) * (1.0 - self._share()) * factor
+        name = type(self).__name__
+        if not (np.abs(table) < 2.0**1000).all():
+            raise CannotCertify(
+                f"{name} got values whose squares leave the range of float64. Scale the features and the targets. "
+                "Nothing was changed."
+            )
+        coef, gaps, passes = np.zeros((m, d)), np.zeros(m), np.zeros(m, dtype=np.int64)
+        for k in range(m):
+            yy = float(table[d + k, d + k])
+            problem = _Problem(table[:d, :d], table[:d, d + k], yy, l1, l2, bool(self.positive))
+            coef[k], gap, passes[k] = problem.minimise(int(self.max_iter))
+            gaps[k] = gap / factor
+            if gap > float(self.tol) * yy:
+                raise CannotCertify(
+                    f"{name}(tol={self.tol!r}, max_iter={self.max_iter!r}) reached a gap to the minimum of "
+                    f"{gap / yy:.1e} of the variance of y in {passes[k]} passes. At most tol is allowed. Raise "
+                    "max_iter, tol or alpha, or scale the features. Nothing was changed."
+                )
+        return coef, (gaps, passes)
+
+    @property
+    def certificate_(self) -> Certificate:
+        """Certificate of the present state. See :class:`certified.certificate.Certificate`."""
+        found = super().certificate_
+        gap = float(np.max(self._solution.report[0]))
+        return replace(found, assumptions={**found.assumptions, "dual_gap": gap})
+
+    @property
+    def dual_gap_(self) -> Any:
+        """Upper bound on how far the objective is above its minimum. For auditors; never to be published."""
+        self._check_fitted()
+        gaps = self._solution.report[0]
+        return float(gaps[0]) if len(gaps) == 1 else gaps.copy()
+
+    @property
+    def n_iter_(self) -> Any:
+        """Passes of coordinate descent over the features: a number, or a list where there are several outputs."""
+        self._check_fitted()
+        passes = self._solution.report[1].tolist()
+        return passes[0] if len(passes) == 1 else passes
+
+    def release(self) -> _SklearnElasticNet:
+        """Return a plain scikit-learn regressor with the released parameters; it holds no training row."""
+        return self._released_as(
+            _SklearnElasticNet(
+                alpha=self.alpha, l1_ratio=self.l1_ratio, fit_intercept=self.fit_intercept, positive=self.positive
+            )
+        )
+
+
+class Lasso(ElasticNet):
+    """Linear least squares with an L1 penalty, exact under deletion: :class:`ElasticNet` with ``l1_ratio=1``.
+
+    Parameters
+    ----------
+    alpha : float, default=1.0
+    noise : float, default=0.0
+        Noise falls on every coefficient, so with noise > 0 no released coefficient is zero.
+    fit_intercept : bool, default=True
+    max_iter : int, default=10000
+    tol : float, default=1e-10
+    positive : bool, default=False
+    random_state : int, RandomState or None, default=None
+        As in :class:`ElasticNet`.
+
+    Attributes
+    ----------
+    coef_, intercept_, dual_gap_, n_iter_, certificate_, ids_, n_rows_, release_metric_, state_digest_
+        As in :class:`ElasticNet`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from certified.linear_model import Lasso
+    >>> X = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 1.0], [3.0, 0.0]])
+    >>> model = Lasso(alpha=0.5).fit(X, [0.0, 2.0, 4.0, 6.0])
+    >>> model.coef_.round(12)
+    array([1.6, 0. ])
+    """
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        *,
+        noise: float = 0.0,
+        fit_intercept: bool = True,
+        max_iter: int = 10_000,
+        tol: float = 1e-10,
+        positive: bool = False,
+        random_state: Any = None,
+    ) -> None:
+        self.alpha = alpha
+        self.noise = noise
+        self.fit_intercept = fit_intercept
+        self.max_iter = max_iter
+        self.tol = tol
+        self.positive = positive
+        self.random_state = random_state
+
+    def _share(self) -> float:
+        return 1.0
+
+    def release(self) -> _SklearnLasso:
+        """Return a plain scikit-learn regressor with the released parameters; it holds no training row."""
+        return self._released_as(
+            _SklearnLasso(alpha=self.alpha, fit_intercept=self.fit_intercept, positive=self.positive)
+        )
