@@ -103,8 +103,8 @@ class _Problem:
     def search(self, w: FloatArray) -> FloatArray:
         """Active-set descent from w: Newton steps at fixed signs, cut at the first zero; the steepest feature enters.
 
-        No step raises the objective, but for rounding: this is float64, and at most 200 + d steps. The small ridge turns
-        a direction in which the sums are flat into a long step, which ends at a zero.
+        No step raises the objective, but for rounding: this is float64, and at most 200 + d steps. The small ridge
+        turns a direction in which the sums are flat into a long step, which ends at a zero.
         """
         Q, q, w = self.Q.astype(np.float64), self.q.astype(np.float64), w.copy()
         sign, lift = np.sign(w), self.b + _FLAT * np.diag(Q)
