@@ -196,18 +196,20 @@ def sandwich(hessian: FloatArray, inverse_factor: FloatArray, root: FloatArray, 
 
 
 def largest_eigenvalue(matrix: FloatArray) -> float:
-    """Return an upper bound of the largest eigenvalue of a symmetric positive semi-definite matrix.
+    """Return an upper bound of the largest eigenvalue of a symmetric matrix, at least 0.
 
     An estimate t is accepted only when a floating-point Cholesky factorisation of ``t I - K`` runs to its end, which
-    proves ``t I - K > -gamma_{p+1} / (1 - gamma_{p+1}) trace`` (Rump 2006, theorem 2.3).
+    proves ``t I - K > -gamma_{p+1} / (1 - gamma_{p+1}) trace(t I - K)`` (Rump 2006, theorem 2.3). Otherwise the
+    Frobenius norm bounds it.
     """
     p = len(matrix)
     if not np.all(np.isfinite(matrix)):
         return math.inf
-    trace = float(np.trace(matrix))
-    t = _top_eigenvalue(matrix)
+    most = float(np.linalg.norm(matrix)) * (1.0 + gamma(p * p))
+    diagonal = float(np.abs(np.diag(matrix)).sum())
+    t = max(_top_eigenvalue(matrix), 0.0)
     slack = 2.0**-30 if p <= _DENSE else 2.0**-10
-    while t <= 2.0 * trace + 1e-300:
+    while slack <= 2.0:
         t_try = t * (1.0 + slack) + 1e-300
         shifted = -matrix
         shifted[np.diag_indices(p)] += t_try
@@ -215,18 +217,18 @@ def largest_eigenvalue(matrix: FloatArray) -> float:
             cholesky(shifted, lower=True, check_finite=False)
         except LinAlgError:
             slack *= 4.0
-            if slack > 2.0:
-                break
             continue
-        return up(t_try + gamma(2 * p + 4) * (p * t_try + trace))
-    return up(trace * (1.0 + gamma(p)))
+        return min(up(most), up(t_try + gamma(2 * p + 4) * (p * t_try + diagonal)))
+    return up(most)
 
 
 def _top_eigenvalue(matrix: FloatArray) -> float:
     """Largest eigenvalue, not proved: where the matrix is large, from a Lanczos iteration."""
     if len(matrix) > _DENSE:
         try:
-            return float(eigsh(matrix, k=1, tol=1e-4, v0=np.ones(len(matrix)), return_eigenvectors=False)[0])
+            return float(
+                eigsh(matrix, k=1, which="LA", tol=1e-4, v0=np.ones(len(matrix)), return_eigenvectors=False)[0]
+            )
         except ArpackError:
             pass
     return float(np.linalg.eigvalsh(matrix)[-1])

@@ -59,7 +59,7 @@ def check_window(model, seed, steps, classes=2):
         if new:
             found.add(x[new], y[new], ids=new)
             held += new
-        gone = rng.choice(held[2 * classes :], size=go, replace=False).tolist()
+        gone = rng.choice(held[2 * classes :], size=min(go, len(held) // 3), replace=False).tolist()
         if gone:
             found.delete(gone)
             held = [i for i in held if i not in gone]
@@ -76,7 +76,7 @@ def check_window(model, seed, steps, classes=2):
 @settings(max_examples=12)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    steps=st.lists(st.tuples(st.sampled_from([0, 1, 7, 40]), st.sampled_from([0, 1, 7])), min_size=1, max_size=4),
+    steps=st.lists(st.tuples(st.sampled_from([0, 1, 7, 40]), st.sampled_from([0, 1, 7, 40])), min_size=1, max_size=4),
 )
 def test_a_sliding_window_stays_within_the_certificate(model, seed, steps):
     check_window(model, seed, steps)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from certified import head, newton
+from certified import bounds, head, newton
 from certified.errors import CannotCertify
 from certified.exact import Products
 from certified.head import forget, improve
@@ -274,6 +274,25 @@ def test_bounds_of_the_head_are_never_below_the_true_distance():
 @pytest.mark.slow
 def test_bounds_of_the_head_hold_in_ten_thousand_cases():
     _judge(*_run_head(range(1000, 11000)), 10_000)
+
+
+# ---------------------------------------------------------------------------------------------- eigenvalues
+
+
+@pytest.mark.parametrize("p", [1, 5, 40, 90])
+@pytest.mark.parametrize("signs", ["positive", "mixed", "negative"])
+def test_largest_eigenvalue_is_an_upper_bound_and_sharp(p, signs):
+    rng = np.random.default_rng(p)
+    for spread in (0.0, 3.0, 8.0):
+        basis = np.linalg.qr(rng.normal(size=(p, p)))[0]
+        values = 10.0 ** rng.uniform(-spread, 0, size=p)
+        values *= {"positive": 1.0, "negative": -1.0, "mixed": rng.choice([-1.0, 1.0], size=p)}[signs]
+        matrix = (basis * values) @ basis.T
+        matrix = (matrix + matrix.T) / 2
+        top = max(float(np.linalg.eigvalsh(matrix)[-1]), 0.0)
+        found = bounds.largest_eigenvalue(matrix)
+        assert found >= top
+        assert found <= max(1.01 * top, 1e-10 * np.abs(values).max())
 
 
 # -------------------------------------------------------------------------------------------------- mutants
