@@ -110,10 +110,14 @@ class Products:
         unit = self.unit_exponents
         return np.ldexp(total, unit[:, None] + unit[None, :])
 
+    def parts(self) -> tuple[IntArray, IntArray, IntArray]:
+        """Return the arrays that make the state, for a digest."""
+        return self.exponents, self.top, self.sums
+
     def same(self, other: Products) -> bool:
         """Whether both hold the same state, bit for bit."""
         return self.limbs == other.limbs and all(
-            np.array_equal(getattr(self, name), getattr(other, name)) for name in ("exponents", "top", "sums")
+            np.array_equal(a, b) for a, b in zip(self.parts(), other.parts(), strict=True)
         )
 
 

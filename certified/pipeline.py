@@ -24,8 +24,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from certified.base import Deletable, Plan, all_or_nothing, split_column, split_ids
 from certified.certificate import Certificate
 from certified.errors import InvalidInput, NotDeletable
-from certified.exact import Products
 from certified.rows import Rows, Subjects
+from certified.stable import Stable, Table, same
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["Pipeline", "make_pipeline"]
@@ -106,15 +106,17 @@ class Pipeline(_BaseComposition, Deletable):
         rows = Rows(X, None, weight)
         fitted: list[tuple[str, Any]] = []
         values = X
+        hashes = subjects.hashes()
         for name, step in self.steps[:-1]:
-            step = _fitted(step, values, weight, None if fitted else getattr(self, "feature_names_in_", None))
+            names = None if fitted else getattr(self, "feature_names_in_", None)
+            step = _fitted(step, Table(values, weight, None, hashes), names)
             fitted.append((name, step))
-            values = np.asarray(_apply(step, values), dtype=np.float64)
+            values = _transformed(step, values)
         name, final = self.steps[-1]
         final = clone(final).fit(values, y, ids=subjects, sample_weight=weight, **known)
         final._owned = True
         self.steps_ = [*fitted, (name, final)]
-        self._subjects, self._rows = subjects, rows
+        self._subjects, self._rows, self._hashes = subjects, rows, hashes
         if hasattr(final, "classes_"):
             self.classes_ = final.classes_
         return self
@@ -123,14 +125,14 @@ class Pipeline(_BaseComposition, Deletable):
         names = [name for name, _ in self.steps]
         self._validate_names(names)
         for name, step in self.steps[:-1]:
-            if not (_forgets(step) or _harmless(step)):
+            if not (isinstance(step, Stable) or _harmless(step)):
                 raise NotDeletable(
                     f"Pipeline.fit got the step {name!r}, a {type(step).__name__}, which learns from the data and "
                     "cannot forget. Use its counterpart from `certified`, wrap it in FrozenEstimator if it was fitted "
                     "on other data that are not subject to deletion, or use FunctionTransformer if it learns nothing."
                 )
         final = self.steps[-1][1]
-        if not (isinstance(final, Deletable) and hasattr(final, "release") and not hasattr(final, "_learn")):
+        if not (isinstance(final, Deletable) and hasattr(final, "release") and not isinstance(final, Stable)):
             raise NotDeletable(
                 f"Pipeline.fit got the final step {names[-1]!r}, a {type(final).__name__}, which cannot forget. Use an "
                 "estimator of `certified`, for example certified.linear_model.LogisticRegression."
@@ -141,62 +143,59 @@ class Pipeline(_BaseComposition, Deletable):
     def _plan(self, rows: IntArray) -> Plan:
         """Plan the deletion in every step; features are computed anew from the first step that changes."""
         final = self._final
-        values, _, weight = self._rows.take(rows)
-        planned: list[Products] = []
-        for index, (_, step) in enumerate(self.steps_[:-1]):
-            if not _forgets(step):
-                values = np.asarray(_apply(step, values), dtype=np.float64)
-                continue
-            products, changed = step._without(_with_ones(values), weight)
-            if changed:
-                return self._plan_changed(rows, index, planned)
-            planned.append(products)
-            values = _apply(step, values)
-        head = final._plan(rows)
-
-        def commit() -> None:
-            for step, products in zip(self._forgetting(), planned, strict=True):
-                step._serve(products)
-            head.commit()
-            self._rows.erase(rows)
-            self._changed = (self.steps_[-1][0],)
-
-        return replace(head, commit=commit)
-
-    def _plan_changed(self, rows: IntArray, index: int, planned: list[Products]) -> Plan:
-        """A transformer's output changes: fit it and all that follow on the kept rows; certify the head by passes."""
-        n = len(self._subjects.kept)
-        kept = self._subjects.kept.copy()
-        kept[rows] = False
-        values = self._rows.x[:n]
-        weight = np.where(kept, self._rows.weight[:n], 0.0)
-        changed, fresh = [], []
-        for position, (name, step) in enumerate(self.steps_[:-1]):
-            if _forgets(step) and position >= index:
-                new = _copy_unlearned(step)
-                new._learn(_with_ones(values * kept[:, None]), weight * kept)
-                if not _serves_same(new, step):
+        changed: list[str] = []
+        served: list[tuple[Any, Any, Any]] = []  # step, its statistic and what it serves after the deletion
+        removed = self._table().take(rows).present()
+        left: Table | None = None  # the rows that stay, where a step has to see them all
+        for index, (name, step) in enumerate(self.steps_[:-1]):
+            after = learned = None
+            if isinstance(step, Stable):
+                after = None if changed else step._discount(step._statistic, removed)
+                if after is None:
+                    left = left or self._left(rows, index)
+                    after = step._count(left)
+                learned = step._derive(after)
+                if not same(learned, step._learned):
                     changed.append(name)
-                fresh.append(new)
-                step = new
-            values = np.asarray(_apply(step, values), dtype=np.float64)
-        final = self._final
-        head = final._plan_features(rows, values) if changed else final._plan(rows)
+                    left = left or self._left(rows, index)
+                served.append((step, after, learned))
+            if left is not None:
+                left = left._replace(x=_transformed(step, left.x, learned))
+            if not changed:
+                removed = removed._replace(x=_transformed(step, removed.x))
+        if changed and left is not None:
+            values = np.zeros((len(self._subjects.kept), left.x.shape[1]))
+            values[self._staying(rows)] = left.x
+            head = final._plan_features(rows, values)
+        else:
+            head = final._plan(rows)
 
         def commit() -> None:
-            forgetting = self._forgetting()
-            for step, products in zip(forgetting, planned, strict=False):
-                step._serve(products)
-            for step, new in zip(forgetting[len(planned) :], fresh, strict=True):
-                step._serve(new._products)
+            for step, statistic, learned in served:
+                step._serve(statistic, learned)
             head.commit()
             self._rows.erase(rows)
+            self._hashes[rows] = 0
             self._changed = (*changed, self.steps_[-1][0])
 
         return replace(head, commit=commit)
 
-    def _forgetting(self) -> list[Any]:
-        return [step for _, step in self.steps_[:-1] if _forgets(step)]
+    def _table(self) -> Table:
+        n = len(self._subjects.kept)
+        return Table(self._rows.x[:n], self._rows.weight[:n], None, self._hashes)
+
+    def _staying(self, rows: IntArray) -> Any:
+        """Which positions hold a row of positive weight after these leave."""
+        held = self._rows.weight[: len(self._subjects.kept)] > 0.0
+        held[rows] = False
+        return held
+
+    def _left(self, rows: IntArray, index: int) -> Table:
+        """Return the rows that stay, as the first `index` steps transform them now."""
+        left = self._table().take(self._staying(rows))
+        for _, step in self.steps_[:index]:
+            left = left._replace(x=_transformed(step, left.x))
+        return left
 
     def _changed_steps(self, plan: Plan) -> tuple[str, ...]:
         return self._changed
@@ -224,7 +223,7 @@ class Pipeline(_BaseComposition, Deletable):
         check_is_fitted(self)
         values = validate_data(self, X, dtype=np.float64, reset=False)
         for _, step in self.steps_[:-1]:
-            values = np.asarray(_apply(step, values), dtype=np.float64)
+            values = _transformed(step, values)
         return values
 
     def _known(self, method: Any, offset: Any, exposure: Any) -> dict[str, Any]:
@@ -327,43 +326,29 @@ def make_pipeline(*steps: Any) -> Pipeline:
     return Pipeline(_name_estimators(steps))
 
 
-def _forgets(step: Any) -> bool:
-    return hasattr(step, "_learn") and hasattr(step, "_without")
-
-
 def _harmless(step: Any) -> bool:
     return step == "passthrough" or isinstance(step, FunctionTransformer | FrozenEstimator)
 
 
-def _fitted(step: Any, values: FloatArray, weight: FloatArray, names: Any) -> Any:
+def _fitted(step: Any, table: Table, names: Any) -> Any:
     if isinstance(step, str):
         return step
-    if not _forgets(step):
-        return step if isinstance(step, FrozenEstimator) else clone(step).fit(values)
+    if not isinstance(step, Stable):
+        return step if isinstance(step, FrozenEstimator) else clone(step).fit(table.x)
     step = clone(step)
-    step._learn(_with_ones(values), weight)
-    step.n_features_in_ = values.shape[1]
+    statistic = step._count(table.present())
+    step._serve(statistic, step._derive(statistic))
+    step.n_features_in_ = table.x.shape[1]
     if names is not None:
         step.feature_names_in_ = names
     step._owned = True
     return step
 
 
-def _apply(step: Any, values: FloatArray) -> Any:
+def _transformed(step: Any, values: FloatArray, learned: Any = None) -> FloatArray:
+    """Return the rows after this step, as it serves now or after it has learned something else."""
     if isinstance(step, str):
         return values
-    return step._transform(values) if _forgets(step) else step.transform(values)
-
-
-def _copy_unlearned(step: Any) -> Any:
-    new = clone(step)
-    new.n_features_in_, new._owned = step.n_features_in_, True
-    return new
-
-
-def _serves_same(a: Any, b: Any) -> bool:
-    return all(np.array_equal(x, y) for x, y in zip(a._learned, b._learned, strict=True))
-
-
-def _with_ones(values: FloatArray) -> FloatArray:
-    return np.column_stack([values, np.ones(len(values))])
+    if isinstance(step, Stable):
+        return step._apply(step._learned if learned is None else learned, values)
+    return np.asarray(step.transform(values), dtype=np.float64)

@@ -10,8 +10,10 @@ import uuid
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from certified.errors import InvalidInput, InvalidRequest, UnknownIds
+from certified.hashing import subject_hash
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["BLOCK", "Rows", "Subjects", "as_ids"]
@@ -94,6 +96,13 @@ class Subjects:
     def ids(self) -> Any:
         """Ids of the subjects held, sorted, each once."""
         return np.unique(self._sorted[self.kept[self._order]])
+
+    def hashes(self, key: int = 0) -> NDArray[np.uint64]:
+        """Return the keyed hash of every row's subject, shape (n_rows,)."""
+        out = np.empty(self._order.size, dtype=np.uint64)
+        fresh = np.concatenate([[True], self._sorted[1:] != self._sorted[:-1]])
+        out[self._order] = subject_hash(self._sorted[fresh], key)[np.cumsum(fresh) - 1]
+        return out
 
     def rows_of(self, ids: Any) -> IntArray:
         """Return the positions of all rows of these subjects; raise if the request is empty, repeats or unknown."""

@@ -6,14 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer
 from sklearn.frozen import FrozenEstimator
-from sklearn.preprocessing import FunctionTransformer, MinMaxScaler
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import MinMaxScaler as PlainMinMax
 from sklearn.preprocessing import StandardScaler as PlainScaler
 
 from certified import head, noise
 from certified.errors import NotDeletable
 from certified.linear_model import LinearRegression, LogisticRegression, Ridge
 from certified.pipeline import Pipeline, make_pipeline
-from certified.preprocessing import StandardScaler
+from certified.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from certified.testing import (
     check_deletable,
     check_delete_equals_refit,
@@ -31,6 +32,11 @@ ESTIMATORS = {
     "ridge with noise": Ridge(noise=0.1),
     "least squares": LinearRegression(),
     "scaler": StandardScaler(),
+    "range scaler": MinMaxScaler(),
+    "robust scaler": RobustScaler(),
+    "robust scaler, small sample": RobustScaler(max_subjects=20),
+    "range scaler, scaler, logistic": make_pipeline(MinMaxScaler(), StandardScaler(), LogisticRegression()),
+    "robust scaler, ridge": make_pipeline(RobustScaler(max_subjects=20), Ridge()),
     "scaler, logistic": make_pipeline(StandardScaler(), LogisticRegression()),
     "scaler, ridge": make_pipeline(StandardScaler(), Ridge()),
     "function, scaler, logistic": make_pipeline(FunctionTransformer(np.tanh), StandardScaler(), LogisticRegression()),
@@ -80,9 +86,9 @@ class NoOpDelete(LogisticRegression):
 class StaleScaler(StandardScaler):
     """Forgets the rows, keeps the sums."""
 
-    def _serve(self, products):
-        if not hasattr(self, "_products"):
-            super()._serve(products)
+    def _serve(self, statistic, learned):
+        if not hasattr(self, "_statistic"):
+            super()._serve(statistic, learned)
 
 
 class ForgottenIntercept(LogisticRegression):
@@ -158,7 +164,7 @@ def test_a_plain_step_that_learned_is_refused_with_a_reason():
 
 def test_a_frozen_step_is_accepted_and_a_step_cannot_delete_on_its_own():
     X, y = load_breast_cancer(return_X_y=True)
-    frozen = FrozenEstimator(MinMaxScaler().fit(X))
+    frozen = FrozenEstimator(PlainMinMax().fit(X))
     model = make_pipeline(frozen, StandardScaler(), LogisticRegression()).fit(X, y)
     assert model.delete([3]).certificate.scope == "pipeline"
     with pytest.raises(NotDeletable, match="the pipeline"):

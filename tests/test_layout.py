@@ -32,6 +32,7 @@ ORDER = (
     "passes",
     "head",
     "base",
+    "stable",
     "linear_model",
     "preprocessing",
     "pipeline",

@@ -256,17 +256,9 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
     def certificate_(self) -> Certificate:
         """Certificate of the present state. See :class:`certified.certificate.Certificate`."""
         self._check_fitted()
-        return Certificate(
-            claim="exact",
-            scope="estimator",
-            method="exact",
-            mu=0.0,
-            delta=0.0,
-            distance_bound=0.0,
+        return Certificate.exact(
             sigma=float(self.noise),
             noise=lattice.source(self.noise, self._rng),
-            mu_target=0.0,
-            mu_transcript=0.0,
             mu_differencing=self._differencing,
             assumptions={"nu": 0.0, "M": 0.0, "b": 0.0, "eta": 0.0, "k_G": 1.0, "rounding_envelope": 0.0},
             estimator=type(self).__name__,

@@ -1,0 +1,10 @@
+"""Transformers that forget exactly: what they learn is a stable function of the set of rows.
+
+Stable: maintained exactly (a deletion gives bit for bit the state of a refit) and piecewise constant (few deletions
+change what is served to the next step).
+"""
+
+from certified.preprocessing._moments import StandardScaler
+from certified.preprocessing._order import MinMaxScaler, RobustScaler
+
+__all__ = ["MinMaxScaler", "RobustScaler", "StandardScaler"]

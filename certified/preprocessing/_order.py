@@ -1,0 +1,202 @@
+"""Scaling by order statistics: extremes of all rows, quantiles of a sample that the subjects' hashes choose."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import OneToOneFeatureMixin
+from sklearn.preprocessing import MinMaxScaler as _PlainMinMax
+from sklearn.preprocessing import RobustScaler as _PlainRobust
+
+from certified.errors import InvalidInput, InvalidRequest
+from certified.preprocessing._transformer import StableTransformer, named_like
+from certified.stable import Table
+from certified.typing import FloatArray
+
+__all__ = ["MinMaxScaler", "RobustScaler"]
+
+_Scaling = tuple[FloatArray, FloatArray]
+_NOTHING = "{} would see only rows of weight 0. One row of weight > 0 is needed. Nothing was changed."
+
+
+class MinMaxScaler(OneToOneFeatureMixin, StableTransformer):
+    """Scale each feature to a range by its smallest and largest value, exactly deletable.
+
+    As scikit-learn's. What is served changes only when a deletion takes the last row that holds an extreme. The
+    extremes are values of somebody: a release publishes them.
+
+    Parameters
+    ----------
+    feature_range : tuple (min, max), default=(0, 1)
+    clip : bool, default=False
+        Whether to clip transformed values to ``feature_range``.
+
+    Attributes
+    ----------
+    data_min_, data_max_ : arrays of shape (n_features,)
+    scale_, min_ : arrays of shape (n_features,)
+        ``X * scale_ + min_`` is the transformed X.
+
+    Examples
+    --------
+    >>> from certified.preprocessing import MinMaxScaler
+    >>> scaler = MinMaxScaler().fit([[0.0], [2.0], [8.0]])
+    >>> scaler.delete([2]).changed
+    ('MinMaxScaler',)
+    >>> scaler.transform([[1.0]])
+    array([[0.5]])
+    """
+
+    def __init__(self, feature_range: tuple[float, float] = (0, 1), *, clip: bool = False) -> None:
+        self.feature_range = feature_range
+        self.clip = clip
+
+    def _count(self, table: Table) -> _Scaling:
+        low, high = self.feature_range
+        if not low < high:
+            raise InvalidInput(
+                f"MinMaxScaler(feature_range={self.feature_range!r}) is not allowed: the minimum must be below the "
+                "maximum."
+            )
+        if not len(table.x):
+            raise InvalidRequest(_NOTHING.format("MinMaxScaler"))
+        return table.x.min(axis=0) + 0.0, table.x.max(axis=0) + 0.0  # -0.0 and 0.0 are one value
+
+    def _discount(self, statistic: _Scaling, removed: Table) -> _Scaling | None:
+        low, high = statistic
+        return None if np.any((removed.x <= low) | (removed.x >= high)) else statistic
+
+    def _derive(self, statistic: _Scaling) -> _Scaling:
+        low, high = self.feature_range
+        span = statistic[1] - statistic[0]
+        scale = (high - low) / np.where(_constant(span), 1.0, span)
+        return scale, low - statistic[0] * scale
+
+    def _apply(self, learned: _Scaling, X: FloatArray) -> FloatArray:
+        out = X * learned[0] + learned[1]
+        return np.clip(out, *self.feature_range) if self.clip else out
+
+    def _serve(self, statistic: _Scaling, learned: _Scaling) -> None:
+        super()._serve(statistic, learned)
+        self.data_min_, self.data_max_ = statistic
+        self.scale_, self.min_ = learned
+
+    def inverse_transform(self, X: Any) -> FloatArray:
+        """Return ``(X - min_) / scale_``."""
+        self._check_fitted()
+        return (np.array(X, dtype=np.float64) - self.min_) / self.scale_
+
+    def release(self) -> _PlainMinMax:
+        """Return a plain scikit-learn scaler with the same extremes."""
+        self._check_fitted()
+        out = _PlainMinMax(feature_range=self.feature_range, clip=self.clip)
+        out.data_min_, out.data_max_ = self.data_min_.copy(), self.data_max_.copy()
+        out.data_range_ = out.data_max_ - out.data_min_
+        out.scale_, out.min_ = self.scale_.copy(), self.min_.copy()
+        return named_like(out, self)
+
+
+class _Sample(NamedTuple):
+    """Rows of the subjects with the smallest hashes; each column sorted by itself."""
+
+    cut: NDArray[np.uint64]
+    values: FloatArray
+
+
+class RobustScaler(OneToOneFeatureMixin, StableTransformer):
+    """Centre by the median and scale by a range of quantiles, exactly deletable.
+
+    The quantiles are those of all rows of the `max_subjects` subjects with the smallest keyed hash. With at most that
+    many subjects this is scikit-learn's scaler; with more, a deletion outside the sample changes nothing.
+
+    Parameters
+    ----------
+    with_centering, with_scaling : bool, default=True
+    quantile_range : tuple (q_min, q_max), default=(25.0, 75.0)
+        In percent.
+    max_subjects : int, default=10_000
+        Subjects in the sample.
+
+    Attributes
+    ----------
+    center_, scale_ : arrays of shape (n_features,) or None
+
+    Examples
+    --------
+    >>> from certified.preprocessing import RobustScaler
+    >>> RobustScaler().fit([[0.0], [1.0], [2.0], [3.0], [4.0]]).transform([[4.0]])
+    array([[1.]])
+    """
+
+    center_: Any
+    scale_: Any
+
+    def __init__(
+        self,
+        *,
+        with_centering: bool = True,
+        with_scaling: bool = True,
+        quantile_range: tuple[float, float] = (25.0, 75.0),
+        max_subjects: int = 10_000,
+    ) -> None:
+        self.with_centering = with_centering
+        self.with_scaling = with_scaling
+        self.quantile_range = quantile_range
+        self.max_subjects = max_subjects
+
+    def _count(self, table: Table) -> _Sample:
+        low, high = self.quantile_range
+        if not 0 <= low < high <= 100:
+            raise InvalidInput(
+                f"RobustScaler(quantile_range={self.quantile_range!r}) is not allowed: 0 <= q_min < q_max <= 100."
+            )
+        if not self.max_subjects >= 1:
+            raise InvalidInput(f"RobustScaler(max_subjects={self.max_subjects!r}) is not allowed: at least 1.")
+        if not len(table.x):
+            raise InvalidRequest(_NOTHING.format("RobustScaler"))
+        hashes = np.unique(table.hashes)
+        # with no subject outside the sample, the cut lies above every hash
+        cut = hashes[self.max_subjects - 1] if hashes.size > self.max_subjects else np.uint64(2**64 - 1)
+        return _Sample(np.array(cut), np.sort(table.x[table.hashes <= cut] + 0.0, axis=0))
+
+    def _discount(self, statistic: _Sample, removed: Table) -> _Sample | None:
+        return None if np.any(removed.hashes <= statistic.cut) else statistic
+
+    def _derive(self, statistic: _Sample) -> _Scaling:
+        center = np.median(statistic.values, axis=0)
+        low, high = np.percentile(statistic.values, self.quantile_range, axis=0)
+        return center, np.where(_constant(high - low), 1.0, high - low)
+
+    def _apply(self, learned: _Scaling, X: FloatArray) -> FloatArray:
+        out = X - learned[0] if self.with_centering else X.copy()
+        if self.with_scaling:
+            out /= learned[1]
+        return out
+
+    def _serve(self, statistic: _Sample, learned: _Scaling) -> None:
+        super()._serve(statistic, learned)
+        self.center_ = learned[0] if self.with_centering else None
+        self.scale_ = learned[1] if self.with_scaling else None
+
+    def inverse_transform(self, X: Any) -> FloatArray:
+        """Return ``X * scale_ + center_``."""
+        self._check_fitted()
+        out = np.array(X, dtype=np.float64) * (self.scale_ if self.with_scaling else 1.0)
+        return out + (self.center_ if self.with_centering else 0.0)
+
+    def release(self) -> _PlainRobust:
+        """Return a plain scikit-learn scaler with the same centre and scale; the sample is not in it."""
+        self._check_fitted()
+        out = _PlainRobust(
+            with_centering=self.with_centering, with_scaling=self.with_scaling, quantile_range=self.quantile_range
+        )
+        out.center_ = None if self.center_ is None else self.center_.copy()
+        out.scale_ = None if self.scale_ is None else self.scale_.copy()
+        return named_like(out, self)
+
+
+def _constant(span: FloatArray) -> Any:
+    """Where a range is nothing but rounding, as scikit-learn sees it."""
+    return span < 10 * np.finfo(np.float64).eps

@@ -1,0 +1,63 @@
+"""What the transformers share: fit with ids, transform, and the exact forgetting of :class:`certified.stable.Stable`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import TransformerMixin
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from certified.base import all_or_nothing, split_ids
+from certified.rows import Subjects
+from certified.stable import Stable, Table
+
+__all__ = ["StableTransformer", "named_like"]
+
+
+class StableTransformer(TransformerMixin, Stable):
+    """Base class. ``_validated(X, reset)`` makes the array that the steps of :class:`certified.stable.Stable` take."""
+
+    @all_or_nothing
+    def fit(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Any:
+        """Learn from all rows.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+        y : ignored
+        ids : array-like of shape (n_rows,), column name or None
+            Subject of each row.
+        sample_weight : array-like of shape (n_rows,) or None
+            Weights >= 0. A row of weight 0 counts as absent.
+
+        Returns
+        -------
+        self
+        """
+        X, ids = split_ids(X, ids)
+        X = np.array(self._validated(X, reset=True))
+        weight = np.array(_check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True))
+        subjects = Subjects(ids, len(X))
+        self._learn(Table(X, weight, None, subjects.hashes()), subjects)
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Return the transformed rows, shape (n_rows, n_features_out)."""
+        self._check_fitted()
+        return self._apply(self._learned, self._validated(X, reset=False))
+
+    def _validated(self, X: Any, reset: bool) -> Any:
+        return validate_data(self, X, dtype=np.float64, reset=reset)
+
+    def _check_fitted(self) -> None:
+        if "_statistic" not in self.__dict__:
+            super()._check_fitted()
+
+
+def named_like(out: Any, model: Any) -> Any:
+    """Return `out` with the number and the names of the features that `model` was fitted on."""
+    out.n_features_in_ = model.n_features_in_
+    if hasattr(model, "feature_names_in_"):
+        out.feature_names_in_ = model.feature_names_in_.copy()
+    return out

@@ -1,0 +1,159 @@
+"""Estimators that forget exactly: all they learn is a function of an exact statistic of the *set* of rows.
+
+Pure steps make such an estimator, in a pipeline or on its own; none but the last changes it::
+
+    statistic = _count(table)                  # of all rows, whatever their order
+    statistic = _discount(statistic, removed)  # of the rows left; None where they must be counted again
+    learned = _derive(statistic)               # what is served; may refuse
+    X = _apply(learned, X)                     # of a transformer
+    _serve(statistic, learned)                 # store both; cannot fail
+
+A deletion gives bit for bit the state of a refit if ``_discount(_count(D), S)`` is ``_count(D without S)``, which
+:func:`certified.testing.check_deletable` tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from certified.base import Deletable, Plan, digest, versions
+from certified.certificate import Certificate
+from certified.errors import InvalidRequest
+from certified.rows import Subjects
+from certified.typing import FloatArray, IntArray
+
+__all__ = ["Stable", "Table", "same"]
+
+
+class Table(NamedTuple):
+    """Rows as a step of a pipeline sees them.
+
+    Attributes
+    ----------
+    x : array of shape (n_rows, n_features)
+        float64, or objects where a column holds text.
+    weight : float array of shape (n_rows,)
+        Positive, but in a table that an estimator keeps: there 0 marks rows that do not count, and those erased.
+    y : array of shape (n_rows,) or None
+        Targets, classes as codes 0, 1, ...
+    hashes : uint64 array of shape (n_rows,) or None
+        Keyed hash of the subject of each row.
+    """
+
+    x: Any
+    weight: FloatArray
+    y: Any = None
+    hashes: Any = None
+
+    def take(self, rows: Any) -> Table:
+        """Return copies of these rows."""
+        x, weight, *others = self
+        return Table(x[rows], weight[rows], *[None if part is None else part[rows] for part in others])
+
+    def present(self, without: Any = None) -> Table:
+        """Return the rows of positive weight, but those at the positions `without`; a copy only where rows go."""
+        held = self.weight > 0.0
+        if without is not None:
+            held[without] = False
+        return self if held.all() else self.take(held)
+
+    def erase(self, rows: IntArray) -> None:
+        """Overwrite these rows with nothing."""
+        for part in self:
+            if part is not None:
+                part[rows] = None if part.dtype == object else 0
+
+
+class Stable(Deletable):
+    """Base class. Subclasses set ``_table`` and ``_subjects`` by :meth:`_learn` and give the four steps."""
+
+    _table: Table
+    _statistic: Any
+    _learned: Any
+
+    def _count(self, table: Table) -> Any:
+        """Return the exact statistic of these rows, all of positive weight."""
+        raise NotImplementedError
+
+    def _discount(self, statistic: Any, removed: Table) -> Any:
+        """Return the statistic without the removed rows, or None where it must be counted again."""
+        raise NotImplementedError
+
+    def _derive(self, statistic: Any) -> Any:
+        """Return what is served, nested tuples and mappings of arrays; raise where nothing can be."""
+        raise NotImplementedError
+
+    def _apply(self, learned: Any, X: Any) -> Any:
+        """Return the rows X, a validated array, as a transformer that learned this transforms them."""
+        raise NotImplementedError
+
+    def _serve(self, statistic: Any, learned: Any) -> None:
+        """Store both. Subclasses set their public attributes here."""
+        self._statistic, self._learned = statistic, learned
+
+    def _learn(self, table: Table, subjects: Subjects) -> None:
+        """Fit: count, derive, serve, and keep the rows."""
+        statistic = self._count(table.present())
+        self._serve(statistic, self._derive(statistic))
+        self._table, self._subjects = table, subjects
+
+    def _plan(self, rows: IntArray) -> Plan:
+        if rows.size >= self.n_rows_:
+            raise InvalidRequest(
+                "delete(ids=...) would remove every row. Discard the model instead. Nothing was changed."
+            )
+        statistic = self._discount(self._statistic, self._table.take(rows).present())
+        if statistic is None:
+            statistic = self._count(self._table.present(without=rows))
+        learned = self._derive(statistic)
+        changed = not same(learned, self._learned)
+
+        def commit() -> None:
+            self._table.erase(rows)
+            self._serve(statistic, learned)
+
+        return Plan(commit, changed, "exact", np.inf if changed else 0.0)
+
+    @property
+    def certificate_(self) -> Certificate:
+        """Certificate of the present state: exact."""
+        self._check_fitted()
+        return Certificate.exact(
+            estimator=type(self).__name__,
+            n_rows=self.n_rows_,
+            n_features=int(self.n_features_in_),
+            versions=versions(),
+        )
+
+    @property
+    def state_digest_(self) -> str:
+        """Digest of the learned state: equal exactly when two states are equal bit for bit. Private."""
+        self._check_fitted()
+        return digest(*_leaves(self._statistic), *_leaves(self._learned))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "_statistic" in self.__dict__
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two served states are equal bit for bit."""
+    first, second = list(_leaves(a)), list(_leaves(b))
+    return len(first) == len(second) and digest(*first) == digest(*second)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """Arrays, numbers and text inside nested tuples, lists, mappings and objects with ``parts``."""
+    if hasattr(value, "parts"):
+        value = value.parts()
+    if isinstance(value, dict):
+        yield repr(list(value))
+        value = list(value.values())
+    if isinstance(value, tuple | list):
+        yield len(value)
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield "None" if value is None else value
