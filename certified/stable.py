@@ -60,6 +60,14 @@ class Table(NamedTuple):
             held[without] = False
         return self if held.all() else self.take(held)
 
+    def some(self, caller: str) -> Table:
+        """Return the table, or raise if it has no row."""
+        if len(self.weight):
+            return self
+        raise InvalidRequest(
+            f"{caller} would see only rows of weight 0. One row of weight > 0 is needed. Nothing was changed."
+        )
+
     def erase(self, rows: IntArray) -> None:
         """Overwrite these rows with nothing."""
         for part in self:

@@ -9,7 +9,6 @@ import numpy as np
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.preprocessing import StandardScaler as _Plain
 
-from certified.errors import InvalidRequest
 from certified.exact import Products
 from certified.preprocessing._transformer import StableTransformer, named_like
 from certified.stable import Table
@@ -61,16 +60,14 @@ class StandardScaler(OneToOneFeatureMixin, StableTransformer):
         return X * (self.scale_ if self.with_std else 1.0) + (self.mean_ if self.with_mean else 0.0)
 
     def _count(self, table: Table) -> Products:
+        table = table.some("StandardScaler")
         return Products.of(_with_ones(table.x), table.weight, limbs=2, gram=False)
 
     def _discount(self, statistic: Products, removed: Table) -> Products | None:
-        return statistic.minus(_with_ones(removed.x), removed.weight)
+        left = statistic.minus(_with_ones(removed.x), removed.weight)
+        return left if left is not None and left.sums[:, :, -1].any() else None  # no weight is left: refuse
 
     def _derive(self, statistic: Products) -> tuple[FloatArray, FloatArray]:
-        if not statistic.sums[:, :, -1, 1].any():
-            raise InvalidRequest(
-                "StandardScaler would see only rows of weight 0. One row of weight > 0 is needed. Nothing was changed."
-            )
         return _rounded_moments(statistic)
 
     def _apply(self, learned: tuple[FloatArray, FloatArray], X: FloatArray) -> FloatArray:

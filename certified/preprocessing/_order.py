@@ -10,7 +10,7 @@ from sklearn.base import OneToOneFeatureMixin
 from sklearn.preprocessing import MinMaxScaler as _PlainMinMax
 from sklearn.preprocessing import RobustScaler as _PlainRobust
 
-from certified.errors import InvalidInput, InvalidRequest
+from certified.errors import InvalidInput
 from certified.preprocessing._transformer import StableTransformer, named_like
 from certified.stable import Table
 from certified.typing import FloatArray
@@ -18,7 +18,6 @@ from certified.typing import FloatArray
 __all__ = ["MinMaxScaler", "RobustScaler"]
 
 _Scaling = tuple[FloatArray, FloatArray]
-_NOTHING = "{} would see only rows of weight 0. One row of weight > 0 is needed. Nothing was changed."
 
 
 class MinMaxScaler(OneToOneFeatureMixin, StableTransformer):
@@ -53,6 +52,10 @@ class MinMaxScaler(OneToOneFeatureMixin, StableTransformer):
         self.feature_range = feature_range
         self.clip = clip
 
+    def fit(self, X: Any, y: Any = None, ids: Any = None) -> MinMaxScaler:
+        """Learn the extremes of all rows; ``ids`` names the subject of each, an array or a column of the frame X."""
+        return super().fit(X, y, ids)
+
     def _count(self, table: Table) -> _Scaling:
         low, high = self.feature_range
         if not low < high:
@@ -60,8 +63,7 @@ class MinMaxScaler(OneToOneFeatureMixin, StableTransformer):
                 f"MinMaxScaler(feature_range={self.feature_range!r}) is not allowed: the minimum must be below the "
                 "maximum."
             )
-        if not len(table.x):
-            raise InvalidRequest(_NOTHING.format("MinMaxScaler"))
+        table = table.some("MinMaxScaler")
         return table.x.min(axis=0) + 0.0, table.x.max(axis=0) + 0.0  # -0.0 and 0.0 are one value
 
     def _discount(self, statistic: _Scaling, removed: Table) -> _Scaling | None:
@@ -146,6 +148,10 @@ class RobustScaler(OneToOneFeatureMixin, StableTransformer):
         self.quantile_range = quantile_range
         self.max_subjects = max_subjects
 
+    def fit(self, X: Any, y: Any = None, ids: Any = None) -> RobustScaler:
+        """Learn the quantiles; ``ids`` names the subject of each row, an array or a column of the frame X."""
+        return super().fit(X, y, ids)
+
     def _count(self, table: Table) -> _Sample:
         low, high = self.quantile_range
         if not 0 <= low < high <= 100:
@@ -154,8 +160,7 @@ class RobustScaler(OneToOneFeatureMixin, StableTransformer):
             )
         if not self.max_subjects >= 1:
             raise InvalidInput(f"RobustScaler(max_subjects={self.max_subjects!r}) is not allowed: at least 1.")
-        if not len(table.x):
-            raise InvalidRequest(_NOTHING.format("RobustScaler"))
+        table = table.some("RobustScaler")
         hashes = np.unique(table.hashes)
         # with no subject outside the sample, the cut lies above every hash
         cut = hashes[self.max_subjects - 1] if hashes.size > self.max_subjects else np.uint64(2**64 - 1)

@@ -1,4 +1,4 @@
-"""What the transformers share: fit with ids, transform, and the exact forgetting of :class:`certified.stable.Stable`."""
+"""What the transformers share: fit with ids, transform, and exact forgetting."""
 
 from __future__ import annotations
 
