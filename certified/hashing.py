@@ -2,8 +2,8 @@
 
 Integers are hashed by SipHash-2-4 of their eight little-endian bytes, everything else by keyed BLAKE2b of the UTF-8
 text. Both are keyed pseudo-random functions with a 128-bit key, and give the same 64-bit value on every platform and
-in every release of this package. A model that samples rows by the smallest hashes (:func:`bottom_k`) depends on the
-*set* of ids, never on row order or on history.
+in every release of this package. A model that samples the subjects with the smallest hashes (:func:`bottom_k`)
+depends on the *set* of ids, never on row order or on history.
 
 References
 ----------
@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from certified.typing import IntArray
 
 __all__ = ["bottom_k", "subject_hash"]
 
@@ -52,18 +50,21 @@ def subject_hash(ids: Any, key: int = 0) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
-def bottom_k(ids: Any, k: int, key: int = 0) -> IntArray:
-    """Return the positions of the k rows with the smallest hash, in the order of their hash.
+def bottom_k(hashes: Any, k: int) -> NDArray[np.uint64]:
+    """Return the k-th smallest distinct hash, an array of shape (): the sample is the rows with ``hashes <= cut``.
 
-    Ties (rows of one subject) keep the order of the rows. With k >= n every position is returned.
+    A subject is in the sample with all its rows or none, whatever their order. With fewer than k subjects the cut is
+    ``2**64 - 1``: all are in it. A deletion outside the sample changes neither.
+
+    Parameters
+    ----------
+    hashes : uint64 array of shape (n,)
+        Of the subject of each row; see :func:`subject_hash`.
+    k : int
+        Subjects in the sample, at least 1.
     """
-    hashes = subject_hash(ids, key)
-    if k < hashes.size:
-        cut = np.partition(hashes, k - 1)[k - 1] if k else np.uint64(0)
-        near = np.flatnonzero(hashes <= cut)
-    else:
-        near = np.arange(hashes.size)
-    return near[np.argsort(hashes[near], kind="stable")][:k].astype(np.int64)
+    distinct = np.unique(hashes)
+    return np.array(distinct[k - 1] if distinct.size >= k else 2**64 - 1, dtype=np.uint64)
 
 
 def _siphash(words: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:

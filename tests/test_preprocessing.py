@@ -80,6 +80,16 @@ def test_only_a_deletion_in_the_sample_changes_a_robust_scaler():
     assert len(model._statistic.values) == 50
 
 
+def test_a_deletion_that_leaves_nothing_but_the_sample_is_a_refit():
+    X = np.random.default_rng(3).standard_normal((8, 1))
+    model = RobustScaler(max_subjects=7).fit(X)
+    outside = int(np.flatnonzero(model._table.hashes > model._statistic.cut)[0])
+    model.delete([outside])
+    kept = np.arange(8) != outside
+    refit = RobustScaler(max_subjects=7).fit(X[kept], ids=np.arange(8)[kept])
+    assert model.state_digest_ == refit.state_digest_
+
+
 def test_a_scaler_that_keeps_a_deleted_extreme_is_caught():
     class Stale(MinMaxScaler):
         def _discount(self, statistic, removed):

@@ -11,6 +11,7 @@ from sklearn.preprocessing import MinMaxScaler as _PlainMinMax
 from sklearn.preprocessing import RobustScaler as _PlainRobust
 
 from certified.errors import InvalidInput
+from certified.hashing import bottom_k
 from certified.preprocessing._transformer import StableTransformer, named_like
 from certified.stable import Table
 from certified.typing import FloatArray
@@ -161,10 +162,8 @@ class RobustScaler(OneToOneFeatureMixin, StableTransformer):
         if not self.max_subjects >= 1:
             raise InvalidInput(f"RobustScaler(max_subjects={self.max_subjects!r}) is not allowed: at least 1.")
         table = table.some("RobustScaler")
-        hashes = np.unique(table.hashes)
-        # with no subject outside the sample, the cut lies above every hash
-        cut = hashes[self.max_subjects - 1] if hashes.size > self.max_subjects else np.uint64(2**64 - 1)
-        return _Sample(np.array(cut), np.sort(table.x[table.hashes <= cut] + 0.0, axis=0))
+        cut = bottom_k(table.hashes, self.max_subjects)
+        return _Sample(cut, np.sort(table.x[table.hashes <= cut] + 0.0, axis=0))
 
     def _discount(self, statistic: _Sample, removed: Table) -> _Sample | None:
         return None if np.any(removed.hashes <= statistic.cut) else statistic
