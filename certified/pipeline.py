@@ -144,7 +144,7 @@ class Pipeline(_BaseComposition, Deletable):
         """Plan the deletion in every step; features are computed anew from the first step that changes."""
         final = self._final
         changed: list[str] = []
-        served: list[tuple[Any, Any, Any]] = []  # step, its statistic and what it serves after the deletion
+        served: list[tuple[Any, Any, Any, Any]] = []  # step; statistic, what it serves, n_features after the deletion
         removed = self._table().take(rows).present()
         left: Table | None = None  # the rows that stay, where a step has to see them all
         for index, (name, step) in enumerate(self.steps_[:-1]):
@@ -158,7 +158,7 @@ class Pipeline(_BaseComposition, Deletable):
                 if not same(learned, step._learned):
                     changed.append(name)
                     left = left or self._left(rows, index)
-                served.append((step, after, learned))
+                served.append((step, after, learned, step.n_features_in_ if left is None else left.x.shape[1]))
             if left is not None:
                 left = left._replace(x=_transformed(step, left.x, learned))
             if not changed:
@@ -171,8 +171,9 @@ class Pipeline(_BaseComposition, Deletable):
             head = final._plan(rows)
 
         def commit() -> None:
-            for step, statistic, learned in served:
+            for step, statistic, learned, n_features in served:
                 step._serve(statistic, learned)
+                step.n_features_in_ = n_features
             head.commit()
             self._rows.erase(rows)
             self._hashes[rows] = 0

@@ -14,7 +14,7 @@ from certified import head, noise
 from certified.errors import NotDeletable
 from certified.linear_model import LinearRegression, LogisticRegression, Ridge
 from certified.pipeline import Pipeline, make_pipeline
-from certified.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
+from certified.preprocessing import KBinsDiscretizer, MinMaxScaler, RobustScaler, StandardScaler
 from certified.testing import (
     check_deletable,
     check_delete_equals_refit,
@@ -37,6 +37,8 @@ ESTIMATORS = {
     "robust scaler, small sample": RobustScaler(max_subjects=20),
     "range scaler, scaler, logistic": make_pipeline(MinMaxScaler(), StandardScaler(), LogisticRegression()),
     "robust scaler, ridge": make_pipeline(RobustScaler(max_subjects=20), Ridge()),
+    "bins": KBinsDiscretizer(),
+    "bins, small sample, logistic": make_pipeline(KBinsDiscretizer(max_subjects=30), LogisticRegression()),
     "scaler, logistic": make_pipeline(StandardScaler(), LogisticRegression()),
     "scaler, ridge": make_pipeline(StandardScaler(), Ridge()),
     "function, scaler, logistic": make_pipeline(FunctionTransformer(np.tanh), StandardScaler(), LogisticRegression()),

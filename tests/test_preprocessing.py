@@ -8,11 +8,19 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 from certified.errors import InvalidInput, InvalidRequest
-from certified.linear_model import Ridge
+from certified.linear_model import LogisticRegression, Ridge
 from certified.pipeline import make_pipeline
-from certified.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
+from certified.preprocessing import KBinsDiscretizer, MinMaxScaler, RobustScaler, StandardScaler
 
-TRANSFORMERS = (StandardScaler(), MinMaxScaler(), MinMaxScaler((-1, 3), clip=True), RobustScaler(max_subjects=7))
+TRANSFORMERS = (
+    StandardScaler(),
+    MinMaxScaler(),
+    MinMaxScaler((-1, 3), clip=True),
+    RobustScaler(max_subjects=7),
+    KBinsDiscretizer(4, max_subjects=7),
+    KBinsDiscretizer([2, 3], strategy="uniform"),
+    KBinsDiscretizer(encode="ordinal", strategy=[[0.0, 1.0], [3.0]]),
+)
 VALUES = st.sampled_from([-2.0, -0.0, 0.0, 1.0, 1.0, 3.5, 1e3, 1e-3])  # ties, both zeros, shared extremes
 
 
@@ -117,7 +125,7 @@ def test_a_changed_first_step_is_carried_through_all_that_follow():
 
 @pytest.mark.parametrize("transformer", TRANSFORMERS, ids=str)
 def test_deleting_all_rows_of_positive_weight_is_refused_and_changes_nothing(transformer):
-    X = np.arange(4.0)[:, None]
+    X = np.column_stack([np.arange(4.0), np.arange(4.0) ** 2])
     model = make_pipeline(transformer, Ridge()).fit(X, X[:, 0], sample_weight=[1.0, 1.0, 0.0, 0.0])
     before = model.steps_[0][1].state_digest_
     with pytest.raises(InvalidRequest, match="weight 0"):
@@ -127,8 +135,64 @@ def test_deleting_all_rows_of_positive_weight_is_refused_and_changes_nothing(tra
 
 
 @pytest.mark.parametrize(
-    "wrong", [MinMaxScaler((1, 1)), RobustScaler(quantile_range=(75, 25)), RobustScaler(max_subjects=0)], ids=str
+    "wrong",
+    [
+        MinMaxScaler((1, 1)),
+        KBinsDiscretizer(1),
+        KBinsDiscretizer([3, 3]),
+        KBinsDiscretizer(encode="onehot"),
+        KBinsDiscretizer(strategy="kmeans"),
+        KBinsDiscretizer(strategy=[[2.0, 1.0]]),
+        KBinsDiscretizer(max_subjects=0),
+        RobustScaler(quantile_range=(75, 25)),
+        RobustScaler(max_subjects=0),
+    ],
+    ids=str,
 )
 def test_parameters_that_cannot_be_used_are_refused(wrong):
     with pytest.raises(InvalidInput, match="not allowed"):
         wrong.fit([[1.0], [2.0]])
+
+
+@pytest.mark.parametrize("strategy", ["quantile", "uniform"])
+@pytest.mark.parametrize("encode", ["onehot-dense", "ordinal"])
+@pytest.mark.filterwarnings("ignore:Feature 2 is constant", "ignore:Bins whose width")
+def test_bins_agree_with_scikit_learn(strategy, encode):
+    rng = np.random.default_rng(4)
+    X = np.column_stack([rng.standard_normal((300, 2)), np.full(300, 2.0), rng.poisson(0.5, 300)])
+    method = "averaged_inverted_cdf"
+    ours = KBinsDiscretizer([3, 5, 4, 6], encode=encode, strategy=strategy).fit(X[:200])
+    theirs = plain.KBinsDiscretizer([3, 5, 4, 6], encode=encode, strategy=strategy, quantile_method=method)
+    theirs.fit(X[:200])
+    assert np.array_equal(ours.transform(X), theirs.transform(X))
+    assert np.array_equal(ours.release().transform(X), theirs.transform(X))
+    assert ours.get_feature_names_out().tolist() == theirs.get_feature_names_out().tolist()
+    assert np.array_equal(ours.n_bins_, theirs.n_bins_)
+    assert list(ours.set_output(transform="pandas").transform(X)) == ours.get_feature_names_out().tolist()
+
+
+@pytest.mark.parametrize("head", [Ridge(), LogisticRegression(noise=0)], ids=str)
+def test_a_bin_that_leaves_with_its_last_row_leaves_the_head_too(head):
+    rng = np.random.default_rng(5)
+    X = np.column_stack([rng.integers(0, 3, 60).astype(float), rng.standard_normal(60)])
+    X[:, 0] = np.minimum(X[:, 0], 1.0)
+    X[[3, 4, 5, 6], 0] = 2.0  # the upper bin of an even division in three
+    y = (X[:, 1] + 0.5 * rng.standard_normal(60) > 0).astype(float)
+    bins = KBinsDiscretizer(3, max_subjects=100, quantile_method="inverted_cdf")
+    model = make_pipeline(bins, StandardScaler(), head).fit(X, y)
+    before = model.steps_[0][1].n_bins_.sum()
+    gone = np.flatnonzero(X[:, 0] != 1.0)
+    receipt = model.delete(gone)
+    kept = np.setdiff1d(np.arange(60), gone)
+    refit = make_pipeline(bins, StandardScaler(), head).fit(X[kept], y[kept], ids=kept)
+    assert model.steps_[0][1].n_bins_.sum() < before
+    assert receipt.mu_differencing == np.inf
+    for (_, ours), (_, fresh) in zip(model.steps_[:-1], refit.steps_[:-1], strict=True):
+        assert ours.state_digest_ == fresh.state_digest_
+        assert ours.n_features_in_ == fresh.n_features_in_
+    assert model.private_coef_.shape == refit.private_coef_.shape
+    np.testing.assert_allclose(model.private_coef_, refit.private_coef_, rtol=0, atol=1e-5)
+    assert np.array_equal(model.predict(X), refit.predict(X)) or not isinstance(head, LogisticRegression)
+    np.testing.assert_allclose(model.release().predict(X), model.predict(X))
+    model.delete([kept[0]])  # and the pipeline goes on
+    assert model.n_rows_ == len(kept) - 1

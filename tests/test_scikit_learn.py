@@ -4,7 +4,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from certified.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
 from certified.pipeline import make_pipeline
-from certified.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
+from certified.preprocessing import KBinsDiscretizer, MinMaxScaler, RobustScaler, StandardScaler
 
 LATTICE = "releases lie on a lattice, coarser than 1e-7"
 EXPECTED = {
@@ -31,6 +31,7 @@ def _expected(estimator):
         StandardScaler(),
         MinMaxScaler(),
         RobustScaler(),
+        KBinsDiscretizer(),
         make_pipeline(StandardScaler(), LogisticRegression(random_state=0)),  # checks seed top-level parameters only
         make_pipeline(StandardScaler(), Ridge()),
         make_pipeline(StandardScaler(), Lasso(alpha=0.01)),

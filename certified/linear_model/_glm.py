@@ -212,7 +212,7 @@ class CertifiedLinear(ReleasedLinear):
         return Plan(commit, True, state.solution.method, differencing, state.solution.passes)
 
     def _plan_features(self, rows: IntArray, X: FloatArray) -> Plan:
-        """Plan for changed features: X holds the new features of all rows, of the deleted ones too (ignored)."""
+        """Plan for changed features, more or fewer too: X holds those of all rows, the deleted ones ignored."""
         self._check_leaves_enough(rows)
         old = self._rows
         n = len(X)
@@ -223,13 +223,16 @@ class CertifiedLinear(ReleasedLinear):
         loss = self._state.problem.loss
         totals = self._totals(loss, fresh)
         problem = self._problem_of(loss, fresh.x.shape[1], totals)
-        problem, anchor, solution, release = self._solve(problem, fresh, self._state.solution.w)
+        start, p = self._state.solution.w, fresh.x.shape[1]
+        if p != old.x.shape[1]:
+            start = np.zeros(start.size // old.x.shape[1] * p)
+        problem, anchor, solution, release = self._solve(problem, fresh, start)
         self._require(solution, self._acceptable(solution))
 
         def commit() -> None:
             self._count_out(rows)
             old.erase(np.arange(n))
-            self._rows = fresh
+            self._rows, self.n_features_in_ = fresh, X.shape[1]
             self._rows.erase(rows)
             self._store(State(problem, totals, anchor, solution, release.products), np.inf)
             self._released = None

@@ -65,6 +65,7 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
     fit_intercept: bool
     random_state: Any
     _released: Any
+    n_features_in_: int
     _flat = True  # one output given as a column: coef_ of shape (n_features,), as Ridge and ElasticNet have it
 
     def _check_parameters(self, n_outputs: int) -> None:
@@ -124,7 +125,7 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         subjects = Subjects.of(ids, len(X))
         rows = Rows(np.column_stack([X, targets]), None, weight, intercept=True)
         products = Products.of(rows.x, rows.weight, limbs=2)
-        solution = self._solve(products)
+        solution = self._solve(products, X.shape[1])
         self._subjects, self._rows, self._transcript = subjects, rows, Transcript()
         self._rng = generator(self.random_state)
         self._one_dimensional = y.ndim == 1
@@ -132,9 +133,9 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         self._draw()
         return self
 
-    def _solve(self, products: Products) -> Solution:
+    def _solve(self, products: Products, n_features: int) -> Solution:
         """Return what is learned, a function of the exact sums alone."""
-        moments = Moments(products, int(self.n_features_in_), self.fit_intercept)
+        moments = Moments(products, n_features, self.fit_intercept)
         coef, report = self._coefficients(moments)
         d, m = moments.n_features, moments.n_outputs
         parameter = coef
@@ -189,21 +190,23 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
     def _planned(self, rows: IntArray, products: Products, storage: Rows) -> Plan:
         if not products.sums[:, :, -1, -1].any():
             raise InvalidRequest("delete(ids=...) would leave only rows of weight 0. Nothing was changed.")
-        solution = self._solve(products)
-        change = solution.parameter - self._solution.parameter
-        differencing = np.inf if np.any(change) else 0.0
-        if self.noise > 0:
+        n_features = storage.x.shape[1] - len(self._solution.parameter) - 1
+        solution = self._solve(products, n_features)
+        comparable = n_features == self.n_features_in_
+        change = solution.parameter - self._solution.parameter if comparable else solution.parameter
+        differencing = np.inf if not comparable or np.any(change) else 0.0
+        if self.noise > 0 and comparable:
             differencing = self._moved(change) / self.noise
 
         def commit() -> None:
             if storage is not self._rows:
                 self._rows.erase(np.arange(len(self._rows.y)))
-                self._rows = storage
+                self._rows, self.n_features_in_ = storage, n_features
             self._rows.erase(rows)
             self._store(products, solution, self._since_release() + differencing)
             self._released = None
 
-        return Plan(commit, bool(np.any(change)), "exact", differencing)
+        return Plan(commit, differencing > 0, "exact", differencing)
 
     def _moved(self, change: FloatArray) -> float:
         """Length of a change of the parameters in the release metric."""
@@ -211,7 +214,7 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         return float(np.sqrt(sum(squares)))
 
     def _plan_features(self, rows: IntArray, X: FloatArray) -> Plan:
-        """Plan for changed features: X holds the new features of all rows, of the deleted ones too (ignored)."""
+        """Plan for changed features, more or fewer too: X holds those of all rows, the deleted ones ignored."""
         n = len(X)
         weight = self._rows.weight[:n].copy()
         weight[rows] = 0.0

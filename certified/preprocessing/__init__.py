@@ -4,7 +4,8 @@ Stable: maintained exactly (a deletion gives bit for bit the state of a refit) a
 change what is served to the next step).
 """
 
+from certified.preprocessing._bins import KBinsDiscretizer
 from certified.preprocessing._moments import StandardScaler
 from certified.preprocessing._order import MinMaxScaler, RobustScaler
 
-__all__ = ["MinMaxScaler", "RobustScaler", "StandardScaler"]
+__all__ = ["KBinsDiscretizer", "MinMaxScaler", "RobustScaler", "StandardScaler"]

@@ -16,9 +16,40 @@ from certified.preprocessing._transformer import StableTransformer, named_like
 from certified.stable import Table
 from certified.typing import FloatArray
 
-__all__ = ["MinMaxScaler", "RobustScaler"]
+__all__ = ["MinMaxScaler", "RobustScaler", "Sample", "extremes", "extremes_without", "sample", "sample_without"]
 
 _Scaling = tuple[FloatArray, FloatArray]
+
+
+class Sample(NamedTuple):
+    """Rows of the subjects with the smallest hashes; each column sorted by itself."""
+
+    cut: NDArray[np.uint64]
+    values: FloatArray
+
+
+def sample(table: Table, max_subjects: int, caller: str) -> Sample:
+    """Return all rows of this many subjects."""
+    if not max_subjects >= 1:
+        raise InvalidInput(f"{caller}(max_subjects={max_subjects!r}) is not allowed: at least 1.")
+    cut = bottom_k(table.hashes, max_subjects)
+    return Sample(cut, np.sort(table.x[table.hashes <= cut] + 0.0, axis=0))
+
+
+def sample_without(before: Sample, removed: Table) -> Sample | None:
+    """Return the sample after a deletion, None where it must be drawn again."""
+    return None if np.any(removed.hashes <= before.cut) else before
+
+
+def extremes(table: Table) -> _Scaling:
+    """Return the smallest and the largest value of each column."""
+    return table.x.min(axis=0) + 0.0, table.x.max(axis=0) + 0.0  # -0.0 and 0.0 are one value
+
+
+def extremes_without(before: _Scaling, removed: Table) -> _Scaling | None:
+    """Return the extremes after a deletion, None where they must be looked for again."""
+    low, high = before
+    return None if np.any((removed.x <= low) | (removed.x >= high)) else before
 
 
 class MinMaxScaler(OneToOneFeatureMixin, StableTransformer):
@@ -64,12 +95,10 @@ class MinMaxScaler(OneToOneFeatureMixin, StableTransformer):
                 f"MinMaxScaler(feature_range={self.feature_range!r}) is not allowed: the minimum must be below the "
                 "maximum."
             )
-        table = table.some("MinMaxScaler")
-        return table.x.min(axis=0) + 0.0, table.x.max(axis=0) + 0.0  # -0.0 and 0.0 are one value
+        return extremes(table.some("MinMaxScaler"))
 
     def _discount(self, statistic: _Scaling, removed: Table) -> _Scaling | None:
-        low, high = statistic
-        return None if np.any((removed.x <= low) | (removed.x >= high)) else statistic
+        return extremes_without(statistic, removed)
 
     def _derive(self, statistic: _Scaling) -> _Scaling:
         low, high = self.feature_range
@@ -99,13 +128,6 @@ class MinMaxScaler(OneToOneFeatureMixin, StableTransformer):
         out.data_range_ = out.data_max_ - out.data_min_
         out.scale_, out.min_ = self.scale_.copy(), self.min_.copy()
         return named_like(out, self)
-
-
-class _Sample(NamedTuple):
-    """Rows of the subjects with the smallest hashes; each column sorted by itself."""
-
-    cut: NDArray[np.uint64]
-    values: FloatArray
 
 
 class RobustScaler(OneToOneFeatureMixin, StableTransformer):
@@ -153,22 +175,18 @@ class RobustScaler(OneToOneFeatureMixin, StableTransformer):
         """Learn the quantiles; ``ids`` names the subject of each row, an array or a column of the frame X."""
         return super().fit(X, y, ids)
 
-    def _count(self, table: Table) -> _Sample:
+    def _count(self, table: Table) -> Sample:
         low, high = self.quantile_range
         if not 0 <= low < high <= 100:
             raise InvalidInput(
                 f"RobustScaler(quantile_range={self.quantile_range!r}) is not allowed: 0 <= q_min < q_max <= 100."
             )
-        if not self.max_subjects >= 1:
-            raise InvalidInput(f"RobustScaler(max_subjects={self.max_subjects!r}) is not allowed: at least 1.")
-        table = table.some("RobustScaler")
-        cut = bottom_k(table.hashes, self.max_subjects)
-        return _Sample(cut, np.sort(table.x[table.hashes <= cut] + 0.0, axis=0))
+        return sample(table.some("RobustScaler"), self.max_subjects, "RobustScaler")
 
-    def _discount(self, statistic: _Sample, removed: Table) -> _Sample | None:
-        return None if np.any(removed.hashes <= statistic.cut) else statistic
+    def _discount(self, statistic: Sample, removed: Table) -> Sample | None:
+        return sample_without(statistic, removed)
 
-    def _derive(self, statistic: _Sample) -> _Scaling:
+    def _derive(self, statistic: Sample) -> _Scaling:
         center = np.median(statistic.values, axis=0)
         low, high = np.percentile(statistic.values, self.quantile_range, axis=0)
         return center, np.where(_constant(high - low), 1.0, high - low)
@@ -179,7 +197,7 @@ class RobustScaler(OneToOneFeatureMixin, StableTransformer):
             out /= learned[1]
         return out
 
-    def _serve(self, statistic: _Sample, learned: _Scaling) -> None:
+    def _serve(self, statistic: Sample, learned: _Scaling) -> None:
         super()._serve(statistic, learned)
         self.center_ = learned[0] if self.with_centering else None
         self.scale_ = learned[1] if self.with_scaling else None
