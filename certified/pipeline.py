@@ -100,7 +100,7 @@ class Pipeline(_BaseComposition, Deletable):
         X, offset = split_column(X, offset, "offset")
         X, exposure = split_column(X, exposure, "exposure")
         known = self._known(self.steps[-1][1].fit, offset, exposure)
-        X = validate_data(self, X, dtype=np.float64, order="C")
+        X = validate_data(self, X, dtype=np.float64, order="C", ensure_all_finite=self._finite())
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         subjects = Subjects(ids, len(X))
         rows = Rows(X, None, weight)
@@ -120,6 +120,11 @@ class Pipeline(_BaseComposition, Deletable):
         if hasattr(final, "classes_"):
             self.classes_ = final.classes_
         return self
+
+    def _finite(self) -> Any:
+        """Whether features must be finite: NaN may enter where the first step that does anything takes it."""
+        first = next(step for _, step in self.steps if step != "passthrough")
+        return "allow-nan" if get_tags(first).input_tags.allow_nan else True
 
     def _check_steps(self) -> None:
         names = [name for name, _ in self.steps]
@@ -222,7 +227,7 @@ class Pipeline(_BaseComposition, Deletable):
 
     def _transformed(self, X: Any) -> FloatArray:
         check_is_fitted(self)
-        values = validate_data(self, X, dtype=np.float64, reset=False)
+        values = validate_data(self, X, dtype=np.float64, reset=False, ensure_all_finite=self._finite())
         for _, step in self.steps_[:-1]:
             values = _transformed(step, values)
         return values
@@ -319,6 +324,7 @@ class Pipeline(_BaseComposition, Deletable):
         tags.classifier_tags = final.classifier_tags
         tags.regressor_tags = final.regressor_tags
         tags.target_tags = final.target_tags
+        tags.input_tags.allow_nan = self._finite() == "allow-nan"
         return tags
 
 
@@ -337,6 +343,11 @@ def _fitted(step: Any, table: Table, names: Any) -> Any:
     if not isinstance(step, Stable):
         return step if isinstance(step, FrozenEstimator) else clone(step).fit(table.x)
     step = clone(step)
+    if not (get_tags(step).input_tags.allow_nan or np.isfinite(table.x).all()):
+        raise InvalidInput(
+            f"{type(step).__name__} got features that are missing (NaN) or infinite from the steps before it. Put "
+            "certified.impute.SimpleImputer in front of it, or correct the rows."
+        )
     statistic = step._count(table.present())
     step._serve(statistic, step._derive(statistic))
     step.n_features_in_ = table.x.shape[1]

@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler as PlainScaler
 
 from certified import head, noise
 from certified.errors import NotDeletable
+from certified.impute import SimpleImputer
 from certified.linear_model import LinearRegression, LogisticRegression, Ridge
 from certified.pipeline import Pipeline, make_pipeline
 from certified.preprocessing import KBinsDiscretizer, MinMaxScaler, RobustScaler, StandardScaler
@@ -37,6 +38,10 @@ ESTIMATORS = {
     "robust scaler, small sample": RobustScaler(max_subjects=20),
     "range scaler, scaler, logistic": make_pipeline(MinMaxScaler(), StandardScaler(), LogisticRegression()),
     "robust scaler, ridge": make_pipeline(RobustScaler(max_subjects=20), Ridge()),
+    "imputer": SimpleImputer(),
+    "median, scaler, ridge": make_pipeline(
+        SimpleImputer(strategy="median", max_subjects=20), StandardScaler(), Ridge()
+    ),
     "bins": KBinsDiscretizer(),
     "bins, small sample, logistic": make_pipeline(KBinsDiscretizer(max_subjects=30), LogisticRegression()),
     "scaler, logistic": make_pipeline(StandardScaler(), LogisticRegression()),

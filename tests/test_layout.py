@@ -35,6 +35,7 @@ ORDER = (
     "stable",
     "linear_model",
     "preprocessing",
+    "impute",
     "pipeline",
     "testing",
     "cli",

@@ -2,6 +2,7 @@
 
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from certified.impute import SimpleImputer
 from certified.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
 from certified.pipeline import make_pipeline
 from certified.preprocessing import KBinsDiscretizer, MinMaxScaler, RobustScaler, StandardScaler
@@ -32,6 +33,8 @@ def _expected(estimator):
         MinMaxScaler(),
         RobustScaler(),
         KBinsDiscretizer(),
+        SimpleImputer(),
+        make_pipeline(SimpleImputer(), Ridge()),
         make_pipeline(StandardScaler(), LogisticRegression(random_state=0)),  # checks seed top-level parameters only
         make_pipeline(StandardScaler(), Ridge()),
         make_pipeline(StandardScaler(), Lasso(alpha=0.01)),

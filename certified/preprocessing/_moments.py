@@ -14,7 +14,7 @@ from certified.preprocessing._transformer import StableTransformer, named_like
 from certified.stable import Table
 from certified.typing import FloatArray
 
-__all__ = ["StandardScaler"]
+__all__ = ["StandardScaler", "rounded_moments"]
 
 
 class StandardScaler(OneToOneFeatureMixin, StableTransformer):
@@ -68,7 +68,7 @@ class StandardScaler(OneToOneFeatureMixin, StableTransformer):
         return left if left is not None and left.sums[:, :, -1].any() else None  # no weight is left: refuse
 
     def _derive(self, statistic: Products) -> tuple[FloatArray, FloatArray]:
-        return _rounded_moments(statistic)
+        return rounded_moments(statistic)
 
     def _apply(self, learned: tuple[FloatArray, FloatArray], X: FloatArray) -> FloatArray:
         mean, scale = learned
@@ -96,14 +96,21 @@ def _with_ones(values: FloatArray) -> FloatArray:
     return np.column_stack([values, np.ones(len(values))])
 
 
-def _rounded_moments(products: Products) -> tuple[FloatArray, FloatArray]:
-    """Return centre and scale of every column but the last (the ones): functions of the exact sums alone."""
+def rounded_moments(products: Products, observed: Any = None) -> tuple[FloatArray, FloatArray]:
+    """Return centre and scale of every column but the last (the ones): functions of the exact sums alone.
+
+    `observed`, int array of shape (n_features,), counts the rows of each column that are not missing; in the sums a
+    missing value is 0. None means all, with the weights that the sums have. Where nothing is observed: 0 and 1.
+    """
     total, unit = products.integers(), products.unit_exponents
-    weight = total[-1, 1]
     square, first = total[:-1, 0], total[:-1, 1]
-    spread = square * weight - first * first  # variance = spread / weight^2 in units 4^(u - one)
-    scale, mean, one = np.ones(len(spread)), np.zeros(len(spread)), int(unit[-1])
-    for j, value in enumerate(spread):
+    scale, mean, one = np.ones(len(first)), np.zeros(len(first)), int(unit[-1])
+    for j in range(len(first)):
+        # in units of the last limb of the ones, as `first` is: 4^one
+        weight = total[-1, 1] if observed is None else int(observed[j]) << (-2 * one)
+        if weight == 0:
+            continue
+        value = square[j] * weight - first[j] * first[j]  # variance = value / weight^2 in units 4^(u - one)
         u = int(unit[j]) - one
         # Below four units of the last limb a column counts as constant.
         if Fraction(value) * Fraction(4) ** -one > 16 * weight * weight:
