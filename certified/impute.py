@@ -163,7 +163,7 @@ class SimpleImputer(StableTransformer):
         self.statistics_ = np.where(learned.kept, learned.fill, np.nan)
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
-        """Return the names of the features that come out: those kept, then "missingindicator_..."."""
+        """Return the names of the features that come out: those kept, then ``missingindicator_<name>``."""
         self._check_fitted()
         names = _check_feature_names_in(self, input_features)
         marks = [f"missingindicator_{name}" for name in names[self._learned.marked]]
