@@ -158,6 +158,9 @@ class SimpleImputer(StableTransformer):
             return filled
         return np.column_stack([filled, missing[:, learned.marked]])
 
+    def _width(self, learned: _Learned, n_features: int) -> int:
+        return int(learned.kept.sum() + learned.marked.sum())
+
     def _serve(self, statistic: _Counted, learned: _Learned) -> None:
         super()._serve(statistic, learned)
         self.statistics_ = np.where(learned.kept, learned.fill, np.nan)

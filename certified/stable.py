@@ -14,13 +14,14 @@ A deletion gives bit for bit the state of a refit if ``_discount(_count(D), S)``
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from certified.base import Deletable, Plan, digest, versions
 from certified.certificate import Certificate
+from certified.columns import Schema
 from certified.errors import InvalidRequest
 from certified.rows import Subjects
 from certified.typing import FloatArray, IntArray
@@ -81,6 +82,16 @@ class Stable(Deletable):
     _table: Table
     _statistic: Any
     _learned: Any
+    _schema: Schema | None = None  # of the features as given; None for features that other steps make
+
+    def _ready(self) -> None:
+        """Make what ``_count`` needs, from the parameters alone; raise NotDeletable for a part that cannot forget."""
+
+    def _see(self, X: Any, names: Any, schema: Schema | None) -> None:
+        """Look at the features as given: the frame or array X, their names or None, and their schema."""
+        self._schema = schema
+        if names is not None:
+            self.feature_names_in_ = names
 
     def _count(self, table: Table) -> Any:
         """Return the exact statistic of these rows, all of positive weight."""
@@ -90,6 +101,11 @@ class Stable(Deletable):
         """Return the statistic without the removed rows, or None where it must be counted again."""
         raise NotImplementedError
 
+    def _forget(self, statistic: Any, removed: Table, left: Callable[[], Table]) -> Any:
+        """Return the statistic without the removed rows; `left` gives all others where they must be counted again."""
+        after = self._discount(statistic, removed)
+        return self._count(left()) if after is None else after
+
     def _derive(self, statistic: Any) -> Any:
         """Return what is served, nested tuples and mappings of arrays; raise where nothing can be."""
         raise NotImplementedError
@@ -97,6 +113,14 @@ class Stable(Deletable):
     def _apply(self, learned: Any, X: Any) -> Any:
         """Return the rows X, a validated array, as a transformer that learned this transforms them."""
         raise NotImplementedError
+
+    def _width(self, learned: Any, n_features: int) -> int:
+        """Return how many features come out where this many come in."""
+        return n_features
+
+    def _example(self, learned: Any, n_features: int) -> list[Any]:
+        """Return made-up values, one for each feature, that :meth:`_apply` takes."""
+        return [0.0] * n_features
 
     def _serve(self, statistic: Any, learned: Any) -> None:
         """Store both. Subclasses set their public attributes here."""
@@ -113,9 +137,8 @@ class Stable(Deletable):
             raise InvalidRequest(
                 "delete(ids=...) would remove every row. Discard the model instead. Nothing was changed."
             )
-        statistic = self._discount(self._statistic, self._table.take(rows).present())
-        if statistic is None:
-            statistic = self._count(self._table.present(without=rows))
+        removed = self._table.take(rows).present()
+        statistic = self._forget(self._statistic, removed, lambda: self._table.present(without=rows))
         learned = self._derive(statistic)
         changed = not same(learned, self._learned)
 

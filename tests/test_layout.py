@@ -32,6 +32,7 @@ ORDER = (
     "passes",
     "head",
     "base",
+    "columns",
     "stable",
     "linear_model",
     "preprocessing",

@@ -5,7 +5,8 @@ change what is served to the next step).
 """
 
 from certified.preprocessing._bins import KBinsDiscretizer
+from certified.preprocessing._encoders import OneHotEncoder, OrdinalEncoder
 from certified.preprocessing._moments import StandardScaler
 from certified.preprocessing._order import MinMaxScaler, RobustScaler
 
-__all__ = ["KBinsDiscretizer", "MinMaxScaler", "RobustScaler", "StandardScaler"]
+__all__ = ["KBinsDiscretizer", "MinMaxScaler", "OneHotEncoder", "OrdinalEncoder", "RobustScaler", "StandardScaler"]

@@ -116,6 +116,9 @@ class KBinsDiscretizer(StableTransformer):
             out[np.arange(len(X)), start + code] = 1.0
         return out
 
+    def _width(self, learned: tuple[FloatArray, ...], n_features: int) -> int:
+        return n_features if self.encode == "ordinal" else sum(len(cuts) + 1 for cuts in learned)
+
     def _serve(self, statistic: Any, learned: tuple[FloatArray, ...]) -> None:
         super()._serve(statistic, learned)
         self.bin_edges_ = np.empty(len(learned), dtype=object)

@@ -9,10 +9,11 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from certified.base import all_or_nothing, split_ids
+from certified.columns import Columns, Schema, read
 from certified.rows import Subjects
 from certified.stable import Stable, Table
 
-__all__ = ["StableTransformer", "named_like"]
+__all__ = ["MixedTransformer", "StableTransformer", "named_like"]
 
 
 class StableTransformer(TransformerMixin, Stable):
@@ -35,17 +36,22 @@ class StableTransformer(TransformerMixin, Stable):
         -------
         self
         """
+        self._ready()
         X, ids = split_ids(X, ids)
-        X = np.array(self._validated(X, reset=True))
-        weight = np.array(_check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True))
-        subjects = Subjects(ids, len(X))
-        self._learn(Table(X, weight, None, subjects.hashes()), subjects)
+        x = self._validated(X, reset=True)
+        self._see(X, getattr(self, "feature_names_in_", None), self._schema)
+        x = x if isinstance(x, Columns) else np.array(x)
+        ones = np.ones(len(x))
+        weight = np.array(_check_sample_weight(sample_weight, ones, dtype=np.float64, ensure_non_negative=True))
+        subjects = Subjects(ids, len(x))
+        self._learn(Table(x, weight, None, subjects.hashes()), subjects)
         return self
 
     def transform(self, X: Any) -> Any:
         """Return the transformed rows, shape (n_rows, n_features_out)."""
         self._check_fitted()
-        return self._apply(self._learned, self._validated(X, reset=False))
+        out = self._apply(self._learned, self._validated(X, reset=False))
+        return np.asarray(out) if isinstance(out, Columns) else out
 
     def _validated(self, X: Any, reset: bool) -> Any:
         return validate_data(self, X, dtype=np.float64, reset=reset)
@@ -53,6 +59,21 @@ class StableTransformer(TransformerMixin, Stable):
     def _check_fitted(self) -> None:
         if "_statistic" not in self.__dict__:
             super()._check_fitted()
+
+
+class MixedTransformer(StableTransformer):
+    """Base class of those that take text and missing values, and frames with both."""
+
+    def _validated(self, X: Any, reset: bool) -> Any:
+        if reset:
+            x, self._schema = read(self, X)
+            return x
+        return read(self, X, self._schema or Schema(("float",) * self.n_features_in_))[0]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
+        return tags
 
 
 def named_like(out: Any, model: Any) -> Any:
