@@ -12,8 +12,8 @@ from certified.errors import InvalidInput
 from certified.exact import Products
 from certified.hashing import bottom_k
 from certified.preprocessing._moments import rounded_moments
-from certified.preprocessing._transformer import StableTransformer, named_like
 from certified.stable import Table
+from certified.transformer import StableTransformer, named_like
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["SimpleImputer"]

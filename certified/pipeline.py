@@ -8,24 +8,26 @@ have learned from elsewhere (``FrozenEstimator``); anything else is refused.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from inspect import signature
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline as _SklearnPipeline
 from sklearn.pipeline import _name_estimators
-from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import Bunch, get_tags
+from sklearn.utils._set_output import _safe_set_output
 from sklearn.utils.metaestimators import _BaseComposition, available_if
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_feature_names_in, _check_sample_weight, check_is_fitted, validate_data
 
-from certified.base import Deletable, Plan, all_or_nothing, split_column, split_ids
+from certified.base import Deletable, Plan, all_or_nothing, split_column, split_ids, versions
 from certified.certificate import Certificate
-from certified.errors import InvalidInput, NotDeletable
-from certified.rows import Rows, Subjects
-from certified.stable import Stable, Table, same
+from certified.chain import Passive, as_step, forget_through, learn_through, served
+from certified.columns import Columns, Schema, read
+from certified.errors import InvalidInput, InvalidRequest, NotDeletable
+from certified.rows import Subjects
+from certified.stable import Stable, Table
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["Pipeline", "make_pipeline"]
@@ -95,113 +97,116 @@ class Pipeline(_BaseComposition, Deletable):
         -------
         self
         """
-        self._check_steps()
+        before, final = self._checked_steps()
         X, ids = split_ids(X, ids)
         X, offset = split_column(X, offset, "offset")
         X, exposure = split_column(X, exposure, "exposure")
-        known = self._known(self.steps[-1][1].fit, offset, exposure)
-        X = validate_data(self, X, dtype=np.float64, order="C", ensure_all_finite=self._finite())
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        subjects = Subjects(ids, len(X))
-        rows = Rows(X, None, weight)
-        fitted: list[tuple[str, Any]] = []
-        values = X
-        hashes = subjects.hashes()
-        for name, step in self.steps[:-1]:
-            names = None if fitted else getattr(self, "feature_names_in_", None)
-            step = _fitted(step, Table(values, weight, None, hashes), names)
-            fitted.append((name, step))
-            values = _transformed(step, values)
-        name, final = self.steps[-1]
-        final = clone(final).fit(values, y, ids=subjects, sample_weight=weight, **known)
-        final._owned = True
-        self.steps_ = [*fitted, (name, final)]
-        self._subjects, self._rows, self._hashes = subjects, rows, hashes
+        known = self._known(final.fit, offset, exposure)
+        x, schema = self._read(X, reset=True)
+        weight = np.array(_check_sample_weight(sample_weight, np.ones(len(x)), dtype=np.float64))
+        if np.any(weight < 0.0):
+            raise ValueError("Negative values in data passed to `sample_weight`.")
+        subjects = Subjects(ids, len(x))
+        table = Table(x, weight, None, subjects.hashes())
+        for step in before:
+            step._see(X, getattr(self, "feature_names_in_", None), schema)
+            if not _is_passthrough(step):
+                break
+        statistics, learned, features = learn_through(before, table.present())
+        width = x.shape[1]
+        for step, statistic, part in zip(before, statistics, learned, strict=True):
+            width = served(step, statistic, part, width)
+        if not isinstance(final, Stable):
+            values = self._placed(features, weight > 0.0)
+            final = clone(final).fit(values, y, ids=subjects, sample_weight=weight, **known)
+            final._owned = True
+            self.steps_ = [*self._named(before), (self.steps[-1][0], final)]
+        else:
+            self.steps_ = self._named(before)
+        self._before, self._schema, self._table, self._subjects = before, schema, table, subjects
         if hasattr(final, "classes_"):
             self.classes_ = final.classes_
         return self
 
-    def _finite(self) -> Any:
-        """Whether features must be finite: NaN may enter where the first step that does anything takes it."""
-        first = next(step for _, step in self.steps if step != "passthrough")
-        return "allow-nan" if get_tags(first).input_tags.allow_nan else True
+    def _named(self, before: list[Stable]) -> list[tuple[str, Any]]:
+        """Return fitted steps with their names; one that learns nothing as the plain transformer it is."""
+        pairs = zip(self.steps, before, strict=False)
+        return [(name, step.release() if isinstance(step, Passive) else step) for (name, _), step in pairs]
 
-    def _check_steps(self) -> None:
+    def _read(self, X: Any, reset: bool) -> tuple[Any, Schema | None]:
+        """Return the features in the form used inside; text may enter where the first step takes it."""
+        first = self._first_tags().input_tags
+        if first.categorical:
+            return read(self, X, None if reset else self._schema)
+        nan: Any = "allow-nan" if first.allow_nan else True
+        x = validate_data(self, X, dtype=np.float64, order="C", reset=reset, ensure_all_finite=nan)
+        return np.array(x) if reset else x, None
+
+    def _first_tags(self) -> Any:
+        """Tags of the first step that does anything."""
+        return get_tags(next(step for _, step in self.steps if not isinstance(step, str)))
+
+    def _placed(self, features: Any, held: Any) -> FloatArray:
+        """Return features at the positions of their rows, zeros elsewhere."""
+        if isinstance(features, Columns):
+            raise InvalidInput(
+                f"{type(self.steps[-1][1]).__name__} got features that are text. Put "
+                "certified.preprocessing.OneHotEncoder in front of it."
+            )
+        if held.all():
+            return features
+        out = np.zeros((len(held), features.shape[1]))
+        out[held] = features
+        return out
+
+    def _checked_steps(self) -> tuple[list[Stable], Any]:
+        """Return the steps that are stable, as clones, and the final one."""
         names = [name for name, _ in self.steps]
         self._validate_names(names)
-        for name, step in self.steps[:-1]:
-            if not (isinstance(step, Stable) or _harmless(step)):
-                raise NotDeletable(
-                    f"Pipeline.fit got the step {name!r}, a {type(step).__name__}, which learns from the data and "
-                    "cannot forget. Use its counterpart from `certified`, wrap it in FrozenEstimator if it was fitted "
-                    "on other data that are not subject to deletion, or use FunctionTransformer if it learns nothing."
-                )
         final = self.steps[-1][1]
-        if not (isinstance(final, Deletable) and hasattr(final, "release") and not isinstance(final, Stable)):
+        if not (isinstance(final, Deletable) and hasattr(final, "release")):
             raise NotDeletable(
                 f"Pipeline.fit got the final step {names[-1]!r}, a {type(final).__name__}, which cannot forget. Use an "
                 "estimator of `certified`, for example certified.linear_model.LogisticRegression."
             )
+        if not isinstance(final, Stable):
+            return [as_step(step, name, "Pipeline.fit") for name, step in self.steps[:-1]], final
+        before = [as_step(step, name, "Pipeline.fit") for name, step in self.steps]
+        return before, before[-1]
 
     # --------------------------------------------------------------- delete
 
     def _plan(self, rows: IntArray) -> Plan:
         """Plan the deletion in every step; features are computed anew from the first step that changes."""
-        final = self._final
-        changed: list[str] = []
-        served: list[tuple[Any, Any, Any, Any]] = []  # step; statistic, what it serves, n_features after the deletion
-        removed = self._table().take(rows).present()
-        left: Table | None = None  # the rows that stay, where a step has to see them all
-        for index, (name, step) in enumerate(self.steps_[:-1]):
-            after = learned = None
-            if isinstance(step, Stable):
-                after = None if changed else step._discount(step._statistic, removed)
-                if after is None:
-                    left = left or self._left(rows, index)
-                    after = step._count(left)
-                learned = step._derive(after)
-                if not same(learned, step._learned):
-                    changed.append(name)
-                    left = left or self._left(rows, index)
-                served.append((step, after, learned, step.n_features_in_ if left is None else left.x.shape[1]))
-            if left is not None:
-                left = left._replace(x=_transformed(step, left.x, learned))
-            if not changed:
-                removed = removed._replace(x=_transformed(step, removed.x))
-        if changed and left is not None:
-            values = np.zeros((len(self._subjects.kept), left.x.shape[1]))
-            values[self._staying(rows)] = left.x
-            head = final._plan_features(rows, values)
-        else:
-            head = final._plan(rows)
+        if rows.size >= self.n_rows_:
+            raise InvalidRequest(
+                "delete(ids=...) would remove every row. Discard the model instead. Nothing was changed."
+            )
+        removed = self._table.take(rows).present()
+        statistics, learned, moved, left = forget_through(
+            self._before, removed, cache(lambda: self._table.present(without=rows))
+        )
+        changed = [name for (name, _), flag in zip(self.steps_, moved, strict=False) if flag]
+        final, head = self._final, Plan(_nothing, bool(changed), "exact", np.inf if changed else 0.0)
+        if not isinstance(final, Stable):
+            if changed:
+                held = self._table.weight > 0.0
+                held[rows] = False
+                head = final._plan_features(rows, self._placed(left().x, held))
+            else:
+                head = final._plan(rows)
+            changed.append(self.steps_[-1][0])
 
         def commit() -> None:
-            for step, statistic, learned, n_features in served:
-                step._serve(statistic, learned)
-                step.n_features_in_ = n_features
+            width = self.n_features_in_
+            for step, statistic, part in zip(self._before, statistics, learned, strict=True):
+                width = served(step, statistic, part, width)
             head.commit()
-            self._rows.erase(rows)
-            self._hashes[rows] = 0
-            self._changed = (*changed, self.steps_[-1][0])
+            self._table.erase(rows)
+            self._changed = tuple(changed)
+            self.steps_ = [*self._named(self._before), *self.steps_[len(self._before) :]]
 
         return replace(head, commit=commit)
-
-    def _table(self) -> Table:
-        n = len(self._subjects.kept)
-        return Table(self._rows.x[:n], self._rows.weight[:n], None, self._hashes)
-
-    def _staying(self, rows: IntArray) -> Any:
-        """Which positions hold a row of positive weight after these leave."""
-        held = self._rows.weight[: len(self._subjects.kept)] > 0.0
-        held[rows] = False
-        return held
-
-    def _left(self, rows: IntArray, index: int) -> Table:
-        """Return the rows that stay, as the first `index` steps transform them now."""
-        left = self._table().take(self._staying(rows))
-        for _, step in self.steps_[:index]:
-            left = left._replace(x=_transformed(step, left.x))
-        return left
 
     def _changed_steps(self, plan: Plan) -> tuple[str, ...]:
         return self._changed
@@ -216,8 +221,12 @@ class Pipeline(_BaseComposition, Deletable):
     def certificate_(self) -> Certificate:
         """Certificate of the whole pipeline."""
         check_is_fitted(self)
+        if isinstance(self._final, Stable):
+            found = Certificate.exact(n_rows=self.n_rows_, versions=versions())
+        else:
+            found = self._final.certificate_
         return replace(
-            self._final.certificate_,
+            found,
             scope="pipeline",
             estimator=" > ".join(type(step).__name__ for _, step in self.steps_),
             n_features=int(self.n_features_in_),
@@ -227,10 +236,11 @@ class Pipeline(_BaseComposition, Deletable):
 
     def _transformed(self, X: Any) -> FloatArray:
         check_is_fitted(self)
-        values = validate_data(self, X, dtype=np.float64, reset=False, ensure_all_finite=self._finite())
-        for _, step in self.steps_[:-1]:
-            values = _transformed(step, values)
-        return values
+        values = self._read(X, reset=False)[0]
+        for step in self._before:
+            if step is not self._final:
+                values = step._apply(step._learned, values)
+        return np.asarray(values)
 
     def _known(self, method: Any, offset: Any, exposure: Any) -> dict[str, Any]:
         """Arguments for the known part of the predictors, where given."""
@@ -241,6 +251,28 @@ class Pipeline(_BaseComposition, Deletable):
             raise InvalidInput(f"Pipeline got {unknown[0]}=..., which its final estimator {name} does not take here.")
         return given
 
+    @available_if(_final_has("transform"))
+    def transform(self, X: Any) -> Any:
+        """Transform X by every step, shape (n_rows, n_features_out)."""
+        return self._final.transform(self._transformed(X))
+
+    @available_if(_final_has("transform"))
+    def get_feature_names_out(self, input_features: Any = None) -> Any:
+        """Return the names of the features that come out of the last step."""
+        check_is_fitted(self)
+        names = _check_feature_names_in(self, input_features)
+        for step in self._before:
+            names = step.get_feature_names_out(names)
+        return names
+
+    def set_output(self, *, transform: Any = None) -> Pipeline:
+        """Choose the container that ``transform`` returns: "default", "pandas" or "polars"."""
+        for steps in (self.steps, getattr(self, "steps_", [])):
+            for _, step in steps:
+                _safe_set_output(step, transform=transform)
+        return self
+
+    @available_if(_final_has("predict"))
     def predict(self, X: Any, offset: Any = None, exposure: Any = None) -> Any:
         """Transform X and return the final estimator's predictions, shape (n_rows,)."""
         known = self._known(self._final.predict, offset, exposure)
@@ -324,7 +356,8 @@ class Pipeline(_BaseComposition, Deletable):
         tags.classifier_tags = final.classifier_tags
         tags.regressor_tags = final.regressor_tags
         tags.target_tags = final.target_tags
-        tags.input_tags.allow_nan = self._finite() == "allow-nan"
+        first = self._first_tags().input_tags
+        tags.input_tags.allow_nan, tags.input_tags.categorical = first.allow_nan, first.categorical
         return tags
 
 
@@ -333,34 +366,9 @@ def make_pipeline(*steps: Any) -> Pipeline:
     return Pipeline(_name_estimators(steps))
 
 
-def _harmless(step: Any) -> bool:
-    return step == "passthrough" or isinstance(step, FunctionTransformer | FrozenEstimator)
+def _is_passthrough(step: Stable) -> bool:
+    return isinstance(step, Passive) and isinstance(step.step, str)
 
 
-def _fitted(step: Any, table: Table, names: Any) -> Any:
-    if isinstance(step, str):
-        return step
-    if not isinstance(step, Stable):
-        return step if isinstance(step, FrozenEstimator) else clone(step).fit(table.x)
-    step = clone(step)
-    if not (get_tags(step).input_tags.allow_nan or np.isfinite(table.x).all()):
-        raise InvalidInput(
-            f"{type(step).__name__} got features that are missing (NaN) or infinite from the steps before it. Put "
-            "certified.impute.SimpleImputer in front of it, or correct the rows."
-        )
-    statistic = step._count(table.present())
-    step._serve(statistic, step._derive(statistic))
-    step.n_features_in_ = table.x.shape[1]
-    if names is not None:
-        step.feature_names_in_ = names
-    step._owned = True
-    return step
-
-
-def _transformed(step: Any, values: FloatArray, learned: Any = None) -> FloatArray:
-    """Return the rows after this step, as it serves now or after it has learned something else."""
-    if isinstance(step, str):
-        return values
-    if isinstance(step, Stable):
-        return step._apply(step._learned if learned is None else learned, values)
-    return np.asarray(step.transform(values), dtype=np.float64)
+def _nothing() -> None:
+    """Commit nothing."""

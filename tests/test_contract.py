@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import Ridge as PlainRidge
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.preprocessing import MinMaxScaler as PlainMinMax
 from sklearn.preprocessing import StandardScaler as PlainScaler
@@ -166,7 +167,7 @@ def test_a_plain_step_that_learned_is_refused_with_a_reason():
     with pytest.raises(NotDeletable, match="cannot forget"):
         make_pipeline(PlainScaler(), LogisticRegression()).fit(X, y)
     with pytest.raises(NotDeletable, match="final step"):
-        Pipeline([("scale", StandardScaler())]).fit(X, y)
+        Pipeline([("scale", StandardScaler()), ("model", PlainRidge())]).fit(X, y)
 
 
 def test_a_frozen_step_is_accepted_and_a_step_cannot_delete_on_its_own():

@@ -11,8 +11,8 @@ from sklearn.utils.validation import _check_feature_names_in
 
 from certified.errors import InvalidInput
 from certified.preprocessing._order import extremes, extremes_without, sample, sample_without
-from certified.preprocessing._transformer import StableTransformer, named_like
 from certified.stable import Table
+from certified.transformer import StableTransformer, named_like
 from certified.typing import FloatArray
 
 __all__ = ["KBinsDiscretizer"]

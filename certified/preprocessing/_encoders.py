@@ -14,8 +14,8 @@ from sklearn.utils.validation import _check_feature_names_in
 
 from certified.columns import columns_of, row_of
 from certified.errors import InvalidInput
-from certified.preprocessing._transformer import MixedTransformer, named_like
 from certified.stable import Table
+from certified.transformer import MixedTransformer, named_like
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["OneHotEncoder", "OrdinalEncoder", "count", "uncounted"]

@@ -10,8 +10,8 @@ from sklearn.base import OneToOneFeatureMixin
 from sklearn.preprocessing import StandardScaler as _Plain
 
 from certified.exact import Products
-from certified.preprocessing._transformer import StableTransformer, named_like
 from certified.stable import Table
+from certified.transformer import StableTransformer, named_like
 from certified.typing import FloatArray
 
 __all__ = ["StandardScaler", "rounded_moments"]

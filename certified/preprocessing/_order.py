@@ -12,8 +12,8 @@ from sklearn.preprocessing import RobustScaler as _PlainRobust
 
 from certified.errors import InvalidInput
 from certified.hashing import bottom_k
-from certified.preprocessing._transformer import StableTransformer, named_like
 from certified.stable import Table
+from certified.transformer import StableTransformer, named_like
 from certified.typing import FloatArray
 
 __all__ = ["MinMaxScaler", "RobustScaler", "Sample", "extremes", "extremes_without", "sample", "sample_without"]

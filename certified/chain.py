@@ -1,0 +1,235 @@
+"""Transformers in sequence as one: each forgets with the features that those before it make.
+
+A step is a :class:`certified.stable.Stable`, or wrapped as one: what learns nothing from the rows (``Passive``), and
+pipelines of steps (``Chain``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.kernel_approximation import RBFSampler
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, Normalizer, PolynomialFeatures
+from sklearn.utils import get_tags
+from sklearn.utils.metaestimators import _BaseComposition
+from sklearn.utils.validation import _check_feature_names_in
+
+from certified.columns import Columns, Schema
+from certified.errors import InvalidInput, NotDeletable
+from certified.stable import Stable, Table, same
+
+__all__ = ["Chain", "Passive", "as_step", "forget_through", "learn_through"]
+
+_STATELESS = (FunctionTransformer, Normalizer, PolynomialFeatures)
+
+
+def as_step(step: Any, name: str, caller: str) -> Stable:
+    """Return a transformer as an unfitted step, a clone; raise NotDeletable if it cannot forget."""
+    if isinstance(step, Stable):
+        step = clone(step)
+        step._ready()
+        step._owned = True
+        return step
+    if isinstance(step, _BaseComposition) and hasattr(step, "steps"):
+        return Chain([(inner, as_step(part, f"{name}__{inner}", caller)) for inner, part in step.steps])
+    seeded = isinstance(step, RBFSampler) and isinstance(step.random_state, int | np.integer)
+    if seeded or (isinstance(step, str) and step == "passthrough") or isinstance(step, (*_STATELESS, FrozenEstimator)):
+        return Passive(step)
+    shown = repr(step) if isinstance(step, str) else f"a {type(step).__name__}"
+    raise NotDeletable(
+        f"{caller} got the step {name!r}, {shown}, which learns from the data and cannot forget. Use its counterpart "
+        "from `certified`, wrap it in FrozenEstimator if it was fitted on other data that are not subject to deletion, "
+        "or use FunctionTransformer if it learns nothing."
+    )
+
+
+class Passive(Stable):
+    """A transformer that learns nothing from the rows but their number of features: the statistic and what is served.
+
+    Parameters
+    ----------
+    step : "passthrough", FrozenEstimator or transformer
+        Fitted on rows of zeros, where it has to be fitted.
+    """
+
+    def __init__(self, step: Any) -> None:
+        self.step = step
+
+    def _count(self, table: Table) -> tuple[int]:
+        return (table.x.shape[1],)
+
+    def _discount(self, statistic: tuple[int], removed: Table) -> tuple[int]:
+        return statistic
+
+    def _derive(self, statistic: tuple[int]) -> tuple[int]:
+        return statistic
+
+    def _apply(self, learned: tuple[int], X: Any) -> Any:
+        if isinstance(self.step, str):
+            return X
+        out = self._fitted(learned[0]).transform(np.asarray(X))
+        return np.asarray(out.toarray() if hasattr(out, "toarray") else out, dtype=np.float64)
+
+    def _fitted(self, n_features: int) -> Any:
+        if isinstance(self.step, FrozenEstimator):
+            return self.step
+        if "_statistic" in self.__dict__ and self._learned[0] == n_features:
+            return self._plain
+        return clone(self.step).fit(np.zeros((1, n_features)))
+
+    def _width(self, learned: tuple[int], n_features: int) -> int:
+        return n_features if isinstance(self.step, str) else self._apply(learned, np.zeros((1, n_features))).shape[1]
+
+    def _serve(self, statistic: tuple[int], learned: tuple[int]) -> None:
+        if not isinstance(self.step, str):
+            self._plain = self._fitted(learned[0])
+        super()._serve(statistic, learned)
+
+    def get_feature_names_out(self, input_features: Any = None) -> Any:
+        """Return the names that the transformer gives, or numbered ones where it gives none."""
+        names = _check_feature_names_in(self, input_features)
+        if isinstance(self.step, str):
+            return names
+        if hasattr(self._plain, "get_feature_names_out"):
+            return np.asarray(self._plain.get_feature_names_out(names), dtype=object)
+        return np.array([f"x{j}" for j in range(self._width(self._learned, len(names)))], dtype=object)
+
+    def release(self) -> Any:
+        """Return the transformer itself."""
+        return self.step if isinstance(self.step, str) else self._plain
+
+
+class Chain(Stable):
+    """Steps in sequence, one step of something larger.
+
+    Parameters
+    ----------
+    steps : list of (str, Stable)
+        From :func:`as_step`.
+    """
+
+    def __init__(self, steps: list[tuple[str, Stable]]) -> None:
+        self.steps = steps
+
+    @property
+    def parts(self) -> list[Stable]:
+        """The steps without their names."""
+        return [step for _, step in self.steps]
+
+    def _see(self, X: Any, names: Any, schema: Schema | None) -> None:
+        super()._see(X, names, schema)
+        self.parts[0]._see(X, names, schema)
+
+    def _count(self, table: Table) -> tuple[Any, ...]:
+        return learn_through(self.parts, table)[0]
+
+    def _forget(self, statistic: Any, removed: Table, left: Callable[[], Table]) -> tuple[Any, ...]:
+        return forget_through(self.parts, removed, left)[0]
+
+    def _derive(self, statistic: Any) -> tuple[Any, ...]:
+        return tuple(step._derive(part) for step, part in zip(self.parts, statistic, strict=True))
+
+    def _apply(self, learned: Any, X: Any) -> Any:
+        for step, part in zip(self.parts, learned, strict=True):
+            X = step._apply(part, X)
+        return X
+
+    def _width(self, learned: Any, n_features: int) -> int:
+        for step, part in zip(self.parts, learned, strict=True):
+            n_features = step._width(part, n_features)
+        return n_features
+
+    def _example(self, learned: Any, n_features: int) -> list[Any]:
+        return self.parts[0]._example(learned[0], n_features)
+
+    def _serve(self, statistic: Any, learned: Any) -> None:
+        n_features = self.n_features_in_
+        for step, counted, part in zip(self.parts, statistic, learned, strict=True):
+            n_features = served(step, counted, part, n_features)
+        super()._serve(statistic, learned)
+
+    def get_feature_names_out(self, input_features: Any = None) -> Any:
+        """Return the names of the features that come out of the last step."""
+        names = _check_feature_names_in(self, input_features)
+        for step in self.parts:
+            names = step.get_feature_names_out(names)
+        return names
+
+    def release(self) -> Pipeline:
+        """Return a plain pipeline of the released steps."""
+        return Pipeline([(name, step.release()) for name, step in self.steps])
+
+
+def served(step: Stable, statistic: Any, learned: Any, n_features: int) -> int:
+    """Let a step serve what it has learned from this many features; return how many come out. Cannot fail."""
+    step.n_features_in_ = n_features
+    step._serve(statistic, learned)
+    return step._width(learned, n_features)
+
+
+def learn_through(steps: Sequence[Stable], table: Table) -> tuple[tuple[Any, ...], tuple[Any, ...], Any]:
+    """Return the statistics of the steps, what they learn, and the features that come out of the last one."""
+    statistics, learned = [], []
+    for step in steps:
+        admit(step, table.x)
+        statistics.append(step._count(table))
+        learned.append(step._derive(statistics[-1]))
+        table = table._replace(x=step._apply(learned[-1], table.x))
+    return tuple(statistics), tuple(learned), table.x
+
+
+def forget_through(
+    steps: Sequence[Stable], removed: Table, left: Callable[[], Table]
+) -> tuple[tuple[Any, ...], tuple[Any, ...], list[bool], Callable[[], Table]]:
+    """Return statistics, what is learned, which steps serve something else, and the features of the rows left.
+
+    Everything is counted anew from the first step that serves something else. Features are made only when asked for.
+    """
+    statistics: list[Any] = []
+    learned: list[Any] = []
+    changed: list[bool] = []
+    for step in steps:
+        if any(changed):
+            admit(step, left().x)
+            statistics.append(step._count(left()))
+        else:
+            statistics.append(step._forget(step._statistic, removed, left))
+        learned.append(step._derive(statistics[-1]))
+        changed.append(not same(learned[-1], step._learned))
+        if not any(changed):
+            removed = removed._replace(x=step._apply(step._learned, removed.x))
+        left = _then(step, learned[-1], left)
+    return tuple(statistics), tuple(learned), changed, left
+
+
+def admit(step: Stable, x: Any) -> None:
+    """Raise InvalidInput if a step cannot take these features."""
+    if isinstance(step, Passive | Chain):
+        return  # what follows is theirs to say
+    tags, name = get_tags(step).input_tags, type(step).__name__
+    if isinstance(x, Columns):
+        if not tags.categorical:
+            raise InvalidInput(
+                f"{name} got features that are text. Put certified.preprocessing.OneHotEncoder in front of it, or "
+                "choose other columns."
+            )
+    elif not (tags.allow_nan or np.isfinite(x).all()):
+        raise InvalidInput(
+            f"{name} got features that are missing (NaN) or infinite from the steps before it. Put "
+            "certified.impute.SimpleImputer in front of it, or correct the rows."
+        )
+
+
+def _then(step: Stable, learned: Any, left: Callable[[], Table]) -> Callable[[], Table]:
+    @cache
+    def after() -> Table:
+        table = left()
+        return table._replace(x=step._apply(learned, table.x))
+
+    return after

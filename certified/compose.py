@@ -1,0 +1,443 @@
+"""Transformers side by side: columns of a frame, each forgetting by its own steps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import narwhals.stable.v2 as nw
+import numpy as np
+from sklearn.compose import ColumnTransformer as _PlainColumns
+from sklearn.compose import make_column_selector as _PlainSelector
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import FeatureUnion as _PlainUnion
+from sklearn.pipeline import _name_estimators
+from sklearn.utils import Bunch
+from sklearn.utils._indexing import _get_column_indices, _safe_indexing
+from sklearn.utils.metaestimators import _BaseComposition
+from sklearn.utils.validation import _check_feature_names_in
+
+from certified.chain import admit, as_step, served
+from certified.columns import Columns, Schema, joined, row_of, select
+from certified.errors import InvalidInput
+from certified.stable import Stable, Table
+from certified.transformer import MixedTransformer, named_like
+from certified.typing import IntArray
+
+__all__ = [
+    "ColumnTransformer",
+    "FeatureUnion",
+    "make_column_selector",
+    "make_column_transformer",
+    "make_union",
+]
+
+
+class _Part(NamedTuple):
+    """One of the transformers, and the columns that were asked for."""
+
+    name: str
+    step: Stable
+    wanted: Any
+
+
+class _Parallel(MixedTransformer, _BaseComposition):
+    """Base class: the statistic and what is served are the columns of each part, and one entry for each part."""
+
+    _parts: list[_Part]
+    _resolved: tuple[IntArray, ...] | None = None  # columns of the parts in the frame given; None in an inner step
+    transformer_weights: Any = None
+
+    def _ready(self) -> None:
+        self._parts = self._made()
+        self._validate_names([part.name for part in self._parts])
+
+    def _made(self) -> list[_Part]:
+        raise NotImplementedError
+
+    def _columns_of(self, X: Any) -> tuple[IntArray, ...]:
+        """Return the columns of each part in a frame or an array."""
+        raise NotImplementedError
+
+    def fit(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Any:
+        """Fit every transformer on its columns.
+
+        Parameters
+        ----------
+        X : data frame or array-like of shape (n_rows, n_features)
+        y : ignored
+        ids : array-like of shape (n_rows,), column name or None
+            Subject of each row. A column named here is not a feature.
+        sample_weight : array-like of shape (n_rows,) or None
+            Weights >= 0, for the transformers that use them. A row of weight 0 counts as absent.
+
+        Returns
+        -------
+        self
+        """
+        return super().fit(X, y, ids, sample_weight)
+
+    # --------------------------------------------------------- pure steps
+
+    def _see(self, X: Any, names: Any, schema: Schema | None) -> None:
+        super()._see(X, names, schema)
+        self._resolved = self._columns_of(X)
+        for part, columns in zip(self._parts, self._resolved, strict=True):
+            if columns.size:
+                some = None if schema is None else schema.take(columns)
+                part.step._see(_safe_indexing(X, columns, axis=1), None if names is None else names[columns], some)
+
+    def _count(self, table: Table) -> Any:
+        chosen = self._columns_of(table.x) if self._resolved is None else self._resolved
+        counted: list[Any] = []
+        for part, columns in zip(self._parts, chosen, strict=True):
+            if not columns.size:
+                counted.append(None)
+                continue
+            x = select(table.x, columns)
+            admit(part.step, x)
+            counted.append(part.step._count(table._replace(x=x)))
+        if all(found is None for found in counted):
+            raise InvalidInput(
+                f"{type(self).__name__} selects no column. Name columns, or set remainder='passthrough'."
+            )
+        return chosen, tuple(counted)
+
+    def _forget(self, statistic: Any, removed: Table, left: Callable[[], Table]) -> Any:
+        chosen, counted = statistic
+        after = []
+        for part, columns, found in zip(self._parts, chosen, counted, strict=True):
+            if found is not None:
+                gone = removed._replace(x=select(removed.x, columns))
+                found = part.step._forget(found, gone, _selected(left, columns))
+            after.append(found)
+        return chosen, tuple(after)
+
+    def _derive(self, statistic: Any) -> Any:
+        chosen, counted = statistic
+        pairs = zip(self._parts, counted, strict=True)
+        return chosen, tuple(None if found is None else part.step._derive(found) for part, found in pairs)
+
+    def _used(self, learned: Any) -> list[tuple[_Part, IntArray, Any]]:
+        """Return the parts that have columns, with these and with what they have learned."""
+        triples = zip(self._parts, *learned, strict=True)
+        return [(part, columns, known) for part, columns, known in triples if known is not None]
+
+    def _apply(self, learned: Any, X: Any) -> Any:
+        weights = self.transformer_weights or {}
+        out = []
+        for part, columns, known in self._used(learned):
+            made = part.step._apply(known, select(X, columns))
+            if part.name in weights:
+                made = made * float(weights[part.name])
+            out.append(made)
+        return joined(out)
+
+    def _width(self, learned: Any, n_features: int) -> int:
+        return sum(part.step._width(known, len(columns)) for part, columns, known in self._used(learned))
+
+    def _example(self, learned: Any, n_features: int) -> list[Any]:
+        out: list[Any] = [0.0] * n_features
+        for part, columns, known in self._used(learned):
+            for j, value in zip(columns, part.step._example(known, len(columns)), strict=True):
+                if value != 0.0:
+                    out[j] = value
+        return out
+
+    def _serve(self, statistic: Any, learned: Any) -> None:
+        start = 0
+        self.output_indices_: dict[str, slice] = {}
+        for part, columns, counted, known in zip(self._parts, learned[0], statistic[1], learned[1], strict=True):
+            width = 0 if known is None else served(part.step, counted, known, len(columns))
+            self.output_indices_[part.name] = slice(start, start + width)
+            start += width
+        super()._serve(statistic, learned)
+
+    # ------------------------------------------------------------- names
+
+    verbose_feature_names_out: bool
+
+    def get_feature_names_out(self, input_features: Any = None) -> Any:
+        """Return the names of the features that come out, "scale__age" for "age" from the transformer "scale"."""
+        self._check_fitted()
+        names = _check_feature_names_in(self, input_features)
+        out = []
+        for part, columns, _ in self._used(self._learned):
+            made = part.step.get_feature_names_out(names[columns])
+            out += [f"{part.name}__{name}" for name in made] if self.verbose_feature_names_out else list(made)
+        if len(set(out)) < len(out):
+            raise ValueError(
+                "Output feature names are not unique. Please set verbose_feature_names_out=True to add prefixes to "
+                "feature names"
+            )
+        return np.array(out, dtype=object)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = False
+        return tags
+
+
+class ColumnTransformer(_Parallel):
+    """Apply transformers to columns of a frame, exactly deletable.
+
+    As scikit-learn's, with dense output. A transformer whose statistic a deletion cannot update counts its own columns
+    again; the others are not touched.
+
+    Parameters
+    ----------
+    transformers : list of (name, transformer, columns)
+        Transformers of this package, pipelines of them, stateless ones, "passthrough" or "drop". Columns are names,
+        positions, a slice, a mask, or a callable such as :func:`make_column_selector`.
+    remainder : {"drop", "passthrough"} or transformer, default="drop"
+        For the columns that are not named.
+    transformer_weights : dict or None, default=None
+        Factors of the output, by name of the transformer.
+    verbose_feature_names_out : bool, default=True
+        Prefix the names of the features that come out by that of the transformer.
+
+    Attributes
+    ----------
+    transformers_ : list of (name, fitted transformer, columns)
+    named_transformers_ : Bunch
+    output_indices_ : dict of slices
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> from certified.compose import ColumnTransformer
+    >>> from certified.preprocessing import OneHotEncoder, StandardScaler
+    >>> X = pl.DataFrame({"patient": [7, 8, 9], "age": [50, 60, 70], "city": ["Rome", "Oslo", "Rome"]})
+    >>> columns = ColumnTransformer([("scale", StandardScaler(), ["age"]), ("city", OneHotEncoder(), ["city"])])
+    >>> columns.fit(X, ids="patient").delete([8]).changed
+    ('ColumnTransformer',)
+    >>> columns.get_feature_names_out()
+    array(['scale__age', 'city__city_Rome'], dtype=object)
+    """
+
+    def __init__(
+        self,
+        transformers: list[tuple[str, Any, Any]],
+        *,
+        remainder: Any = "drop",
+        transformer_weights: Any = None,
+        verbose_feature_names_out: bool = True,
+    ) -> None:
+        self.transformers = transformers
+        self.remainder = remainder
+        self.transformer_weights = transformer_weights
+        self.verbose_feature_names_out = verbose_feature_names_out
+
+    def _made(self) -> list[_Part]:
+        named = [*self.transformers, ("remainder", self.remainder, None)]
+        return [
+            _Part(name, as_step(step, name, "ColumnTransformer.fit"), wanted)
+            for name, step, wanted in named
+            if not (isinstance(step, str) and step == "drop")
+        ]
+
+    def _columns_of(self, X: Any) -> tuple[IntArray, ...]:
+        X = np.empty(X.shape) if isinstance(X, Columns) else X if hasattr(X, "shape") else np.asarray(X, dtype=object)
+        found = {name: _indices(X, wanted) for name, _, wanted in self.transformers}
+        taken = np.concatenate([np.empty(0, dtype=np.intp), *found.values()])
+        found["remainder"] = np.setdiff1d(np.arange(X.shape[1]), taken)
+        return tuple(found[part.name] for part in self._parts)
+
+    @property
+    def transformers_(self) -> list[tuple[str, Any, Any]]:
+        """The fitted transformers and the positions of their columns."""
+        self._check_fitted()
+        return [(part.name, part.step, columns.tolist()) for part, columns, _ in self._used(self._learned)]
+
+    @property
+    def named_transformers_(self) -> Bunch:
+        """The fitted transformers by name."""
+        return Bunch(**{name: step for name, step, _ in self.transformers_})
+
+    def release(self) -> _PlainColumns:
+        """Return a plain scikit-learn transformer with the released parts; it was fitted on a row that is made up."""
+        self._check_fitted()
+        parts = []
+        for part, columns, _ in self._used(self._learned):
+            plain = part.step.release()
+            parts.append((part.name, plain if isinstance(plain, str) else FrozenEstimator(plain), columns.tolist()))
+        row = np.asarray(row_of(self._example(self._learned, self.n_features_in_)))
+        out = _PlainColumns(
+            parts,
+            sparse_threshold=0,
+            transformer_weights=self.transformer_weights,
+            verbose_feature_names_out=self.verbose_feature_names_out,
+        )
+        return named_like(out.fit(row), self)
+
+    @property
+    def _steps(self) -> list[tuple[str, Any]]:
+        return [(name, step) for name, step, _ in self.transformers]
+
+    @_steps.setter
+    def _steps(self, value: list[tuple[str, Any]]) -> None:
+        pairs = zip(value, self.transformers, strict=True)
+        self.transformers = [(name, step, columns) for (name, step), (_, _, columns) in pairs]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters, with those of the transformers."""
+        return self._get_params("_steps", deep=deep)
+
+    def set_params(self, **kwargs: Any) -> ColumnTransformer:
+        """Set parameters, ``name__parameter=value`` for those of a transformer."""
+        self._set_params("_steps", **kwargs)
+        return self
+
+
+class FeatureUnion(_Parallel):
+    """Features of several transformers of the same columns, side by side, exactly deletable.
+
+    Parameters
+    ----------
+    transformer_list : list of (name, transformer)
+        As those of :class:`ColumnTransformer`.
+    transformer_weights : dict or None, default=None
+        Factors of the output, by name of the transformer.
+    verbose_feature_names_out : bool, default=True
+
+    Examples
+    --------
+    >>> from certified.compose import make_union
+    >>> from certified.preprocessing import MinMaxScaler, StandardScaler
+    >>> make_union(MinMaxScaler(), StandardScaler()).fit([[0.0], [2.0], [4.0]]).transform([[2.0]])
+    array([[0.5, 0. ]])
+    """
+
+    def __init__(
+        self,
+        transformer_list: list[tuple[str, Any]],
+        *,
+        transformer_weights: Any = None,
+        verbose_feature_names_out: bool = True,
+    ) -> None:
+        self.transformer_list = transformer_list
+        self.transformer_weights = transformer_weights
+        self.verbose_feature_names_out = verbose_feature_names_out
+
+    def _made(self) -> list[_Part]:
+        return [
+            _Part(name, as_step(step, name, "FeatureUnion.fit"), None)
+            for name, step in self.transformer_list
+            if not (isinstance(step, str) and step == "drop")
+        ]
+
+    def _columns_of(self, X: Any) -> tuple[IntArray, ...]:
+        n_features = X.shape[1] if hasattr(X, "shape") else np.shape(X)[1]
+        return (np.arange(n_features),) * len(self._parts)
+
+    def release(self) -> _PlainUnion:
+        """Return a plain scikit-learn union of the released transformers."""
+        self._check_fitted()
+        return _PlainUnion(
+            [(part.name, part.step.release()) for part, _, _ in self._used(self._learned)],
+            transformer_weights=self.transformer_weights,
+            verbose_feature_names_out=self.verbose_feature_names_out,
+        )
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters, with those of the transformers."""
+        return self._get_params("transformer_list", deep=deep)
+
+    def set_params(self, **kwargs: Any) -> FeatureUnion:
+        """Set parameters, ``name__parameter=value`` for those of a transformer."""
+        self._set_params("transformer_list", **kwargs)
+        return self
+
+
+def make_column_transformer(
+    *transformers: tuple[Any, Any], remainder: Any = "drop", verbose_feature_names_out: bool = True
+) -> ColumnTransformer:
+    """Return a :class:`ColumnTransformer` of (transformer, columns), named after their classes as in scikit-learn."""
+    names = [name for name, _ in _name_estimators([step for step, _ in transformers])]
+    parts = [(name, step, columns) for name, (step, columns) in zip(names, transformers, strict=True)]
+    return ColumnTransformer(parts, remainder=remainder, verbose_feature_names_out=verbose_feature_names_out)
+
+
+def make_union(*transformers: Any, verbose_feature_names_out: bool = True) -> FeatureUnion:
+    """Return a :class:`FeatureUnion` of these transformers, named after their classes as in scikit-learn."""
+    return FeatureUnion(_name_estimators(transformers), verbose_feature_names_out=verbose_feature_names_out)
+
+
+class make_column_selector:
+    """Select columns by type or by name, for :class:`ColumnTransformer`; of polars, pandas and pyarrow frames.
+
+    Parameters
+    ----------
+    pattern : str or None, default=None
+        Regular expression that the name must contain.
+    dtype_include, dtype_exclude : type, list of types or None, default=None
+        "number", "integer", "float", "boolean", "string", "category" or the Python and numpy types for them; object is
+        text. For a pandas frame whatever its ``select_dtypes`` takes.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> from certified.compose import make_column_selector
+    >>> make_column_selector(dtype_include="number")(pl.DataFrame({"age": [50], "city": ["Rome"]}))
+    ['age']
+    """
+
+    def __init__(self, pattern: str | None = None, *, dtype_include: Any = None, dtype_exclude: Any = None) -> None:
+        self.pattern = pattern
+        self.dtype_include = dtype_include
+        self.dtype_exclude = dtype_exclude
+
+    def __call__(self, df: Any) -> list[str]:
+        """Return the names of the columns of a frame."""
+        if hasattr(df, "iloc"):
+            plain = _PlainSelector(self.pattern, dtype_include=self.dtype_include, dtype_exclude=self.dtype_exclude)
+            return plain(df)
+        frame = nw.from_native(df, eager_only=True, pass_through=True)
+        if not isinstance(frame, nw.DataFrame):
+            raise InvalidInput("make_column_selector takes data frames of polars, pandas or pyarrow.")
+        return [name for name, dtype in frame.schema.items() if self._selects(name, dtype)]
+
+    def _selects(self, name: str, dtype: Any) -> bool:
+        if self.pattern is not None and not re.search(self.pattern, name):
+            return False
+        if self.dtype_exclude is not None and _is_any(dtype, self.dtype_exclude):
+            return False
+        return self.dtype_include is None or _is_any(dtype, self.dtype_include)
+
+
+def _is_any(dtype: Any, wanted: Any) -> bool:
+    """Whether a column type is one of those wanted."""
+    for kind in wanted if isinstance(wanted, list | tuple | set) else [wanted]:
+        if kind in ("category", "categorical"):
+            found = dtype in (nw.Categorical, nw.Enum)
+        elif kind in ("number", np.number):
+            found = dtype.is_numeric()
+        elif kind in ("integer", "int", int, np.integer):
+            found = dtype.is_integer()
+        elif kind in ("float", float, np.floating):
+            found = dtype.is_float()
+        elif kind in ("boolean", "bool", bool, np.bool_):
+            found = dtype == nw.Boolean
+        elif kind in ("string", "str", "object", str, object):
+            found = dtype in (nw.String, nw.Object)
+        else:
+            raise InvalidInput(f"make_column_selector does not know the type {kind!r}; see its documentation.")
+        if found:
+            return True
+    return False
+
+
+def _indices(X: Any, wanted: Any) -> IntArray:
+    """Return the positions of the columns asked for."""
+    return np.asarray(_get_column_indices(X, wanted(X) if callable(wanted) else wanted), dtype=np.intp)
+
+
+def _selected(left: Callable[[], Table], columns: IntArray) -> Callable[[], Table]:
+    @cache
+    def some() -> Table:
+        table = left()
+        return table._replace(x=select(table.x, columns))
+
+    return some
