@@ -7,6 +7,7 @@ pipelines of steps (``Chain``).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import cache
 from typing import Any
 
@@ -101,8 +102,12 @@ class Passive(Stable):
         return np.array([f"x{j}" for j in range(self._width(self._learned, len(names)))], dtype=object)
 
     def release(self) -> Any:
-        """Return the transformer itself."""
-        return self.step if isinstance(self.step, str) else self._plain
+        """Return the transformer itself, with the names of the features where it was given some."""
+        if isinstance(self.step, str | FrozenEstimator) or not hasattr(self, "feature_names_in_"):
+            return self.step if isinstance(self.step, str) else self._plain
+        out = copy(self._plain)
+        out.feature_names_in_ = self.feature_names_in_.copy()
+        return out
 
 
 class Chain(Stable):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import narwhals.stable.v2 as nw
 import numpy as np
+import polars as pl
 from sklearn.compose import ColumnTransformer as _PlainColumns
 from sklearn.compose import make_column_selector as _PlainSelector
 from sklearn.frozen import FrozenEstimator
@@ -52,7 +53,7 @@ class _Parallel(MixedTransformer, _BaseComposition):
 
     def _ready(self) -> None:
         self._parts = self._made()
-        self._validate_names([part.name for part in self._parts])
+        self._validate_names([part.name for part in self._parts if part.name != "remainder"])
 
     def _made(self) -> list[_Part]:
         raise NotImplementedError
@@ -259,13 +260,21 @@ class ColumnTransformer(_Parallel):
     def release(self) -> _PlainColumns:
         """Return a plain scikit-learn transformer with the released parts; it was fitted on a row that is made up."""
         self._check_fitted()
-        parts = []
+        parts, remainder = [], "drop"
         for part, columns, _ in self._used(self._learned):
             plain = part.step.release()
-            parts.append((part.name, plain if isinstance(plain, str) else FrozenEstimator(plain), columns.tolist()))
-        row = np.asarray(row_of(self._example(self._learned, self.n_features_in_)))
+            plain = plain if isinstance(plain, str) else FrozenEstimator(plain)
+            if part.name == "remainder":
+                remainder = plain
+            else:
+                parts.append((part.name, plain, columns.tolist()))
+        values = self._example(self._learned, self.n_features_in_)
+        row: Any = np.asarray(row_of(values))
+        if hasattr(self, "feature_names_in_"):
+            row = pl.DataFrame([[value] for value in values], schema=list(self.feature_names_in_), strict=False)
         out = _PlainColumns(
             parts,
+            remainder=remainder,
             sparse_threshold=0,
             transformer_weights=self.transformer_weights,
             verbose_feature_names_out=self.verbose_feature_names_out,

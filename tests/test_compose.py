@@ -260,7 +260,7 @@ def test_what_cannot_be_used_is_refused_with_a_reason():
         make_column_transformer((StandardScaler(), ["city"])).fit(X)
     with pytest.raises(InvalidInput, match="SimpleImputer"):
         make_column_transformer((StandardScaler(), ["n"])).fit(X)
-    with pytest.raises(ValueError, match="missing|not columns"):
+    with pytest.raises(ValueError, match="not columns"):
         make_column_transformer((StandardScaler(), ["age"])).fit(X)
     with pytest.raises(InvalidInput, match="no column"):
         make_column_transformer((StandardScaler(), [])).fit(X)

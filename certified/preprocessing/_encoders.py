@@ -203,7 +203,7 @@ class _Encoder(MixedTransformer):
         ]
 
     def _example(self, learned: tuple[_Category, ...], n_features: int) -> list[Any]:
-        return [category.values[0] for category in learned]
+        return [self._shown(category.values, j)[0] for j, category in enumerate(learned)]
 
     def _plain(self, kind: Any, **params: Any) -> Any:
         """Return a plain encoder of these categories, fitted on rows made up to show which ones are infrequent."""
