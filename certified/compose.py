@@ -152,7 +152,7 @@ class _Parallel(MixedTransformer, _BaseComposition):
         self.output_indices_: dict[str, slice] = {}
         for part, columns, counted, known in zip(self._parts, learned[0], statistic[1], learned[1], strict=True):
             width = 0 if known is None else served(part.step, counted, known, len(columns))
-            self.output_indices_[part.name] = slice(start, start + width)
+            self.output_indices_[part.name] = slice(start, start + width) if width else slice(0, 0)
             start += width
         super()._serve(statistic, learned)
 
@@ -271,7 +271,9 @@ class ColumnTransformer(_Parallel):
         values = self._example(self._learned, self.n_features_in_)
         row: Any = np.asarray(row_of(values))
         if hasattr(self, "feature_names_in_"):
-            row = pl.DataFrame([[value] for value in values], schema=list(self.feature_names_in_), strict=False)
+            row = pl.DataFrame(
+                [_cell(*cell) for cell in zip(self.feature_names_in_, values, self._kinds(), strict=True)]
+            )
         out = _PlainColumns(
             parts,
             remainder=remainder,
@@ -280,6 +282,9 @@ class ColumnTransformer(_Parallel):
             verbose_feature_names_out=self.verbose_feature_names_out,
         )
         return named_like(out.fit(row), self)
+
+    def _kinds(self) -> tuple[str, ...]:
+        return self._schema.kinds if self._schema else ("float",) * self.n_features_in_
 
     @property
     def _steps(self) -> list[tuple[str, Any]]:
@@ -436,6 +441,12 @@ def _is_any(dtype: Any, wanted: Any) -> bool:
         if found:
             return True
     return False
+
+
+def _cell(name: str, value: Any, kind: str) -> pl.Series:
+    """Return a column of one value; missing text is an object, as scikit-learn's encoders see it in other frames."""
+    missing_text = kind == "text" and not isinstance(value, str)
+    return pl.Series(name, [value], dtype=pl.Object if missing_text else None)
 
 
 def _indices(X: Any, wanted: Any) -> IntArray:

@@ -81,11 +81,6 @@ def test_any_sequence_of_deletions_has_the_state_of_a_refit_in_any_order(seed, n
     model = columns(remainder="drop").fit(MAKERS[kind](table), ids="patient")
     subjects = np.unique(table["patient"]).tolist()
     for subject in data.draw(st.permutations(subjects))[: data.draw(st.integers(1, len(subjects) - 1))]:
-        rows = np.flatnonzero(np.isin(table["patient"], np.setdiff1d(model.ids_, [subject])))
-        if all(table["age"][k] is None for k in rows):  # the imputer would have nothing to go by
-            with pytest.raises(InvalidInput, match="observed"):
-                model.delete([subject])
-            return
         model.delete([subject])
     kept = data.draw(st.permutations(np.flatnonzero(np.isin(table["patient"], model.ids_)).tolist()))
     # the schema is that of the frame given: keep it where the rows left would suggest another
@@ -115,9 +110,9 @@ def test_outputs_agree_with_scikit_learn(kind):
         return [
             ("city", encode(min_frequency=20, handle_unknown="ignore"), ["city", "smoker"]),
             ("ward", ordinal(), make_column_selector("ward")),
-            ("range", scale(), slice(1, 3)),
+            ("range", scale(), slice(1, 2)),
             ("age", pipeline([("fill", impute(strategy="median", add_indicator=True)), ("scale", scale())]), ["age"]),
-            ("bins", bins(2, encode="ordinal", quantile_method="averaged_inverted_cdf"), [2]),
+            ("bins", bins(2, encode="ordinal", quantile_method="averaged_inverted_cdf"), [1]),
             ("none", "drop", ["city"]),
         ]
 
@@ -142,9 +137,8 @@ def test_outputs_agree_with_scikit_learn(kind):
     ).fit(X)
     assert np.array_equal(ours.transform(X), theirs.transform(X))
     assert ours.get_feature_names_out().tolist() == theirs.get_feature_names_out().tolist()
-    assert ours.output_indices_ == {
-        name: where for name, where in theirs.output_indices_.items() if name in ours.output_indices_
-    }
+    assert ours.output_indices_ | {"none": slice(0, 0)} == theirs.output_indices_
+    assert ours.output_indices_["remainder"] == slice(12, 13)
     named = ours.set_output(transform=kind).transform(X)
     assert list(named.columns) == ours.get_feature_names_out().tolist()
     assert isinstance(named, MAKERS[kind])
