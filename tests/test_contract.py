@@ -12,11 +12,12 @@ from sklearn.preprocessing import MinMaxScaler as PlainMinMax
 from sklearn.preprocessing import StandardScaler as PlainScaler
 
 from certified import head, noise
+from certified.compose import ColumnTransformer, make_union
 from certified.errors import NotDeletable
 from certified.impute import SimpleImputer
 from certified.linear_model import LinearRegression, LogisticRegression, Ridge
 from certified.pipeline import Pipeline, make_pipeline
-from certified.preprocessing import KBinsDiscretizer, MinMaxScaler, RobustScaler, StandardScaler
+from certified.preprocessing import KBinsDiscretizer, MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
 from certified.testing import (
     check_deletable,
     check_delete_equals_refit,
@@ -45,6 +46,16 @@ ESTIMATORS = {
     ),
     "bins": KBinsDiscretizer(),
     "bins, small sample, logistic": make_pipeline(KBinsDiscretizer(max_subjects=30), LogisticRegression()),
+    "categories": OneHotEncoder(handle_unknown="ignore"),
+    "columns": ColumnTransformer(
+        [
+            ("scale", make_pipeline(RobustScaler(max_subjects=30), StandardScaler()), [0, 1]),
+            ("bins", KBinsDiscretizer(), [1]),
+        ],
+        remainder="passthrough",
+    ),
+    "pipeline without a model": make_pipeline(MinMaxScaler(), KBinsDiscretizer(max_subjects=30)),
+    "union, bins, ridge": make_pipeline(make_union(MinMaxScaler(), StandardScaler()), KBinsDiscretizer(3), Ridge()),
     "scaler, logistic": make_pipeline(StandardScaler(), LogisticRegression()),
     "scaler, ridge": make_pipeline(StandardScaler(), Ridge()),
     "function, scaler, logistic": make_pipeline(FunctionTransformer(np.tanh), StandardScaler(), LogisticRegression()),

@@ -2,10 +2,18 @@
 
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from certified.compose import ColumnTransformer, make_union
 from certified.impute import SimpleImputer
 from certified.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
 from certified.pipeline import make_pipeline
-from certified.preprocessing import KBinsDiscretizer, MinMaxScaler, RobustScaler, StandardScaler
+from certified.preprocessing import (
+    KBinsDiscretizer,
+    MinMaxScaler,
+    OneHotEncoder,
+    OrdinalEncoder,
+    RobustScaler,
+    StandardScaler,
+)
 
 LATTICE = "releases lie on a lattice, coarser than 1e-7"
 EXPECTED = {
@@ -33,8 +41,13 @@ def _expected(estimator):
         MinMaxScaler(),
         RobustScaler(),
         KBinsDiscretizer(),
+        OneHotEncoder(handle_unknown="ignore"),
+        OrdinalEncoder(),
+        ColumnTransformer([("scale", StandardScaler(), [0])], remainder=MinMaxScaler()),
+        make_union(StandardScaler(), MinMaxScaler()),
         SimpleImputer(),
         make_pipeline(SimpleImputer(), Ridge()),
+        make_pipeline(SimpleImputer(), MinMaxScaler()),
         make_pipeline(StandardScaler(), LogisticRegression(random_state=0)),  # checks seed top-level parameters only
         make_pipeline(StandardScaler(), Ridge()),
         make_pipeline(StandardScaler(), Lasso(alpha=0.01)),
