@@ -222,7 +222,7 @@ class Pipeline(_BaseComposition, Deletable):
         """Certificate of the whole pipeline."""
         check_is_fitted(self)
         if isinstance(self._final, Stable):
-            found = Certificate.exact(n_rows=self.n_rows_, versions=versions())
+            found = Certificate.exact(estimator="", n_features=0, n_rows=self.n_rows_, versions=versions())
         else:
             found = self._final.certificate_
         return replace(
@@ -255,6 +255,12 @@ class Pipeline(_BaseComposition, Deletable):
     def transform(self, X: Any) -> Any:
         """Transform X by every step, shape (n_rows, n_features_out)."""
         return self._final.transform(self._transformed(X))
+
+    @available_if(_final_has("transform"))
+    def fit_transform(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Any:
+        """Fit every step, and return the transformed rows."""
+        X, ids = split_ids(X, ids)
+        return self.fit(X, y, ids=ids, sample_weight=sample_weight).transform(X)
 
     @available_if(_final_has("transform"))
     def get_feature_names_out(self, input_features: Any = None) -> Any:
@@ -356,6 +362,7 @@ class Pipeline(_BaseComposition, Deletable):
         tags.classifier_tags = final.classifier_tags
         tags.regressor_tags = final.regressor_tags
         tags.target_tags = final.target_tags
+        tags.transformer_tags = final.transformer_tags
         first = self._first_tags().input_tags
         tags.input_tags.allow_nan, tags.input_tags.categorical = first.allow_nan, first.categorical
         return tags

@@ -47,6 +47,11 @@ class StableTransformer(TransformerMixin, Stable):
         self._learn(Table(x, weight, None, subjects.hashes()), subjects)
         return self
 
+    def fit_transform(self, X: Any, y: Any = None, ids: Any = None, **fit_params: Any) -> Any:
+        """Fit, and return the transformed rows; ``ids`` may name a column, which is not a feature."""
+        X, ids = split_ids(X, ids)
+        return self.fit(X, y, ids=ids, **fit_params).transform(X)
+
     def transform(self, X: Any) -> Any:
         """Return the transformed rows, shape (n_rows, n_features_out)."""
         self._check_fitted()

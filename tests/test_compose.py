@@ -286,3 +286,11 @@ def test_columns_that_cannot_be_read_are_refused(values, match):
 def test_a_column_of_numbers_and_text_is_refused():
     with pytest.raises(InvalidInput, match="int, str"):
         OneHotEncoder().fit(np.array([["a"], [1]], dtype=object))
+
+
+@pytest.mark.parametrize("make", [lambda: columns(), lambda: make_pipeline(columns(), StandardScaler())])
+def test_fit_transform_takes_the_ids_from_a_column(make):
+    table = pl.DataFrame(frame(1, 30))
+    model = make()
+    assert np.array_equal(model.fit_transform(table, ids="patient"), model.transform(table.drop("patient")))
+    assert model.ids_.tolist() == sorted(set(table["patient"]))
