@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_array, validate_data
 from certified.errors import InvalidInput
 from certified.typing import BoolArray, FloatArray
 
-__all__ = ["Columns", "Schema", "is_text", "joined", "read", "row_of", "select"]
+__all__ = ["Columns", "Schema", "is_frame", "is_text", "joined", "read", "row_of", "select"]
 
 _NUMBERS = (float, int, bool, Decimal, np.number, np.bool_)
 _LARGEST = 2**53
@@ -121,6 +121,11 @@ def read(estimator: Any, X: Any, schema: Schema | None = None) -> tuple[Any, Sch
     return _table(
         [_conform(*pair, kind, j, name) for j, (pair, kind) in enumerate(zip(found, schema.kinds, strict=True))]
     ), schema
+
+
+def is_frame(X: Any) -> bool:
+    """Whether this is a data frame of polars, pandas or pyarrow."""
+    return isinstance(nw.from_native(X, eager_only=True, pass_through=True), nw.DataFrame)
 
 
 def select(x: Any, indices: Any) -> Any:

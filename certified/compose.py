@@ -15,7 +15,7 @@ from sklearn.compose import make_column_selector as _PlainSelector
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import FeatureUnion as _PlainUnion
 from sklearn.pipeline import _name_estimators
-from sklearn.utils import Bunch
+from sklearn.utils import Bunch, get_tags
 from sklearn.utils._indexing import _get_column_indices, _safe_indexing
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import _check_feature_names_in
@@ -88,7 +88,8 @@ class _Parallel(MixedTransformer, _BaseComposition):
         for part, columns in zip(self._parts, self._resolved, strict=True):
             if columns.size:
                 some = None if schema is None else schema.take(columns)
-                part.step._see(_safe_indexing(X, columns, axis=1), None if names is None else names[columns], some)
+                own = select(X, columns) if isinstance(X, Columns) else _safe_indexing(X, columns, axis=1)
+                part.step._see(own, None if names is None else names[columns], some)
 
     def _count(self, table: Table) -> Any:
         chosen = self._columns_of(table.x) if self._resolved is None else self._resolved
@@ -175,9 +176,12 @@ class _Parallel(MixedTransformer, _BaseComposition):
             )
         return np.array(out, dtype=object)
 
+    _steps: Any
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.string = False
+        steps = [step for _, step in self._steps if not isinstance(step, str)]
+        tags.input_tags.allow_nan = all(get_tags(step).input_tags.allow_nan for step in steps)
         return tags
 
 
@@ -240,7 +244,7 @@ class ColumnTransformer(_Parallel):
         ]
 
     def _columns_of(self, X: Any) -> tuple[IntArray, ...]:
-        X = np.empty(X.shape) if isinstance(X, Columns) else X if hasattr(X, "shape") else np.asarray(X, dtype=object)
+        X = np.empty(X.shape) if isinstance(X, Columns) else X
         found = {name: _indices(X, wanted) for name, _, wanted in self.transformers}
         taken = np.concatenate([np.empty(0, dtype=np.intp), *found.values()])
         found["remainder"] = np.setdiff1d(np.arange(X.shape[1]), taken)
@@ -288,7 +292,10 @@ class ColumnTransformer(_Parallel):
 
     @property
     def _steps(self) -> list[tuple[str, Any]]:
-        return [(name, step) for name, step, _ in self.transformers]
+        try:
+            return [(name, step) for name, step, _ in self.transformers]
+        except (TypeError, ValueError):
+            return self.transformers  # what it is will be said in fit
 
     @_steps.setter
     def _steps(self, value: list[tuple[str, Any]]) -> None:
@@ -335,6 +342,14 @@ class FeatureUnion(_Parallel):
         self.transformer_weights = transformer_weights
         self.verbose_feature_names_out = verbose_feature_names_out
 
+    @property
+    def _steps(self) -> list[tuple[str, Any]]:
+        return self.transformer_list
+
+    @_steps.setter
+    def _steps(self, value: list[tuple[str, Any]]) -> None:
+        self.transformer_list = value
+
     def _made(self) -> list[_Part]:
         return [
             _Part(name, as_step(step, name, "FeatureUnion.fit"), None)
@@ -343,8 +358,7 @@ class FeatureUnion(_Parallel):
         ]
 
     def _columns_of(self, X: Any) -> tuple[IntArray, ...]:
-        n_features = X.shape[1] if hasattr(X, "shape") else np.shape(X)[1]
-        return (np.arange(n_features),) * len(self._parts)
+        return (np.arange(X.shape[1]),) * len(self._parts)
 
     def release(self) -> _PlainUnion:
         """Return a plain scikit-learn union of the released transformers."""
@@ -357,11 +371,11 @@ class FeatureUnion(_Parallel):
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters, with those of the transformers."""
-        return self._get_params("transformer_list", deep=deep)
+        return self._get_params("_steps", deep=deep)
 
     def set_params(self, **kwargs: Any) -> FeatureUnion:
         """Set parameters, ``name__parameter=value`` for those of a transformer."""
-        self._set_params("transformer_list", **kwargs)
+        self._set_params("_steps", **kwargs)
         return self
 
 

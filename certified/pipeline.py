@@ -24,7 +24,7 @@ from sklearn.utils.validation import _check_feature_names_in, _check_sample_weig
 from certified.base import Deletable, Plan, all_or_nothing, split_column, split_ids, versions
 from certified.certificate import Certificate
 from certified.chain import Passive, as_step, forget_through, learn_through, served
-from certified.columns import Columns, Schema, read
+from certified.columns import Columns, Schema, is_frame, read
 from certified.errors import InvalidInput, InvalidRequest, NotDeletable
 from certified.rows import Subjects
 from certified.stable import Stable, Table
@@ -109,7 +109,7 @@ class Pipeline(_BaseComposition, Deletable):
         subjects = Subjects(ids, len(x))
         table = Table(x, weight, None, subjects.hashes())
         for step in before:
-            step._see(X, getattr(self, "feature_names_in_", None), schema)
+            step._see(X if is_frame(X) else x, getattr(self, "feature_names_in_", None), schema)
             if not _is_passthrough(step):
                 break
         statistics, learned, features = learn_through(before, table.present())
@@ -299,6 +299,7 @@ class Pipeline(_BaseComposition, Deletable):
         """Transform X and return the final estimator's decision function."""
         return self._final.decision_function(self._transformed(X))
 
+    @available_if(_final_has("score"))
     def score(self, X: Any, y: Any, sample_weight: Any = None, offset: Any = None, exposure: Any = None) -> float:
         """Transform X and return the final estimator's score."""
         known = self._known(self._final.score, offset, exposure)

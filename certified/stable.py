@@ -88,7 +88,7 @@ class Stable(Deletable):
         """Make what ``_count`` needs, from the parameters alone; raise NotDeletable for a part that cannot forget."""
 
     def _see(self, X: Any, names: Any, schema: Schema | None) -> None:
-        """Look at the features as given: the frame or array X, their names or None, and their schema."""
+        """Look at the features as given: the frame X or their table, their names or None, and their schema."""
         self._schema = schema
         if names is not None:
             self.feature_names_in_ = names

@@ -9,7 +9,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from certified.base import all_or_nothing, split_ids
-from certified.columns import Columns, Schema, read
+from certified.columns import Columns, Schema, is_frame, read
 from certified.rows import Subjects
 from certified.stable import Stable, Table
 
@@ -39,7 +39,7 @@ class StableTransformer(TransformerMixin, Stable):
         self._ready()
         X, ids = split_ids(X, ids)
         x = self._validated(X, reset=True)
-        self._see(X, getattr(self, "feature_names_in_", None), self._schema)
+        self._see(X if is_frame(X) else x, getattr(self, "feature_names_in_", None), self._schema)
         x = x if isinstance(x, Columns) else np.array(x)
         ones = np.ones(len(x))
         weight = np.array(_check_sample_weight(sample_weight, ones, dtype=np.float64, ensure_non_negative=True))
