@@ -15,9 +15,9 @@ import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
 from certified.errors import InvalidInput
-from certified.typing import BoolArray, FloatArray
+from certified.typing import FloatArray
 
-__all__ = ["Columns", "Schema", "is_frame", "is_text", "joined", "read", "row_of", "select"]
+__all__ = ["Columns", "Schema", "columns_of", "is_frame", "joined", "read", "row_of", "select"]
 
 _NUMBERS = (float, int, bool, Decimal, np.number, np.bool_)
 _LARGEST = 2**53
@@ -100,7 +100,7 @@ def read(estimator: Any, X: Any, schema: Schema | None = None) -> tuple[Any, Sch
                 f"Found array with {frame.shape[0]} sample(s) and {frame.shape[1]} feature(s) (shape={frame.shape}) "
                 f"while a minimum of 1 is required by {name}."
             )
-        found = [_of_series(frame[column], name) for column in frame.columns]
+        found = [_of_series(column, name) for column in frame.iter_columns()]
         missing = np.nan if frame.implementation.is_pandas_like() else None
     else:
         X = _array(X, name)
@@ -145,11 +145,6 @@ def joined(parts: list[Any]) -> Any:
 def columns_of(x: Any) -> list[Any]:
     """Return the columns of a table."""
     return x.columns if isinstance(x, Columns) else list(x.T)
-
-
-def is_text(x: Any) -> BoolArray:
-    """Whether each column holds text."""
-    return np.array([column.dtype == object for column in columns_of(x)])
 
 
 def row_of(values: list[Any]) -> Any:

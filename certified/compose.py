@@ -80,6 +80,13 @@ class _Parallel(MixedTransformer, _BaseComposition):
         """
         return super().fit(X, y, ids, sample_weight)
 
+    def _validated(self, X: Any, reset: bool) -> Any:
+        x = super()._validated(X, reset)
+        if not reset:
+            for part, columns, _ in self._used(self._learned):
+                admit(part.step, select(x, columns))
+        return x
+
     # --------------------------------------------------------- pure steps
 
     def _see(self, X: Any, names: Any, schema: Schema | None) -> None:
@@ -295,7 +302,7 @@ class ColumnTransformer(_Parallel):
         try:
             return [(name, step) for name, step, _ in self.transformers]
         except (TypeError, ValueError):
-            return self.transformers  # what it is will be said in fit
+            return self.transformers  # type: ignore[return-value]  # what it is will be said in fit
 
     @_steps.setter
     def _steps(self, value: list[tuple[str, Any]]) -> None:
