@@ -27,7 +27,6 @@ from certified.compose import (
 from certified.errors import InvalidInput, NotDeletable
 from certified.impute import SimpleImputer
 from certified.linear_model import LogisticRegression, Ridge
-from certified.linear_model._glm import _carried
 from certified.pipeline import Pipeline, make_pipeline
 from certified.preprocessing import (
     KBinsDiscretizer,
@@ -295,26 +294,3 @@ def test_fit_transform_takes_the_ids_from_a_column(make):
     model = make()
     assert np.array_equal(model.fit_transform(table, ids="patient"), model.transform(table.drop("patient")))
     assert model.ids_.tolist() == sorted(set(table["patient"]))
-
-
-def test_coefficients_are_carried_over_to_the_columns_that_stay():
-    rng = np.random.default_rng(0)
-    before = rng.standard_normal((50, 4))
-    kept = rng.random(50) < 0.8
-    after = np.column_stack([before[:, 3], rng.standard_normal(50), before[:, 1]]) * kept[:, None]
-    carried = _carried(np.arange(1.0, 9.0), before, np.ascontiguousarray(after), kept)
-    assert carried.tolist() == [4.0, 0.0, 2.0, 8.0, 0.0, 6.0]
-
-
-def test_a_category_that_leaves_costs_few_passes():
-    rng = np.random.default_rng(1)
-    n = 20_000
-    table = pl.DataFrame({"city": ["Lima", *rng.choice(["Rome", "Oslo", "Bern"], n - 1)], "x": rng.standard_normal(n)})
-    y = rng.logistic(size=n) < table["x"].to_numpy() + (table["city"] == "Oslo").to_numpy()
-    features = make_column_transformer((OneHotEncoder(), ["city"]), remainder="passthrough")
-    model = make_pipeline(features, LogisticRegression())
-    model.fit(table, y)
-    receipt = model.delete([0])
-    assert "columntransformer" in receipt.changed
-    assert model.steps_[1][1].n_features_in_ == 4
-    assert receipt.passes <= 5  # a Hessian, its constants and the gradients of one or two steps

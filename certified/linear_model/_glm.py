@@ -90,17 +90,14 @@ class CertifiedLinear(ReleasedLinear):
         self._store(State(problem, totals, anchor, solution, release.products), 0.0)
         self._draw()
 
-    def _solve(
-        self, problem: Problem, rows: Rows, start: FloatArray, near: bool = False
-    ) -> tuple[Problem, Anchor, Solution, Release]:
-        """Minimise; `near` says that the start is better than what a sample of the rows would give."""
+    def _solve(self, problem: Problem, rows: Rows, start: FloatArray) -> tuple[Problem, Anchor, Solution, Release]:
         n = int(np.count_nonzero(rows.weight))
         products = Products.of(rows.x, rows.base_weight)
         if problem.loss.outputs > 1:
             problem = replace(problem, gauge=problem.scale * products.matrix())
         release = Release.of(problem, products, n)
         factor = None
-        if n > _SAMPLE_ROWS and not near:
+        if n > _SAMPLE_ROWS:
             start, factor = _first_guess(problem, rows, start)
         anchor, solution = improve(
             problem,
@@ -226,10 +223,10 @@ class CertifiedLinear(ReleasedLinear):
         loss = self._state.problem.loss
         totals = self._totals(loss, fresh)
         problem = self._problem_of(loss, fresh.x.shape[1], totals)
-        start = self._state.solution.w
-        if fresh.x.shape[1] != old.x.shape[1]:
-            start = _carried(start, old.x[:n], fresh.x[:n], kept)
-        problem, anchor, solution, release = self._solve(problem, fresh, start, near=True)
+        start, p = self._state.solution.w, fresh.x.shape[1]
+        if p != old.x.shape[1]:
+            start = np.zeros(start.size // old.x.shape[1] * p)
+        problem, anchor, solution, release = self._solve(problem, fresh, start)
         self._require(solution, self._acceptable(solution))
 
         def commit() -> None:
@@ -371,15 +368,6 @@ def _without(weight: FloatArray, rows: IntArray) -> FloatArray:
     weight = weight.copy()
     weight[rows] = 0.0
     return weight
-
-
-def _carried(w: FloatArray, before: FloatArray, after: FloatArray, kept: Any) -> FloatArray:
-    """Coefficients for the columns of `after`: those of the same columns of `before`, found by a hash; else 0."""
-    marks = np.random.default_rng(0).integers(1, 2**63, len(kept), dtype=np.uint64) * kept
-    old, new = (np.einsum("ij,i->j", x.view(np.uint64), marks).tolist() for x in (before, after))
-    place = {mark: j for j, mark in enumerate(old)}
-    source = np.array([place.get(mark, -1) for mark in new])
-    return np.where(source >= 0, w.reshape(-1, len(old))[:, source], 0.0).ravel()
 
 
 def _first_guess(problem: Problem, rows: Rows, start: FloatArray) -> tuple[FloatArray, FloatArray | None]:
