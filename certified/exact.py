@@ -22,7 +22,7 @@ import numpy as np
 
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["Products"]
+__all__ = ["GroupSums", "Products"]
 
 _BITS = 20
 _EMPTY = -900  # exponent of a column of zeros, and the smallest one used
@@ -205,3 +205,113 @@ def _product(a: Any, b: Any, gram: bool, xp: Any) -> Any:
     if same:
         return xp.stack([square, last], axis=-1)
     return xp.stack([2 * square, last + xp.sum(b * a[..., -1:], axis=1)], axis=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class GroupSums:
+    """Exact sums over the rows of each group: of the weights, of each column, and of its squares.
+
+    As :class:`Products` with two limbs, of the columns [X, 1]; the groups share the exponents.
+
+    Attributes
+    ----------
+    exponents, top : int arrays of shape (p + 1,)
+        As in :class:`Products`.
+    sums : int64 array of shape (2, 3, n_groups, p + 1, 2)
+        The last axis: column with itself, column with the ones.
+    """
+
+    exponents: IntArray
+    top: IntArray
+    sums: IntArray
+
+    @classmethod
+    def of(cls, x: FloatArray, groups: IntArray, n_groups: int, weight: FloatArray) -> GroupSums:
+        """Sum over the rows of x, shape (n, p), that belong to groups 0, ..., n_groups - 1."""
+        peaks = [np.zeros(x.shape[1] + 1)]
+        peaks += [np.abs(_with_ones(*part)).max(axis=0) for part in _pieces(x, weight)]
+        exponents = _exponents(np.max(peaks, axis=0))
+        empty = np.zeros((2, 3, n_groups, len(exponents), 2), dtype=np.int64)
+        return cls(exponents, np.zeros(len(exponents), dtype=np.int64), empty)._plus(x, groups, weight, 1)
+
+    def minus(self, x: FloatArray, groups: IntArray, weight: FloatArray) -> GroupSums | None:
+        """Return the sums without these rows, or None if the exponents change and all rows must be summed again."""
+        left = self._plus(x, groups, weight, -1)
+        return None if np.any((left.top == 0) & (self.exponents > _EMPTY)) else left
+
+    def _plus(self, x: FloatArray, groups: IntArray, weight: FloatArray, sign: int) -> GroupSums:
+        top, sums = self.top.copy(), self.sums.copy()
+        scale, n_groups = np.ldexp(1.0, _BITS - self.exponents), sums.shape[2]
+        for values, weights, codes in _pieces(x, weight, groups):
+            scaled = _with_ones(values, weights) * scale
+            top += sign * np.count_nonzero(np.abs(scaled) >= 2.0 ** (_BITS - 1), axis=0)
+            member = (codes[:, None] == np.arange(n_groups)).astype(np.float64)
+            pairs = _pairs(_limbs(scaled, 2, np))
+            found = [member.T @ np.concatenate(_moments(a, b), axis=1) for a, b in pairs]  # integers below 2^53
+            shape = (3, n_groups, 2, len(scale))
+            sums[1] += sign * np.stack(found).reshape(shape).swapaxes(2, 3).astype(np.int64)
+            sums = _carried(sums)
+        return GroupSums(self.exponents, top, sums)
+
+    @property
+    def unit_exponents(self) -> IntArray:
+        """Exponent of the unit of each column, as in :class:`Products`."""
+        return self.exponents - 2 * _BITS
+
+    def integers(self) -> Any:
+        """Return the sums as Python integers, object array (n_groups, p + 1, 2)."""
+        high, mixed, low = self.sums[0].astype(object) * _CARRY + self.sums[1].astype(object)
+        return high * (1 << 2 * _BITS) + mixed * (1 << _BITS) + low
+
+    def weights(self) -> FloatArray:
+        """Return the sum of the weights of each group, rounded once, shape (n_groups,)."""
+        total = self.integers()[:, -1, 1].astype(np.float64)
+        return np.ldexp(total, 2 * int(self.unit_exponents[-1]))
+
+    def totals(self) -> FloatArray:
+        """Return the weighted sum of each column in each group, rounded once, shape (n_groups, p)."""
+        unit = self.unit_exponents
+        return np.ldexp(self.integers()[:, :-1, 1].astype(np.float64), unit[:-1] + unit[-1])
+
+    def means(self) -> FloatArray:
+        """Return the weighted mean of each column in each group of positive weight, shape (n_groups, p)."""
+        total, unit = self.integers(), self.unit_exponents
+        return _ratio(total[:, :-1, 1], total[:, -1:, 1], unit[:-1] - unit[-1])
+
+    def variances(self) -> FloatArray:
+        """Return the weighted variance (divided by the weight) in each group of positive weight, (n_groups, p)."""
+        return self._variance(self.integers())
+
+    def variance(self) -> FloatArray:
+        """Return the weighted variance of each column in all groups together, shape (p,)."""
+        return self._variance(self.integers().sum(axis=0, keepdims=True))[0]
+
+    def _variance(self, total: Any) -> FloatArray:
+        weight, first, unit = total[:, -1:, 1], total[:, :-1, 1], self.unit_exponents
+        return _ratio(total[:, :-1, 0] * weight - first * first, weight * weight, 2 * (unit[:-1] - unit[-1]))
+
+    def parts(self) -> tuple[IntArray, IntArray, IntArray]:
+        """Return the arrays that make the state, for a digest."""
+        return self.exponents, self.top, self.sums
+
+
+def _ratio(above: Any, below: Any, exponent: IntArray) -> FloatArray:
+    """Return ``above / below * 2^exponent`` of integers, rounded once."""
+    return np.ldexp((above / below).astype(np.float64), exponent)
+
+
+def _with_ones(x: FloatArray, weight: FloatArray) -> FloatArray:
+    root = np.sqrt(weight)[:, None]
+    return np.concatenate([x * root, root], axis=1)
+
+
+def _pieces(*parts: Any) -> Any:
+    for start in range(0, len(parts[0]), BLAS_ROWS):
+        yield tuple(part[start : start + BLAS_ROWS] for part in parts)
+
+
+def _moments(a: Any, b: Any) -> list[Any]:
+    """Products of each column with itself and with the last one; mixed ones are symmetrised."""
+    if a is b:
+        return [a * a, a * a[:, -1:]]
+    return [2 * a * b, a * b[:, -1:] + b * a[:, -1:]]

@@ -107,7 +107,8 @@ class Pipeline(_BaseComposition, Deletable):
         if np.any(weight < 0.0):
             raise ValueError("Negative values in data passed to `sample_weight`.")
         subjects = Subjects(ids, len(x))
-        table = Table(x, weight, None, subjects.hashes())
+        target = before[-1]._target(y, len(x)) if isinstance(final, Stable) else None
+        table = Table(x, weight, target, subjects.hashes())
         for step in before:
             step._see(X if is_frame(X) else x, getattr(self, "feature_names_in_", None), schema)
             if not _is_passthrough(step):
@@ -164,7 +165,7 @@ class Pipeline(_BaseComposition, Deletable):
         names = [name for name, _ in self.steps]
         self._validate_names(names)
         final = self.steps[-1][1]
-        if not (isinstance(final, Deletable) and hasattr(final, "release")):
+        if not isinstance(final, Deletable):
             raise NotDeletable(
                 f"Pipeline.fit got the final step {names[-1]!r}, a {type(final).__name__}, which cannot forget. Use an "
                 "estimator of `certified`, for example certified.linear_model.LogisticRegression."
@@ -305,6 +306,7 @@ class Pipeline(_BaseComposition, Deletable):
         known = self._known(self._final.score, offset, exposure)
         return self._final.score(self._transformed(X), y, sample_weight=sample_weight, **known)
 
+    @available_if(_final_has("release"))
     def release(self) -> _SklearnPipeline:
         """Return a plain scikit-learn pipeline with the released parameters; it holds no training row."""
         check_is_fitted(self)

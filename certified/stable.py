@@ -93,6 +93,10 @@ class Stable(Deletable):
         if names is not None:
             self.feature_names_in_ = names
 
+    def _target(self, y: Any, n_rows: int) -> Any:
+        """Return the targets as the table holds them, a copy; None where they are not used."""
+        return None
+
     def _count(self, table: Table) -> Any:
         """Return the exact statistic of these rows, all of positive weight."""
         raise NotImplementedError

@@ -1,23 +1,35 @@
-"""What the transformers share: fit with ids, transform, and exact forgetting."""
+"""What estimators that forget exactly share: fit with ids, transform or predict."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from sklearn.base import TransformerMixin
+from scipy.sparse import issparse
+from sklearn.base import ClassifierMixin, RegressorMixin, TransformerMixin
+from sklearn.utils import assert_all_finite, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from certified.base import all_or_nothing, split_ids
 from certified.columns import Columns, Schema, is_frame, read
+from certified.errors import InvalidInput, InvalidRequest
 from certified.rows import Subjects
 from certified.stable import Stable, Table
+from certified.typing import FloatArray, IntArray
 
-__all__ = ["MixedTransformer", "StableTransformer", "named_like"]
+__all__ = [
+    "MixedTransformer",
+    "StableClassifier",
+    "StableRegressor",
+    "StableTransformer",
+    "named_like",
+    "served_as",
+]
 
 
-class StableTransformer(TransformerMixin, Stable):
-    """Base class. ``_validated(X, reset)`` makes the array that the steps of :class:`certified.stable.Stable` take."""
+class _Fitted(Stable):
+    """``_validated(X, reset)`` makes the array that the steps of :class:`certified.stable.Stable` take."""
 
     @all_or_nothing
     def fit(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Any:
@@ -26,7 +38,8 @@ class StableTransformer(TransformerMixin, Stable):
         Parameters
         ----------
         X : array-like or data frame of shape (n_rows, n_features)
-        y : ignored
+        y : array-like of shape (n_rows,)
+            Ignored by what learns without targets.
         ids : array-like of shape (n_rows,), column name or None
             Subject of each row.
         sample_weight : array-like of shape (n_rows,) or None
@@ -41,11 +54,23 @@ class StableTransformer(TransformerMixin, Stable):
         x = self._validated(X, reset=True)
         self._see(X if is_frame(X) else x, getattr(self, "feature_names_in_", None), self._schema)
         x = x if isinstance(x, Columns) else np.array(x)
+        y = self._target(y, len(x))
         ones = np.ones(len(x))
         weight = np.array(_check_sample_weight(sample_weight, ones, dtype=np.float64, ensure_non_negative=True))
         subjects = Subjects(ids, len(x))
-        self._learn(Table(x, weight, None, subjects.hashes()), subjects)
+        self._learn(Table(x, weight, y, subjects.hashes()), subjects)
         return self
+
+    def _validated(self, X: Any, reset: bool) -> Any:
+        return validate_data(self, X, dtype=np.float64, reset=reset)
+
+    def _check_fitted(self) -> None:
+        if "_statistic" not in self.__dict__:
+            super()._check_fitted()
+
+
+class StableTransformer(TransformerMixin, _Fitted):
+    """Base class of transformers."""
 
     def fit_transform(self, X: Any, y: Any = None, ids: Any = None, **fit_params: Any) -> Any:
         """Fit, and return the transformed rows; ``ids`` may name a column, which is not a feature."""
@@ -57,13 +82,6 @@ class StableTransformer(TransformerMixin, Stable):
         self._check_fitted()
         out = self._apply(self._learned, self._validated(X, reset=False))
         return np.asarray(out) if isinstance(out, Columns) else out
-
-    def _validated(self, X: Any, reset: bool) -> Any:
-        return validate_data(self, X, dtype=np.float64, reset=reset)
-
-    def _check_fitted(self) -> None:
-        if "_statistic" not in self.__dict__:
-            super()._check_fitted()
 
 
 class MixedTransformer(StableTransformer):
@@ -87,3 +105,53 @@ def named_like(out: Any, model: Any) -> Any:
     if hasattr(model, "feature_names_in_"):
         out.feature_names_in_ = model.feature_names_in_.copy()
     return out
+
+
+class StableClassifier(ClassifierMixin, _Fitted):
+    """Base class of classifiers: targets are counted as codes, the positions of their values in ``classes_``."""
+
+    def _target(self, y: Any, n_rows: int) -> IntArray:
+        name = type(self).__name__
+        y = _column(y, n_rows, name)
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise InvalidInput(f"{name}.fit got y with one class ({self.classes_[0]!r}). Two classes are needed.")
+        return codes.astype(np.int64)
+
+    def _all_present(self, weights: FloatArray) -> FloatArray:
+        """Return the weights of the classes; raise if one has none."""
+        if np.all(weights > 0):
+            return weights
+        gone = self.classes_[np.flatnonzero(~(weights > 0))[0]]
+        raise InvalidRequest(
+            f"{type(self).__name__} would be left without a row of class {gone!r}. Fit a model without that class "
+            "instead. Nothing was changed."
+        )
+
+
+class StableRegressor(RegressorMixin, _Fitted):
+    """Base class of regressors."""
+
+    def _target(self, y: Any, n_rows: int) -> FloatArray:
+        return np.array(_column(y, n_rows, type(self).__name__), dtype=np.float64)
+
+
+def _column(y: Any, n_rows: int, name: str) -> Any:
+    """Return targets, one for each row, all known."""
+    if y is None:
+        raise InvalidInput(f"{name} requires y to be passed, but the target y is None.")
+    if issparse(y):
+        raise InvalidInput(f"{name}.fit got a sparse y. A dense array is needed; call y.toarray() first.")
+    y = column_or_1d(y.to_numpy() if hasattr(y, "to_numpy") else y, warn=True)
+    if len(y) != n_rows:
+        raise InvalidInput(f"{name}.fit got X and y of inconsistent numbers of rows: {n_rows} and {len(y)}.")
+    assert_all_finite(y, estimator_name=name, input_name="y")
+    return y
+
+
+def served_as(plain: Any, learned: dict[str, Any]) -> Any:
+    """Return a plain estimator with these fitted attributes."""
+    for name, value in learned.items():
+        setattr(plain, name, value)
+    return plain

@@ -14,7 +14,7 @@ from certified.errors import CannotCertify
 from certified.exact import Products
 from certified.linear_model import ElasticNet, Lasso
 from certified.linear_model._elastic_net import _Problem
-from certified.linear_model._moments import Moments
+from certified.moments import Moments
 
 N, P = 60, 4
 

@@ -15,7 +15,7 @@ from sklearn.linear_model import enet_path
 from certified.certificate import Certificate
 from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._least_squares import LeastSquares, number
-from certified.linear_model._moments import Moments, solved
+from certified.moments import Moments, solved
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["ElasticNet", "Lasso"]

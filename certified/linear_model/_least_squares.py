@@ -16,7 +16,7 @@ from certified.base import Deletable, Plan, Transcript, all_or_nothing, digest, 
 from certified.certificate import Certificate
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
 from certified.exact import Products
-from certified.linear_model._moments import Moments
+from certified.moments import Moments
 from certified.rows import Rows, Subjects
 from certified.typing import FloatArray, IntArray
 

@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge as _SklearnRidge
 
 from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._least_squares import LeastSquares
-from certified.linear_model._moments import Moments, solved
+from certified.moments import Moments, solved
 from certified.typing import FloatArray
 
 __all__ = ["LinearRegression", "Ridge"]

@@ -72,6 +72,12 @@ class Moments:
         i, j = self._upper
         return np.frexp(self._values[i == j])[1].astype(np.int64)
 
+    def covariance(self) -> Any:
+        """Return the weighted covariance matrix (divided by the weight), in extended precision, shape (q, q)."""
+        unit, weight = self.unit[:-1], np.longdouble(self.weight)
+        out = self.scaled(np.zeros(len(unit), dtype=np.int64)) / weight / weight
+        return np.ldexp(out, unit[:, None] + unit[None, :] - 2 * self.unit[-1])
+
     def scaled(self, shift: IntArray) -> Any:
         """Return entry (j, k) divided by ``2^(shift[j] + shift[k])``, in extended precision, shape (q, q)."""
         i, j = self._upper

@@ -1,0 +1,173 @@
+"""Principal components from exact sums."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.linalg import eigh
+from sklearn.base import ClassNamePrefixFeaturesOutMixin
+from sklearn.decomposition import PCA as _Plain
+
+from certified.errors import InvalidInput
+from certified.exact import Products
+from certified.hashing import bottom_k
+from certified.moments import Moments
+from certified.stable import Table
+from certified.transformer import StableTransformer, named_like
+from certified.typing import FloatArray
+
+__all__ = ["PCA"]
+
+
+class _Sums(NamedTuple):
+    """Smallest hash that is outside the sample, less one; and the sums over the rows inside."""
+
+    cut: Any
+    products: Products
+
+
+class PCA(ClassNamePrefixFeaturesOutMixin, StableTransformer):
+    """Principal component analysis, exact under deletion.
+
+    The components are eigenvectors of the covariance matrix, a function of exact sums. Every deletion changes them, and
+    with them the features of the steps behind. With ``max_subjects`` they are those of the rows of the subjects with
+    the smallest keyed hash, and a deletion of others changes nothing.
+
+    Parameters
+    ----------
+    n_components : int, float in (0, 1) or None, default=None
+        How many; the least number whose share of the variance exceeds this; all.
+    whiten : bool, default=False
+        Whether to divide by the standard deviation of each component.
+    max_subjects : int or None, default=None
+        Subjects in the sample; None for all.
+
+    Attributes
+    ----------
+    components_ : array of shape (n_components_, n_features)
+        The entry of largest absolute value of each is positive.
+    explained_variance_, explained_variance_ratio_, singular_values_ : arrays of shape (n_components_,)
+    mean_ : array of shape (n_features,)
+    n_components_ : int
+    noise_variance_ : float
+        Mean variance of the components left out.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from certified.decomposition import PCA
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> PCA(2).fit(X).explained_variance_ratio_.round(3)
+    array([0.925, 0.053])
+    """
+
+    components_: FloatArray
+
+    def __init__(self, n_components: Any = None, *, whiten: bool = False, max_subjects: int | None = None) -> None:
+        self.n_components = n_components
+        self.whiten = whiten
+        self.max_subjects = max_subjects
+
+    def fit(self, X: Any, y: Any = None, ids: Any = None) -> PCA:
+        """Learn the components; ``ids`` names the subject of each row, an array or a column of the frame X."""
+        return super().fit(X, y, ids)
+
+    def _count(self, table: Table) -> _Sums:
+        table = table.some("PCA")
+        self._number(np.ones(table.x.shape[1]))
+        k = len(table.x) if self.max_subjects is None else self.max_subjects
+        if not k >= 1:
+            raise InvalidInput(f"PCA(max_subjects={self.max_subjects!r}) is not allowed: at least 1, or None.")
+        cut = np.array(2**64 - 1, dtype=np.uint64) if self.max_subjects is None else bottom_k(table.hashes, k)
+        x = table.x if self.max_subjects is None else table.x[table.hashes <= cut]
+        return _Sums(cut, Products.of(_with_ones(x), limbs=2))
+
+    def _discount(self, statistic: _Sums, removed: Table) -> _Sums | None:
+        if self.max_subjects is not None:
+            return None if np.any(removed.hashes <= statistic.cut) else statistic
+        products = statistic.products.minus(_with_ones(removed.x), removed.weight)
+        return None if products is None else _Sums(statistic.cut, products)
+
+    def _derive(self, statistic: _Sums) -> dict[str, Any]:
+        d = len(statistic.products.exponents) - 1
+        moments = Moments(statistic.products, d, centre=True)
+        n_rows = round(float(np.ldexp(float(moments.weight), 2 * int(moments.unit[-1]))))
+        if n_rows < 2:
+            raise InvalidInput(
+                f"PCA would see n_samples = {n_rows}: two rows (of its sample) are needed. Nothing was changed."
+            )
+        covariance = moments.covariance() * (n_rows / (n_rows - 1))
+        values, vectors = eigh(covariance.astype(np.float64))
+        values, vectors = np.maximum(values[::-1], 0.0), vectors.T[::-1]
+        values, vectors = values[: min(d, n_rows)], vectors[: min(d, n_rows)]
+        largest = np.argmax(np.abs(vectors), axis=1)
+        vectors = vectors * np.sign(vectors[np.arange(len(vectors)), largest])[:, None]
+        k, total = self._number(values), float(np.trace(covariance))
+        rest = values[k:]
+        return {
+            "components_": vectors[:k].copy(),
+            "explained_variance_": values[:k].copy(),
+            "explained_variance_ratio_": values[:k] / total if total > 0 else np.zeros(k),
+            "singular_values_": np.sqrt(values[:k] * (n_rows - 1)),
+            "mean_": moments.mean.astype(np.float64),
+            "n_components_": k,
+            "n_samples_": n_rows,
+            "noise_variance_": float(rest.mean()) if rest.size else 0.0,
+        }
+
+    def _number(self, values: FloatArray) -> int:
+        """Return how many components are asked for, given all variances."""
+        asked = self.n_components
+        if asked is None:
+            return len(values)
+        if isinstance(asked, int | np.integer) and not isinstance(asked, bool) and 1 <= asked:
+            if asked <= len(values):
+                return int(asked)
+            raise InvalidInput(
+                f"PCA(n_components={asked}) is more than {len(values)}, the smaller one of rows and features. "
+                "Nothing was changed."
+            )
+        if isinstance(asked, float) and 0.0 < asked < 1.0:
+            share = np.cumsum(values) / max(values.sum(), np.finfo(np.float64).tiny)
+            return min(int(np.searchsorted(share, asked, side="right")) + 1, len(values))
+        raise InvalidInput(f"PCA(n_components={asked!r}) is not allowed: a count, a share in (0, 1) or None.")
+
+    def _apply(self, learned: dict[str, Any], X: FloatArray) -> FloatArray:
+        out = (X - learned["mean_"]) @ learned["components_"].T
+        return out / _scale(learned) if self.whiten else out
+
+    def _width(self, learned: dict[str, Any], n_features: int) -> int:
+        return learned["n_components_"]
+
+    def _serve(self, statistic: _Sums, learned: dict[str, Any]) -> None:
+        super()._serve(statistic, learned)
+        for name, value in learned.items():
+            setattr(self, name, value)
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.components_)
+
+    def inverse_transform(self, X: Any) -> FloatArray:
+        """Return rows of the original features, shape (n_rows, n_features)."""
+        self._check_fitted()
+        X = np.asarray(X, dtype=np.float64)
+        return (X * _scale(self._learned) if self.whiten else X) @ self.components_ + self._learned["mean_"]
+
+    def release(self) -> _Plain:
+        """Return a plain scikit-learn PCA with the same components; it holds no training row."""
+        self._check_fitted()
+        out = _Plain(n_components=self.n_components, whiten=self.whiten)
+        for name, value in self._learned.items():
+            setattr(out, name, value.copy() if isinstance(value, np.ndarray) else value)
+        return named_like(out, self)
+
+
+def _scale(learned: dict[str, Any]) -> FloatArray:
+    """Standard deviation of each component, not below rounding, as scikit-learn divides by it."""
+    return np.maximum(np.sqrt(learned["explained_variance_"]), np.finfo(np.float64).eps)
+
+
+def _with_ones(x: FloatArray) -> FloatArray:
+    return np.column_stack([x, np.ones(len(x))])
