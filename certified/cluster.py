@@ -1,0 +1,194 @@
+"""Clusters whose centres forget."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin
+from sklearn.cluster import KMeans as _Plain
+from threadpoolctl import threadpool_limits
+
+from certified.errors import InvalidInput, InvalidRequest
+from certified.exact import GroupSums
+from certified.hashing import bottom_k
+from certified.stable import Table
+from certified.transformer import StableTransformer, named_like
+from certified.typing import FloatArray, IntArray
+
+__all__ = ["KMeans"]
+
+_BLOCK = 4096
+
+
+class _State(NamedTuple):
+    """Largest hash in the sample, the centres found on it, and the sums of all rows nearest to each of these."""
+
+    cut: Any
+    first: FloatArray
+    sums: GroupSums
+
+
+class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, StableTransformer):
+    """K-means clustering, exact under deletion.
+
+    Lloyd's algorithm runs on the rows of the `max_subjects` subjects with the smallest keyed hash. Then every row joins
+    the nearest centre found, and the means of these clusters, rounded to about their standard error, are the centres.
+    So a deletion outside the sample subtracts from sums, and mostly changes nothing; one inside it runs the algorithm
+    again.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+    init : {"k-means++", "random"}, default="k-means++"
+    n_init : int or "auto", default="auto"
+    max_iter : int, default=300
+    tol : float, default=1e-4
+        As in scikit-learn.
+    max_subjects : int, default=10_000
+        Subjects in the sample.
+    random_state : int, default=0
+        Seed of the starting points. It is part of what a refit has to repeat, so a whole number is needed.
+
+    Attributes
+    ----------
+    cluster_centers_ : array of shape (n_clusters, n_features)
+    labels_ : int array of shape (n_rows,)
+        Cluster of each row held.
+
+    References
+    ----------
+    Ginart, Guan, Valiant and Zou (2019), Making AI forget you: data deletion in machine learning. Their quantised
+    k-means rounds centres for the same reason.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from certified.cluster import KMeans
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> model = KMeans(3, max_subjects=50).fit(X)
+    >>> model.delete([1]).certificate.claim
+    'exact'
+    """
+
+    cluster_centers_: FloatArray
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        init: str = "k-means++",
+        n_init: Any = "auto",
+        max_iter: int = 300,
+        tol: float = 1e-4,
+        max_subjects: int = 10_000,
+        random_state: int = 0,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.init = init
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.max_subjects = max_subjects
+        self.random_state = random_state
+
+    def _made(self) -> _Plain:
+        names = ("n_clusters", "init", "n_init", "max_iter", "tol", "random_state")
+        return _Plain(**{name: getattr(self, name) for name in names}, algorithm="lloyd")
+
+    def _count(self, table: Table) -> _State:
+        table = table.some("KMeans")
+        if not isinstance(self.random_state, int | np.integer) or not self.max_subjects >= 1:
+            raise InvalidInput(
+                f"KMeans(random_state={self.random_state!r}, max_subjects={self.max_subjects!r}) is not allowed: a "
+                "whole number as seed, and at least 1 subject."
+            )
+        cut = bottom_k(table.hashes, self.max_subjects)
+        inside = table.hashes <= cut
+        x, weight, hashes = table.x[inside] + 0.0, table.weight[inside], table.hashes[inside]
+        order = np.lexsort((weight, *x.T[::-1], hashes))
+        if len(order) < self.n_clusters:
+            raise InvalidRequest(
+                f"KMeans would see n_samples={len(order)} rows (of its sample), which should be >= "
+                f"n_clusters={self.n_clusters}. Nothing was changed."
+            )
+        with threadpool_limits(limits=1):  # threads would add in an order of their own
+            first = self._made().fit(x[order], sample_weight=weight[order]).cluster_centers_
+        return _State(cut, first, GroupSums.of(table.x, _nearest(table.x, first), len(first), table.weight))
+
+    def _discount(self, statistic: _State, removed: Table) -> _State | None:
+        cut, first, sums = statistic
+        if np.any(removed.hashes <= cut):
+            return None
+        after = sums.minus(removed.x, _nearest(removed.x, first), removed.weight)
+        return None if after is None else _State(cut, first, after)
+
+    def _derive(self, statistic: _State) -> FloatArray:
+        _, first, sums = statistic
+        centres, weights = first.copy(), sums.weights()
+        live = weights > 0
+        some = GroupSums(sums.exponents, sums.top, sums.sums[:, :, live])
+        error = np.sqrt(some.variances() / weights[live, None])
+        exponent = np.frexp(np.where(error > 0, error, 1.0))[1] - 1
+        mean = some.means()
+        centres[live] = np.where(error > 0, np.ldexp(np.rint(np.ldexp(mean, -exponent)), exponent), mean)
+        return centres
+
+    def _apply(self, learned: FloatArray, X: FloatArray) -> FloatArray:
+        return np.sqrt(_squares(X, learned))
+
+    def _width(self, learned: FloatArray, n_features: int) -> int:
+        return len(learned)
+
+    def _serve(self, statistic: _State, learned: FloatArray) -> None:
+        super()._serve(statistic, learned)
+        self.cluster_centers_ = learned
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.cluster_centers_)
+
+    @property
+    def labels_(self) -> IntArray:
+        """Cluster of each row held, in the order of ``fit``, shape (n_rows,)."""
+        self._check_fitted()
+        return _nearest(self._table.x[self._subjects.kept], self.cluster_centers_).astype(np.int32)
+
+    def fit_predict(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> IntArray:
+        """Fit, and return the cluster of each row."""
+        return self.fit(X, y, ids, sample_weight).labels_
+
+    def predict(self, X: Any) -> IntArray:
+        """Return the nearest centre of each row, shape (n_rows,)."""
+        self._check_fitted()
+        return _nearest(self._validated(X, reset=False), self.cluster_centers_).astype(np.int32)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return minus the sum of squared distances to the nearest centres."""
+        self._check_fitted()
+        squares = _squares(self._validated(X, reset=False), self.cluster_centers_).min(axis=1)
+        return -float(squares.sum() if sample_weight is None else np.asarray(sample_weight) @ squares)
+
+    def release(self) -> _Plain:
+        """Return scikit-learn's estimator with the same centres; it holds no training row."""
+        self._check_fitted()
+        out = self._made()
+        out.cluster_centers_, out._n_threads, out.n_iter_ = self.cluster_centers_.copy(), 1, 0
+        return named_like(out, self)
+
+
+def _squares(X: FloatArray, centres: FloatArray) -> FloatArray:
+    """Return squared distances; those of a row do not depend on the other rows, not even in rounding."""
+    out = np.empty((len(X), len(centres)))
+    for start in range(0, len(X), _BLOCK):
+        part = np.ascontiguousarray(X[start : start + _BLOCK])
+        for k, centre in enumerate(centres):
+            total = np.zeros(len(part))
+            for j in range(part.shape[1]):
+                total += (part[:, j] - centre[j]) ** 2
+            out[start : start + _BLOCK, k] = total
+    return out
+
+
+def _nearest(X: FloatArray, centres: FloatArray) -> IntArray:
+    return np.argmin(_squares(X, centres), axis=1)

@@ -1,0 +1,230 @@
+"""Linear discriminant analysis from exact sums."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.linalg import LinAlgError, eigh
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis as _Plain
+from sklearn.utils.extmath import softmax
+
+from certified.errors import CannotCertify, InvalidInput
+from certified.exact import Products
+from certified.moments import Moments
+from certified.stable import Table
+from certified.transformer import StableClassifier, named_like
+from certified.typing import FloatArray
+
+__all__ = ["LinearDiscriminantAnalysis"]
+
+_LEAST = 1e-12  # smallest eigenvalue of the correlation matrix inside classes that float64 can work with
+
+
+class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, StableClassifier):
+    """Linear discriminant analysis, exact under deletion: a classifier and a supervised projection.
+
+    The covariance inside the classes is divided by ``n_rows - n_classes``, as scikit-learn's default solver does.
+
+    Parameters
+    ----------
+    priors : array-like of shape (n_classes,) or None, default=None
+        Probabilities of the classes; None for their shares of the rows.
+    n_components : int or None, default=None
+        Directions that ``transform`` keeps, at most ``min(n_classes - 1, n_features)``.
+    shrinkage : float in [0, 1] or None, default=None
+        The covariance is moved this far towards a multiple of the identity with the same trace.
+
+    Attributes
+    ----------
+    classes_, priors_ : arrays of shape (n_classes,)
+    means_ : array of shape (n_classes, n_features)
+    covariance_ : array of shape (n_features, n_features)
+        Inside the classes.
+    coef_ : array of shape (1, n_features) or (n_classes, n_features)
+    intercept_ : array of shape (1,) or (n_classes,)
+    scalings_ : array of shape (n_features, rank)
+        The entry of largest absolute value of each direction is positive.
+    explained_variance_ratio_ : array
+    xbar_ : array of shape (n_features,)
+        Mean of the classes by their priors.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from certified.discriminant_analysis import LinearDiscriminantAnalysis
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LinearDiscriminantAnalysis().fit(X, y)
+    >>> _ = model.delete(range(5))
+    >>> model.state_digest_ == LinearDiscriminantAnalysis().fit(X[5:], y[5:]).state_digest_
+    True
+    """
+
+    coef_: FloatArray
+    intercept_: FloatArray
+
+    def __init__(self, *, priors: Any = None, n_components: int | None = None, shrinkage: float | None = None) -> None:
+        self.priors = priors
+        self.n_components = n_components
+        self.shrinkage = shrinkage
+
+    def fit(self, X: Any, y: Any, ids: Any = None) -> LinearDiscriminantAnalysis:
+        """Fit on all rows; ``ids`` names the subject of each, an array or a column of the frame X."""
+        return super().fit(X, y, ids)
+
+    def _columns(self, table: Table) -> FloatArray:
+        member = (table.y[:, None] == np.arange(len(self.classes_))).astype(np.float64)
+        return np.column_stack([table.x, member, np.ones(len(table.x))])
+
+    def _count(self, table: Table) -> Products:
+        table = table.some("LinearDiscriminantAnalysis")
+        self._check_parameters(table.x.shape[1])
+        return Products.of(self._columns(table), limbs=2)
+
+    def _discount(self, statistic: Products, removed: Table) -> Products | None:
+        return statistic.minus(self._columns(removed), removed.weight)
+
+    def _derive(self, statistic: Products) -> dict[str, Any]:
+        k = len(self.classes_)
+        d = len(statistic.exponents) - k - 1
+        moments = Moments(statistic, d, centre=True)
+        mean, share = moments.mean[:d].astype(np.float64), self._all_present(moments.mean[d:].astype(np.float64))
+        n_rows = round(float(np.ldexp(float(moments.weight), 2 * int(moments.unit[-1]))))
+        if n_rows <= k:
+            raise InvalidInput(
+                f"The number of samples ({n_rows}) must be more than the number of classes ({k}) for "
+                "LinearDiscriminantAnalysis. Nothing was changed."
+            )
+        both = moments.covariance()  # of [X, indicators of the classes]
+        shift = (both[:d, d:] / share).T  # class means about the mean of all, (k, d)
+        within = both[:d, :d] - (shift.T * share) @ shift
+        within = (within * (np.longdouble(n_rows) / (n_rows - k))).astype(np.float64)
+        if self.shrinkage is not None:
+            within = (1.0 - self.shrinkage) * within
+            within[np.diag_indices(d)] += self.shrinkage * np.trace(within) / (1.0 - self.shrinkage) / d
+        priors = share / share.sum() if self.priors is None else np.asarray(self.priors, dtype=np.float64)
+        about = shift.astype(np.float64)
+        centre = priors @ about  # from the mean of all to the mean by the priors
+        spread = np.sqrt(priors)[:, None] * (about - centre)
+        values, vectors = self._directions(within, spread)
+        coef, shares = (about - centre) @ vectors, values / values.sum() if values.sum() > 0 else values
+        intercept = -0.5 * np.sum(coef**2, axis=1) + np.log(priors)
+        coef = coef @ vectors.T
+        xbar = mean + centre
+        intercept = intercept - coef @ xbar
+        if k == 2:
+            coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
+        most = min(k - 1, d) if self.n_components is None else int(self.n_components)
+        return {
+            "priors_": priors,
+            "means_": mean + about,
+            "xbar_": xbar,
+            "covariance_": within,
+            "scalings_": vectors,
+            "explained_variance_ratio_": shares[:most].copy(),
+            "coef_": coef,
+            "intercept_": intercept,
+            "_max_components": most,
+        }
+
+    def _directions(self, within: FloatArray, spread: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return variances between the classes and directions, (d, rank), in units of the covariance inside them."""
+        scale = np.sqrt(np.diag(within))
+        live = scale > 0
+        flat = np.flatnonzero(~live)
+        if flat.size:
+            raise CannotCertify(
+                f"LinearDiscriminantAnalysis found that feature {flat[0]} does not vary inside the classes. Remove it, "
+                "or set shrinkage=. Nothing was changed."
+            )
+        correlation = within / scale[:, None] / scale[None, :]
+        try:
+            least = eigh(correlation, eigvals_only=True, subset_by_index=[0, 0])[0]
+            if least < _LEAST:
+                raise LinAlgError
+            between = (spread / scale).T @ (spread / scale)
+            values, vectors = eigh(between, correlation)
+        except LinAlgError:
+            raise CannotCertify(
+                "LinearDiscriminantAnalysis found linearly dependent features inside the classes, so the directions "
+                "are not unique in float64. Remove derived columns, or set shrinkage=. Nothing was changed."
+            ) from None
+        values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1] / scale[:, None]
+        rank = min(len(spread) - 1, len(scale))
+        values, vectors = values[:rank], vectors[:, :rank]
+        largest = np.argmax(np.abs(vectors), axis=0)
+        return values, vectors * np.sign(vectors[largest, np.arange(rank)])
+
+    def _check_parameters(self, n_features: int) -> None:
+        k, name = len(self.classes_), type(self).__name__
+        if self.priors is not None:
+            priors = np.asarray(self.priors, dtype=np.float64)
+            if priors.shape != (k,) or not np.all(priors > 0) or not np.isclose(priors.sum(), 1.0):
+                raise InvalidInput(f"{name}(priors=...) is not allowed: {k} probabilities > 0 with the sum 1 are needed.")
+        most = min(k - 1, n_features)
+        if self.n_components is not None and not 1 <= self.n_components <= most:
+            raise InvalidInput(
+                f"{name}(n_components={self.n_components!r}) is not allowed: 1 to min(n_features, n_classes - 1) = "
+                f"{most}."
+            )
+        if self.shrinkage is not None and not (
+            isinstance(self.shrinkage, float | int) and 0.0 <= self.shrinkage < 1.0
+        ):
+            raise InvalidInput(
+                f"{name}(shrinkage={self.shrinkage!r}) is not allowed: a number in [0, 1), or None. 'auto' needs sums "
+                "that are not kept."
+            )
+
+    def _apply(self, learned: dict[str, Any], X: FloatArray) -> FloatArray:
+        return (X - learned["xbar_"]) @ learned["scalings_"][:, : learned["_max_components"]]
+
+    def _width(self, learned: dict[str, Any], n_features: int) -> int:
+        return learned["_max_components"]
+
+    def _serve(self, statistic: Products, learned: dict[str, Any]) -> None:
+        super()._serve(statistic, learned)
+        for name, value in learned.items():
+            setattr(self, name, value)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self._learned["_max_components"]
+
+    def transform(self, X: Any) -> FloatArray:
+        """Return the rows along the directions, shape (n_rows, n_components)."""
+        self._check_fitted()
+        return self._apply(self._learned, self._validated(X, reset=False))
+
+    def fit_transform(self, X: Any, y: Any = None, ids: Any = None) -> FloatArray:
+        """Fit, and return the transformed rows."""
+        return self.fit(X, y, ids).transform(X)
+
+    def decision_function(self, X: Any) -> FloatArray:
+        """Return the log odds of the second class, shape (n_rows,), or a score for each class."""
+        self._check_fitted()
+        scores = self._validated(X, reset=False) @ self.coef_.T + self.intercept_
+        return scores.ravel() if len(self.classes_) == 2 else scores
+
+    def predict(self, X: Any) -> Any:
+        """Return the most probable class of each row, shape (n_rows,)."""
+        scores = self.decision_function(X)
+        codes = (scores > 0).astype(np.int64) if scores.ndim == 1 else scores.argmax(axis=1)
+        return self.classes_[codes]
+
+    def predict_proba(self, X: Any) -> FloatArray:
+        """Return the probability of each class, shape (n_rows, n_classes)."""
+        scores = self.decision_function(X)
+        return softmax(np.column_stack([np.zeros(len(scores)), scores]) if scores.ndim == 1 else scores)
+
+    def predict_log_proba(self, X: Any) -> FloatArray:
+        """Return the logarithm of the probability of each class, shape (n_rows, n_classes)."""
+        return np.log(np.maximum(self.predict_proba(X), np.finfo(np.float64).smallest_normal))
+
+    def release(self) -> _Plain:
+        """Return scikit-learn's estimator with the same parameters; it holds no training row."""
+        self._check_fitted()
+        out = _Plain(priors=self.priors, n_components=self.n_components)
+        for name, value in {"classes_": self.classes_, **self._learned}.items():
+            setattr(out, name, value.copy() if isinstance(value, np.ndarray) else value)
+        return named_like(out, self)
