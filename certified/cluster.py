@@ -22,10 +22,11 @@ _BLOCK = 4096
 
 
 class _State(NamedTuple):
-    """Largest hash in the sample, the centres found on it, and the sums of all rows nearest to each of these."""
+    """Largest hash in the sample, the centres found on it and the work done, the sums of all rows nearest to each."""
 
     cut: Any
     first: FloatArray
+    n_iter: int
     sums: GroupSums
 
 
@@ -53,6 +54,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, StableTransformer):
     Attributes
     ----------
     cluster_centers_ : array of shape (n_clusters, n_features)
+    n_iter_ : int
+        Of the algorithm on the sample.
     labels_ : int array of shape (n_rows,)
         Cluster of each row held.
 
@@ -113,18 +116,21 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, StableTransformer):
                 f"n_clusters={self.n_clusters}. Nothing was changed."
             )
         with threadpool_limits(limits=1):  # threads would add in an order of their own
-            first = self._made().fit(x[order], sample_weight=weight[order]).cluster_centers_
-        return _State(cut, first, GroupSums.of(table.x, _nearest(table.x, first), len(first), table.weight))
+            found = self._made().fit(x[order], sample_weight=weight[order])
+        first = found.cluster_centers_
+        return _State(
+            cut, first, int(found.n_iter_), GroupSums.of(table.x, _nearest(table.x, first), len(first), table.weight)
+        )
 
     def _discount(self, statistic: _State, removed: Table) -> _State | None:
-        cut, first, sums = statistic
+        cut, first, n_iter, sums = statistic
         if np.any(removed.hashes <= cut):
             return None
         after = sums.minus(removed.x, _nearest(removed.x, first), removed.weight)
-        return None if after is None else _State(cut, first, after)
+        return None if after is None else _State(cut, first, n_iter, after)
 
     def _derive(self, statistic: _State) -> FloatArray:
-        _, first, sums = statistic
+        _, first, _, sums = statistic
         centres, weights = first.copy(), sums.weights()
         live = weights > 0
         some = GroupSums(sums.exponents, sums.top, sums.sums[:, :, live])
@@ -142,7 +148,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, StableTransformer):
 
     def _serve(self, statistic: _State, learned: FloatArray) -> None:
         super()._serve(statistic, learned)
-        self.cluster_centers_ = learned
+        self.cluster_centers_, self.n_iter_ = learned, statistic.n_iter
 
     @property
     def _n_features_out(self) -> int:
@@ -173,7 +179,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, StableTransformer):
         """Return scikit-learn's estimator with the same centres; it holds no training row."""
         self._check_fitted()
         out = self._made()
-        out.cluster_centers_, out._n_threads, out.n_iter_ = self.cluster_centers_.copy(), 1, 0
+        out.cluster_centers_, out._n_threads, out.n_iter_ = self.cluster_centers_.copy(), 1, self.n_iter_
         return named_like(out, self)
 
 

@@ -21,7 +21,7 @@ __all__ = ["PCA"]
 
 
 class _Sums(NamedTuple):
-    """Smallest hash that is outside the sample, less one; and the sums over the rows inside."""
+    """Largest hash in the sample, and the sums over its rows."""
 
     cut: Any
     products: Products

@@ -25,7 +25,8 @@ _LEAST = 1e-12  # smallest eigenvalue of the correlation matrix inside classes t
 class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, StableClassifier):
     """Linear discriminant analysis, exact under deletion: a classifier and a supervised projection.
 
-    The covariance inside the classes is divided by ``n_rows - n_classes``, as scikit-learn's default solver does.
+    The covariance inside the classes is divided by the number of rows, as scikit-learn does as of 1.9 (before, its
+    default solver subtracted the number of classes).
 
     Parameters
     ----------
@@ -99,10 +100,10 @@ class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMix
         both = moments.covariance()  # of [X, indicators of the classes]
         shift = (both[:d, d:] / share).T  # class means about the mean of all, (k, d)
         within = both[:d, :d] - (shift.T * share) @ shift
-        within = (within * (np.longdouble(n_rows) / (n_rows - k))).astype(np.float64)
+        within = within.astype(np.float64)
         if self.shrinkage is not None:
-            within = (1.0 - self.shrinkage) * within
-            within[np.diag_indices(d)] += self.shrinkage * np.trace(within) / (1.0 - self.shrinkage) / d
+            identity = np.trace(within) / d * np.eye(d)
+            within = (1.0 - self.shrinkage) * within + self.shrinkage * identity
         priors = share / share.sum() if self.priors is None else np.asarray(self.priors, dtype=np.float64)
         about = shift.astype(np.float64)
         centre = priors @ about  # from the mean of all to the mean by the priors
@@ -161,7 +162,9 @@ class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMix
         if self.priors is not None:
             priors = np.asarray(self.priors, dtype=np.float64)
             if priors.shape != (k,) or not np.all(priors > 0) or not np.isclose(priors.sum(), 1.0):
-                raise InvalidInput(f"{name}(priors=...) is not allowed: {k} probabilities > 0 with the sum 1 are needed.")
+                raise InvalidInput(
+                    f"{name}(priors=...) is not allowed: {k} probabilities > 0 with the sum 1 are needed."
+                )
         most = min(k - 1, n_features)
         if self.n_components is not None and not 1 <= self.n_components <= most:
             raise InvalidInput(
@@ -169,10 +172,10 @@ class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMix
                 f"{most}."
             )
         if self.shrinkage is not None and not (
-            isinstance(self.shrinkage, float | int) and 0.0 <= self.shrinkage < 1.0
+            isinstance(self.shrinkage, float | int) and 0.0 <= self.shrinkage <= 1.0
         ):
             raise InvalidInput(
-                f"{name}(shrinkage={self.shrinkage!r}) is not allowed: a number in [0, 1), or None. 'auto' needs sums "
+                f"{name}(shrinkage={self.shrinkage!r}) is not allowed: a number in [0, 1], or None. 'auto' needs sums "
                 "that are not kept."
             )
 

@@ -353,9 +353,7 @@ class CategoricalNB(_NaiveBayes):
         counts = [_by_category(found, k) for found in statistic]
         weights = self._all_present(counts[0].sum(axis=1))
         least = np.broadcast_to(0 if self.min_categories is None else np.asarray(self.min_categories), len(counts))
-        counts = [
-            np.pad(c, ((0, 0), (0, max(0, int(m) - c.shape[1])))) for c, m in zip(counts, least, strict=True)
-        ]
+        counts = [np.pad(c, ((0, 0), (0, max(0, int(m) - c.shape[1])))) for c, m in zip(counts, least, strict=True)]
         with np.errstate(divide="ignore"):
             log_prob = [np.log(c + alpha) - np.log((c + alpha).sum(axis=1, keepdims=True)) for c in counts]
         return {

@@ -33,7 +33,7 @@ class _InContext(Stable):
     """Base class: the statistic is the context; the estimator is given it when it is first asked afterwards."""
 
     classes_: Any
-    _plain: Any
+    _asked: list[Any]  # the estimator that has read the context, once somebody has asked
 
     def _made(self) -> Any:
         """Return the estimator that reads the context, unfitted."""
@@ -60,15 +60,15 @@ class _InContext(Stable):
 
     def _serve(self, statistic: _Context, learned: tuple[int]) -> None:
         super()._serve(statistic, learned)
-        self._plain = None
+        self._asked = []
 
-    def _ask(self, method: str, X: Any) -> Any:
+    def _ask(self, method: str, X: Any, *args: Any) -> Any:
         self._check_fitted()
         X = self._validated(X, reset=False)  # type: ignore[attr-defined]
-        if self._plain is None:
+        if not self._asked:
             _, x, y = self._statistic
-            self._plain = self._made().fit(x, self.classes_[y] if hasattr(self, "classes_") else y)
-        return getattr(self._plain, method)(X)
+            self._asked.append(self._made().fit(x, self.classes_[y] if hasattr(self, "classes_") else y))
+        return getattr(self._asked[0], method)(X, *args)
 
     def predict(self, X: Any) -> Any:
         """Return the prediction for each row, shape (n_rows,)."""
@@ -173,9 +173,7 @@ class _Neighbors(_InContext):
 
     def kneighbors(self, X: Any, n_neighbors: int | None = None) -> FloatArray:
         """Return the distances of the nearest neighbours, shape (n_rows, n_neighbors). Who they are stays private."""
-        self._check_fitted()
-        self._ask("predict", X)
-        return self._plain.kneighbors(self._validated(X, reset=False), n_neighbors)[0]  # type: ignore[attr-defined]
+        return self._ask("kneighbors", X, n_neighbors)[0]
 
 
 class KNeighborsClassifier(_Neighbors, _Classifier):

@@ -1,10 +1,16 @@
 """scikit-learn's own checks for every estimator; exceptions are listed with reasons."""
 
+from sklearn.neighbors import KNeighborsRegressor as PlainNeighbors
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from certified.cluster import KMeans
 from certified.compose import ColumnTransformer, make_union
+from certified.decomposition import PCA
+from certified.discriminant_analysis import LinearDiscriminantAnalysis
 from certified.impute import SimpleImputer
 from certified.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
+from certified.naive_bayes import BernoulliNB, CategoricalNB, GaussianNB, MultinomialNB
+from certified.neighbors import ContextRegressor, KNeighborsClassifier, KNeighborsRegressor
 from certified.pipeline import make_pipeline
 from certified.preprocessing import (
     KBinsDiscretizer,
@@ -19,6 +25,7 @@ LATTICE = "releases lie on a lattice, coarser than 1e-7"
 EXPECTED = {
     "LogisticRegression()": {"check_sample_weight_equivalence_on_dense_data": LATTICE},
     "LinearRegression()": {"check_sample_weight_equivalence_on_dense_data": "15 rows, 30 columns, refused"},
+    "KMeans()": {"check_sample_weight_equivalence_on_dense_data": "starting points are drawn by the number of rows"},
     "Pipeline": {"check_sample_weight_equivalence_on_dense_data": LATTICE},
 }
 
@@ -46,10 +53,21 @@ def _expected(estimator):
         ColumnTransformer([("scale", StandardScaler(), [0])], remainder=MinMaxScaler()),
         make_union(StandardScaler(), MinMaxScaler()),
         SimpleImputer(),
+        GaussianNB(),
+        MultinomialNB(),
+        BernoulliNB(),
+        CategoricalNB(),
+        LinearDiscriminantAnalysis(),
+        PCA(),
+        KNeighborsClassifier(),
+        KNeighborsRegressor(),
+        ContextRegressor(PlainNeighbors()),
+        KMeans(),
         make_pipeline(SimpleImputer(), Ridge()),
         make_pipeline(SimpleImputer(), MinMaxScaler()),
         make_pipeline(StandardScaler(), LogisticRegression(random_state=0)),  # checks seed top-level parameters only
         make_pipeline(StandardScaler(), Ridge()),
+        make_pipeline(StandardScaler(), GaussianNB()),
         make_pipeline(StandardScaler(), Lasso(alpha=0.01)),
     ],
     expected_failed_checks=_expected,
