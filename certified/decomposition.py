@@ -121,7 +121,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, StableTransformer):
         asked = self.n_components
         if asked is None:
             return len(values)
-        if isinstance(asked, int | np.integer) and not isinstance(asked, bool) and 1 <= asked:
+        if isinstance(asked, int | np.integer) and not isinstance(asked, bool) and asked >= 1:
             if asked <= len(values):
                 return int(asked)
             raise InvalidInput(

@@ -23,7 +23,7 @@ __all__ = ["BernoulliNB", "CategoricalNB", "GaussianNB", "MultinomialNB"]
 class _NaiveBayes(StableClassifier):
     """Base class. What is served are the fitted attributes of scikit-learn's estimator."""
 
-    _attributes: tuple[str, ...]
+    force_alpha: bool
 
     def _made(self) -> Any:
         """Return scikit-learn's estimator, unfitted."""
@@ -40,7 +40,7 @@ class _NaiveBayes(StableClassifier):
         self._all_present(statistic.weights())
         return statistic
 
-    def _discount(self, statistic: GroupSums, removed: Table) -> GroupSums | None:
+    def _discount(self, statistic: Any, removed: Table) -> Any:
         return statistic.minus(self._rows(removed.x), removed.y, removed.weight)
 
     def _check_parameters(self) -> None:
@@ -72,7 +72,7 @@ class _NaiveBayes(StableClassifier):
             raise InvalidInput(
                 f"{type(self).__name__}(alpha={alpha!r}) is not allowed: a finite number >= 0 is needed."
             )
-        return float(alpha) if self.force_alpha else max(float(alpha), 1e-10)  # type: ignore[attr-defined]
+        return float(alpha) if self.force_alpha else max(float(alpha), 1e-10)
 
     def _serve(self, statistic: Any, learned: dict[str, Any]) -> None:
         super()._serve(statistic, learned)
@@ -261,7 +261,7 @@ class BernoulliNB(_NaiveBayes):
 
     def _rows(self, X: FloatArray) -> FloatArray:
         if self.binarize is not None:
-            return (X > self.binarize).astype(np.float64)
+            return (self.binarize < X).astype(np.float64)
         if np.any((X != 0) & (X != 1)):
             raise InvalidInput("BernoulliNB(binarize=None) got values other than 0 and 1. Set binarize=.")
         return X
@@ -332,7 +332,7 @@ class CategoricalNB(_NaiveBayes):
         self._all_present(_by_category(statistic[0], k).sum(axis=1))
         return statistic
 
-    def _discount(self, statistic: tuple[GroupSums, ...], removed: Table) -> tuple[GroupSums, ...] | None:
+    def _discount(self, statistic: Any, removed: Table) -> Any:
         codes, nothing, k = self._codes(removed.x), np.empty((len(removed.x), 0)), len(self.classes_)
         after = [
             found.minus(nothing, column * k + removed.y, removed.weight)
@@ -341,7 +341,7 @@ class CategoricalNB(_NaiveBayes):
         # the largest code of a feature left with its last row: a refit has fewer categories
         if any(found is None or not _by_category(found, k)[:, -1].any() for found in after):
             return None
-        return tuple(after)  # type: ignore[arg-type]
+        return tuple(after)
 
     def _codes(self, X: FloatArray) -> IntArray:
         if np.any(X < 0):

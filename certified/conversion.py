@@ -1,0 +1,143 @@
+"""scikit-learn's estimators to their counterparts that can forget."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from inspect import signature
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+
+from certified.base import Deletable
+from certified.chain import as_step
+from certified.errors import NotDeletable
+
+__all__ = ["certify"]
+
+# How the work is done or shown, not what is fitted; or a sample drawn otherwise here, by the hashes of the subjects.
+_WORK = {"copy", "copy_X", "n_jobs", "verbose", "solver", "svd_solver", "precompute", "warm_start", "subsample"}
+_WORK |= {"iterated_power", "n_oversamples", "power_iteration_normalizer", "force_int_remainder_cols", "copy_x"}
+_INSIDE = ("steps", "transformers", "transformer_list", "estimator", "remainder")
+
+
+def certify(estimator: Any) -> Any:
+    """Return the deletable counterpart of an unfitted estimator; see :func:`certified.certify`."""
+    problems: list[str] = []
+    found = _converted(estimator, "", problems, top=True)
+    if problems:
+        raise NotDeletable(
+            "certify found no counterpart for:\n"
+            + "\n".join(f"- {problem}" for problem in problems)
+            + "\nReplace these, wrap what was fitted on other data in FrozenEstimator, or use FunctionTransformer for "
+            "what learns nothing."
+        )
+    return found
+
+
+def _converted(estimator: Any, name: str, problems: list[str], top: bool = False) -> Any:
+    if isinstance(estimator, str) or estimator is None:
+        return estimator
+    where = f"{name or type(estimator).__name__}"
+    if isinstance(estimator, Deletable):
+        return clone(estimator)
+    counterpart = _counterpart(estimator)
+    if counterpart is None:
+        try:
+            as_step(estimator, name, "certify")
+        except NotDeletable:
+            stateless = False
+        else:
+            stateless = not top
+        if not stateless:
+            problems.append(f"{where}: {type(estimator).__name__} learns from the data and has no counterpart here.")
+        return estimator
+    own, defaults = set(signature(counterpart.__init__).parameters), _defaults(type(estimator))
+    given: dict[str, Any] = {}
+    for parameter, value in estimator.get_params(deep=False).items():
+        if parameter in _INSIDE:
+            given[parameter] = _inside(value, name, problems)
+        elif _equal(value, defaults.get(parameter)):
+            continue
+        elif (type(estimator).__name__, parameter) in _MEANS:
+            given |= _MEANS[type(estimator).__name__, parameter](value, where, problems)
+        elif parameter in own:
+            given[parameter] = value
+        elif parameter not in _WORK:
+            problems.append(f"{where}: {type(estimator).__name__}({parameter}={value!r}) is not supported.")
+    return counterpart(**given)
+
+
+def _inside(value: Any, name: str, problems: list[str]) -> Any:
+    """Return steps, ``(name, estimator)`` or ``(name, estimator, columns)``, converted."""
+    if not isinstance(value, list):
+        return _converted(value, f"{name}__estimator" if name else "estimator", problems)
+    out = []
+    for inner, step, *columns in value:
+        out.append((inner, _converted(step, f"{name}__{inner}" if name else inner, problems), *columns))
+    return out
+
+
+def _counterpart(estimator: Any) -> Any:
+    """Return the class of the same name in the module of the same name, or None."""
+    root, _, rest = type(estimator).__module__.partition(".")
+    if root != "sklearn" or not isinstance(estimator, BaseEstimator):
+        return None
+    try:
+        module = import_module("certified." + rest.partition(".")[0])
+    except ModuleNotFoundError:
+        return None
+    name = type(estimator).__name__
+    return getattr(module, name) if name in module.__all__ else None
+
+
+def _defaults(kind: Any) -> dict[str, Any]:
+    return {name: parameter.default for name, parameter in signature(kind.__init__).parameters.items()}
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return a is b or (type(a) is type(b) and np.ndim(a) == 0 and bool(a == b)) or (_is_nan(a) and _is_nan(b))
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and np.isnan(value)
+
+
+def _penalty(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    if value is None or value == "none":
+        return {"C": np.inf}
+    if value not in ("l2", "deprecated"):
+        problems.append(f"{where}: LogisticRegression(penalty={value!r}) is not supported, only 'l2' and None.")
+    return {}
+
+
+def _dense(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    return {}  # our features are dense; the values are the same
+
+
+def _encode(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    return {"encode": "ordinal" if value == "ordinal" else "onehot-dense"}
+
+
+def _seedless(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    return {}  # of a solver or a subsample; here a seed would make the noise of a release known
+
+
+def _seed(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    if isinstance(value, int | np.integer):
+        return {"random_state": int(value)}
+    problems.append(f"{where}: random_state={value!r} is not supported, a refit has to repeat it: give a whole number.")
+    return {}
+
+
+_MEANS = {
+    ("LogisticRegression", "penalty"): _penalty,
+    ("OneHotEncoder", "sparse_output"): _dense,
+    ("ColumnTransformer", "sparse_threshold"): _dense,
+    ("KBinsDiscretizer", "encode"): _encode,
+    ("KMeans", "random_state"): _seed,
+    **{
+        (name, "random_state"): _seedless
+        for name in ("LogisticRegression", "Ridge", "ElasticNet", "Lasso", "KBinsDiscretizer", "PCA")
+    },
+}

@@ -1,0 +1,100 @@
+"""certify: a scikit-learn pipeline becomes one that forgets, or the error names every step that cannot."""
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.decomposition import PCA, FastICA
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    KBinsDiscretizer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    OneHotEncoder,
+    PolynomialFeatures,
+    RobustScaler,
+    StandardScaler,
+)
+
+import certified
+from certified.errors import NotDeletable
+from certified.linear_model import LogisticRegression as Ours
+
+
+def test_a_pipeline_is_converted_and_agrees():
+    X, y = load_breast_cancer(return_X_y=True)
+    plain = make_pipeline(
+        FeatureUnion([("range", MinMaxScaler()), ("pca", PCA(3, svd_solver="full", random_state=1))]),
+        FunctionTransformer(np.tanh),
+        LogisticRegression(C=0.3, max_iter=1000, tol=1e-8, solver="newton-cholesky", random_state=3),
+    )
+    ours = certified.certify(plain).fit(X, y)
+    final = ours.named_steps["logisticregression"]
+    assert (final.C, final.max_iter, final.tol, final.random_state) == (0.3, 1000, 1e-8, None)
+    assert ours.named_steps["featureunion"].transformer_list[1][1].n_components == 3
+    plain.fit(X, y)
+    gap = np.max(np.abs(final.private_coef_ - plain[-1].coef_))
+    assert gap < 1e-5
+    assert ours.delete([3]).certificate.scope == "pipeline"
+
+
+def test_frames_and_columns_are_converted():
+    frame = pl.DataFrame({"age": [30.0, None, 50.0, 40.0] * 5, "city": ["a", "b", None, "a"] * 5})
+    plain = make_pipeline(
+        ColumnTransformer(
+            [
+                ("n", make_pipeline(SimpleImputer(), StandardScaler(copy=False)), ["age"]),
+                ("c", OneHotEncoder(handle_unknown="ignore", sparse_output=False), ["city"]),
+            ],
+            remainder=KBinsDiscretizer(4, encode="onehot", random_state=0),
+            n_jobs=2,
+        ),
+        LogisticRegression(penalty="l2") if "penalty" in LogisticRegression().get_params() else LogisticRegression(),
+    )
+    ours = certified.certify(plain).fit(frame, [0, 1, 0, 1] * 5)
+    assert ours.delete([1]).n_rows == 1
+    assert ours.steps[0][1].remainder.n_bins == 4
+
+
+@pytest.mark.parametrize("plain", [Ridge(alpha=2.0), GaussianNB(var_smoothing=1e-6)])
+def test_a_single_estimator_is_converted(plain):
+    ours = certified.certify(plain)
+    assert type(ours).__module__.startswith("certified.")
+    assert {k: v for k, v in plain.get_params().items() if k in ours.get_params()}.items() >= {
+        k: v for k, v in ours.get_params().items() if k in plain.get_params()
+    }.items()
+    X, y = load_diabetes(return_X_y=True)
+    ours.fit(X, y > 100 if isinstance(plain, GaussianNB) else y).delete([0])
+
+
+def test_what_is_ours_already_stays():
+    model = Ours(C=3.0)
+    found = certified.certify(model)
+    assert found is not model
+    assert found.C == 3.0
+
+
+def test_every_step_that_cannot_be_converted_is_named():
+    plain = make_pipeline(
+        FeatureUnion([("ica", FastICA()), ("poly", PolynomialFeatures())]),
+        MaxAbsScaler(),
+        RobustScaler(unit_variance=True),
+        RandomForestClassifier(),
+    )
+    with pytest.raises(NotDeletable) as error:
+        certified.certify(plain)
+    text = str(error.value)
+    for named in ("featureunion__ica: FastICA", "maxabsscaler", "unit_variance=True", "randomforestclassifier"):
+        assert named in text
+    assert "poly" not in text
+
+
+def test_a_stateless_transformer_alone_has_no_counterpart():
+    with pytest.raises(NotDeletable, match="PolynomialFeatures"):
+        certified.certify(PolynomialFeatures())
