@@ -33,6 +33,7 @@ class _InContext(Stable):
     """Base class: the statistic is the context; the estimator is given it when it is first asked afterwards."""
 
     classes_: Any
+    _validated: Any
     _asked: list[Any]  # the estimator that has read the context, once somebody has asked
 
     def _made(self) -> Any:
@@ -64,7 +65,7 @@ class _InContext(Stable):
 
     def _ask(self, method: str, X: Any, *args: Any) -> Any:
         self._check_fitted()
-        X = self._validated(X, reset=False)  # type: ignore[attr-defined]
+        X = self._validated(X, reset=False)
         if not self._asked:
             _, x, y = self._statistic
             self._asked.append(self._made().fit(x, self.classes_[y] if hasattr(self, "classes_") else y))
@@ -88,8 +89,8 @@ class _Classifier(_InContext, StableClassifier):
 class ContextClassifier(_Classifier):
     """A classifier that reads its training rows when it is asked, exact under deletion.
 
-    After a deletion the estimator is given the rows that stay, in the order that a fit on these would give them, when it
-    is next asked. So this is exact for every estimator whose ``fit`` is a function of the rows in their order, and
+    When it is next asked after a deletion, the estimator is given the rows that stay, in the order that a fit on these
+    would give them. So this is exact for every estimator whose ``fit`` is a function of the rows in their order, and
     pays where ``fit`` does little more than keep them: neighbours, kernel methods, in-context learners for tables.
 
     Parameters
@@ -166,7 +167,7 @@ class _Neighbors(_InContext):
 
     def fit(self, X: Any, y: Any, ids: Any = None) -> Any:
         """Keep the rows; ``ids`` names the subject of each, an array or a column of the frame X."""
-        return super().fit(X, y, ids)  # type: ignore[misc]
+        return super().fit(X, y, ids)
 
     def _made(self) -> Any:
         return self._plain_class(**self.get_params(deep=False))

@@ -25,12 +25,13 @@ from certified.base import Deletable, Plan, all_or_nothing, split_column, split_
 from certified.certificate import Certificate
 from certified.chain import Passive, as_step, forget_through, learn_through, served
 from certified.columns import Columns, Schema, is_frame, read
+from certified.compose import FeatureUnion, make_union
 from certified.errors import InvalidInput, InvalidRequest, NotDeletable
 from certified.rows import Subjects
 from certified.stable import Stable, Table
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["Pipeline", "make_pipeline"]
+__all__ = ["FeatureUnion", "Pipeline", "make_pipeline", "make_union"]
 
 
 def _final_has(name: str) -> Any:

@@ -115,7 +115,7 @@ class Stable(Deletable):
         raise NotImplementedError
 
     def _apply(self, learned: Any, X: Any) -> Any:
-        """Return the rows X, a validated array, as a transformer that learned this transforms them; else as they are."""
+        """Return the validated rows X as a transformer that learned this transforms them; others leave them alone."""
         return X
 
     def _width(self, learned: Any, n_features: int) -> int:
