@@ -1,6 +1,6 @@
-"""Exact models against scikit-learn's refits, as ratios in the same run: ``python benchmarks/bench_exact.py [--small]``.
+"""Exact models against scikit-learn's refits, as ratios in the same run.
 
-scikit-learn has no warm start for these but k-means, which starts from the centres it had.
+``python benchmarks/bench_exact.py [--small]``. scikit-learn has no warm start for these but k-means, which starts from the centres it had.
 """
 
 from __future__ import annotations

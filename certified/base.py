@@ -71,7 +71,7 @@ class Deletable(BaseEstimator):
     """
 
     _subjects: Subjects
-    _owned = False  # a step of a fitted pipeline forgets through the pipeline only
+    _owned = False  # a part of a fitted pipeline or search forgets through the whole only
 
     def delete(self, ids: Any) -> Receipt:
         """Remove every row of these subjects from the fitted state.
@@ -99,8 +99,8 @@ class Deletable(BaseEstimator):
         self._check_fitted()
         if self._owned:
             raise NotDeletable(
-                f"delete was called on {type(self).__name__}, which is a step of a fitted pipeline. Call delete on "
-                "the pipeline, so that every step forgets. Nothing was changed."
+                f"delete was called on {type(self).__name__}, which is part of a fitted pipeline or search. Call delete "
+                "on the pipeline or the search, so that every part forgets. Nothing was changed."
             )
         rows = self._subjects.rows_of(ids)
         n_subjects = as_ids(ids, "delete(ids=...)").size

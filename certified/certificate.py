@@ -17,7 +17,7 @@ from certified.errors import CannotCertify, InvalidInput
 __all__ = ["Certificate", "Receipt", "Refused"]
 
 CLAIMS = ("exact", "indistinguishable", "none")
-SCOPES = ("estimator", "pipeline")
+SCOPES = ("estimator", "pipeline", "search")
 METHODS = ("exact", "theorem-1", "theorem-2")
 
 _MAY_BE_UNSTATED = ("mu_transcript", "mu_differencing")  # NaN here means "not stated" and is left out of the record
@@ -31,8 +31,8 @@ class Certificate(Record):
     ----------
     claim : {"exact", "indistinguishable", "none"}
         Same state bit for bit; mu-GDP indistinguishable; nothing.
-    scope : {"estimator", "pipeline"}
-        What the refit is a refit of.
+    scope : {"estimator", "pipeline", "search"}
+        What the refit is a refit of; a search includes the choice among its candidates.
     method : {"exact", "theorem-1", "theorem-2"}
         Where the bound comes from: exact statistics, a pass over the kept rows, or sums over the removed rows alone.
     mu : float
@@ -140,6 +140,11 @@ class Certificate(Record):
     def delta_at(self, epsilon: float) -> float:
         """Return delta at ``epsilon`` nats, rounded up; 0 for an exact state, 1 without a guarantee."""
         return delta_of(epsilon, self.mu)
+
+    @property
+    def selection(self) -> str:
+        """ "covered" if the refit repeats the choice of the model and its parameters, else "not covered"."""
+        return "covered" if self.scope == "search" else "not covered"
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -318,11 +323,11 @@ def _claim_lines(c: Certificate) -> list[str]:
 
 
 def _limits(c: Certificate) -> tuple[str, ...]:
-    scope = (
-        "Steps before this estimator, and the choice of the model and its parameters, are outside its scope."
-        if c.scope == "estimator"
-        else "Choices made outside the pipeline, such as a search for parameters, are outside its scope."
-    )
+    scope = {
+        "estimator": "Steps before this estimator, and the choice of the model and its parameters, are outside its scope.",
+        "pipeline": "Choices made outside the pipeline, such as a search for parameters, are outside its scope.",
+        "search": "Selection: covered, among the candidates of the search; which candidates there are is outside its scope.",
+    }[c.scope]
     known = "" if math.isnan(c.mu_differencing) else f" (estimated mu = {c.mu_differencing:.4g})"
     return (
         "It speaks of this release only, not of the private state that is kept to serve later deletions.",

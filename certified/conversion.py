@@ -17,7 +17,15 @@ __all__ = ["certify"]
 
 # How the work is done or shown, not what is fitted; or a sample drawn otherwise here, by the hashes of the subjects.
 _WORK = {"copy", "copy_X", "n_jobs", "verbose", "solver", "svd_solver", "precompute", "warm_start", "subsample"}
-_WORK |= {"iterated_power", "n_oversamples", "power_iteration_normalizer", "force_int_remainder_cols", "copy_x"}
+_WORK |= {
+    "iterated_power",
+    "n_oversamples",
+    "power_iteration_normalizer",
+    "force_int_remainder_cols",
+    "copy_x",
+    "pre_dispatch",
+    "return_train_score",
+}
 _INSIDE = ("steps", "transformers", "transformer_list", "estimator", "remainder")
 
 
@@ -136,6 +144,7 @@ _MEANS = {
     ("ColumnTransformer", "sparse_threshold"): _dense,
     ("KBinsDiscretizer", "encode"): _encode,
     ("KMeans", "random_state"): _seed,
+    ("RandomizedSearchCV", "random_state"): _seed,
     **{
         (name, "random_state"): _seedless
         for name in ("LogisticRegression", "Ridge", "ElasticNet", "Lasso", "KBinsDiscretizer", "PCA")
