@@ -99,8 +99,8 @@ class Deletable(BaseEstimator):
         self._check_fitted()
         if self._owned:
             raise NotDeletable(
-                f"delete was called on {type(self).__name__}, which is part of a fitted pipeline or search. Call delete "
-                "on the pipeline or the search, so that every part forgets. Nothing was changed."
+                f"delete was called on {type(self).__name__}, which is part of a fitted pipeline or search. Call "
+                "delete on the pipeline or the search, so that every part forgets. Nothing was changed."
             )
         rows = self._subjects.rows_of(ids)
         n_subjects = as_ids(ids, "delete(ids=...)").size

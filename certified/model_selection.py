@@ -1,7 +1,7 @@
 """Searches that forget: after a deletion the winner is the one that a fresh search on the rows that stay would pick.
 
-A hyper-parameter chosen by cross-validation on rows that were deleted later keeps their influence. So a search keeps the
-model of every candidate and fold, deletes from each, scores again and chooses again.
+A hyper-parameter chosen by cross-validation on rows that were deleted later keeps their influence. So a search keeps
+the model of every candidate and fold, deletes from each, scores again and chooses again.
 """
 
 from __future__ import annotations
@@ -130,13 +130,14 @@ class _Search(MetaEstimatorMixin, Deletable):
                 "of the subjects. Fewer folds or more subjects are needed. Nothing was changed."
             )
 
-    def _choose(self, held: Any = None) -> None:
+    def _choose(self, before: int | None = None, held: Any = None) -> None:
         """Score every candidate, and let the best one that can be fitted on all rows serve.
 
-        `held` is the estimator that served before, already without the deleted rows, or None.
+        `before` is the candidate that served before a deletion, `held` the estimator without the deleted rows, or None
+        where it cannot be without them. If no candidate has a score any more, it goes on serving.
         """
-        before = getattr(self, "best_index_", None) if held is not None else None
-        scores = np.array([[self._score(model, f) for f, model in enumerate(row)] for row in self._models])
+        late = before is not None
+        scores = np.array([[self._score(model, f, late) for f, model in enumerate(row)] for row in self._models])
         means = scores.mean(axis=1)
         every = np.ones(len(self._ids), dtype=bool)
         problem: CertifiedError | None = None
@@ -147,9 +148,11 @@ class _Search(MetaEstimatorMixin, Deletable):
             if model is not None:
                 self._show(scores, int(k), model)
                 return
-        raise problem or CannotCertify(f"{type(self).__name__}: no candidate has a score in every fold.")
+        if before is None:
+            raise problem or CannotCertify(f"{type(self).__name__}: no candidate has a score in every fold.")
+        self._show(scores, before, held)
 
-    def _score(self, model: Any, fold: int) -> float:
+    def _score(self, model: Any, fold: int, late: bool) -> float:
         if model is None:
             return np.nan
         rows = np.flatnonzero(self._fold == fold)
@@ -157,8 +160,10 @@ class _Search(MetaEstimatorMixin, Deletable):
         x = _safe_indexing(self._X, rows)
         try:
             return float(self._scorer(model, x) if y is None else self._scorer(model, x, y))
-        except ValueError:  # not defined on these rows, for example with one class
-            return np.nan
+        except Exception as error:
+            if late or isinstance(error, ValueError):  # not defined on these rows, for example with one class
+                return np.nan
+            raise
 
     def _show(self, scores: FloatArray, best: int, model: Any) -> None:
         means = scores.mean(axis=1)
@@ -181,7 +186,7 @@ class _Search(MetaEstimatorMixin, Deletable):
         self.cv_results_, self.n_splits_, self.scorer_ = results, self.cv, self._scorer
         self.best_index_, self.best_params_, self.best_score_ = best, self._parameters[best], float(means[best])
         self.best_estimator_ = model
-        if hasattr(model, "classes_"):
+        if model is not None and hasattr(model, "classes_"):
             self.classes_ = model.classes_
 
     # --------------------------------------------------------------- delete
@@ -197,16 +202,19 @@ class _Search(MetaEstimatorMixin, Deletable):
         gone, first = np.unique(self._ids[~stay], return_index=True)
         fold_of = self._fold[~stay][first]
         actions: list[Callable[[], Any]] = []
+        reasons: list[str] = []
         for k in range(len(self._parameters)):
             for f in range(self.cv):
-                actions.append(self._forget(self._models[k][f], k, gone[fold_of != f], stay & (self._fold != f)))
+                actions.append(
+                    self._forget(self._models[k][f], k, gone[fold_of != f], stay & (self._fold != f), reasons)
+                )
         n = len(self._parameters)
         if not any(all(not _is_nothing(a) for a in actions[k * self.cv : (k + 1) * self.cv]) for k in range(n)):
             raise InvalidRequest(
                 f"{type(self).__name__}: after this deletion no candidate could be fitted without each fold. "
-                "Nothing was changed."
+                f"{(reasons or ['Nothing was changed.'])[0]}"
             )
-        final = self._forget(self.best_estimator_, self.best_index_, gone, stay)
+        final = self._forget(self.best_estimator_, self.best_index_, gone, stay, reasons)
 
         def commit() -> None:
             made = [action() for action in actions]
@@ -216,12 +224,12 @@ class _Search(MetaEstimatorMixin, Deletable):
             self._X, self._ids, self._fold = _safe_indexing(self._X, kept), self._ids[kept], self._fold[kept]
             self._y = None if self._y is None else _safe_indexing(self._y, kept)
             self._weight = None if self._weight is None else self._weight[kept]
-            self._choose(held=best)
+            self._choose(self.best_index_, best)
 
         return Plan(commit, True, self.best_estimator_.certificate_.method, np.inf)
 
-    def _forget(self, model: Any, k: int, ids: Any, held: Any) -> Callable[[], Any]:
-        """Return the act that deletes from a model and returns it, or what takes its place; raises nothing."""
+    def _forget(self, model: Any, k: int, ids: Any, held: Any, reasons: list[str]) -> Callable[[], Any]:
+        """Return the act that deletes from a model and returns it, or what takes its place; adds why it cannot."""
         if model is None:  # it could not be fitted before; a fresh search would try
             found = self._try(k, held)[0]
             return partial(_same, found) if found is not None else _nothing
@@ -230,7 +238,8 @@ class _Search(MetaEstimatorMixin, Deletable):
         rows = model._subjects.rows_of(ids)
         try:
             plan = model._plan(rows)
-        except CertifiedError:
+        except CertifiedError as error:
+            reasons.append(str(error))
             return _nothing
 
         def act() -> Any:
@@ -273,7 +282,7 @@ class _Search(MetaEstimatorMixin, Deletable):
 
     @property
     def state_digest_(self) -> str:
-        """Digest of all models and scores, where all are exact: equal when two states are equal bit for bit. Private."""
+        """Digest of all models and scores, where all are exact: equal if the states are, bit for bit. Private."""
         self._check_fitted()
         missing = [[model is None for model in row] for row in self._models]
         scores = [self.cv_results_[f"split{f}_test_score"] for f in range(self.cv)]
@@ -319,6 +328,8 @@ class _Search(MetaEstimatorMixin, Deletable):
 
     def _ask(self, method: str, X: Any) -> Any:
         self._check_fitted()
+        if self.best_estimator_ is None:
+            raise CannotCertify(f"{type(self).__name__} has no candidate that can be fitted on the rows left.")
         return getattr(self.best_estimator_, method)(X)
 
     def __sklearn_tags__(self) -> Any:

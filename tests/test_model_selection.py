@@ -1,4 +1,4 @@
-"""A search after deletions is a fresh search on the rows that stay: the same scores, the same winner, the same model."""
+"""A search after deletions is a fresh search on the rows that stay: same scores, same winner, same model."""
 
 import numpy as np
 import polars as pl
@@ -174,20 +174,34 @@ def test_a_search_of_scikit_learn_is_converted():
     assert found.cv == 3
 
 
+def test_a_score_that_becomes_undefined_leaves_the_winner_in_place():
+    X, y = load_iris(return_X_y=True)
+    X, y = X[:100], y[:100]
+    search = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 1e-3]}, scoring="roc_auc", cv=2).fit(X, y)
+    own = search._fold == 0
+    ids = search._ids[own & (y[search._ids] == 1)]
+    with pytest.warns(UserWarning, match="class"):
+        search.delete(ids)  # no row of class 1 is left in the fold
+    assert np.isnan(search.cv_results_["mean_test_score"]).all()
+    assert not np.isin(ids, search.best_estimator_.ids_).any()
+    assert search.n_rows_ == 100 - len(ids)
+    assert search.predict(X).shape == (100,)
+
+
 class KeepsItsChoice(GridSearchCV):
     """Deletes from the models and keeps the scores."""
 
-    def _choose(self, held=None):
-        if held is None:
+    def _choose(self, before=None, held=None):
+        if before is None:
             super()._choose()
 
 
 class ForgetsOneFold(GridSearchCV):
     """Deletes from the winner and from the models of one fold only."""
 
-    def _forget(self, model, k, ids, held):
+    def _forget(self, model, k, ids, held, reasons):
         own = any(model is row[0] for row in self._models) or model is self.best_estimator_
-        return super()._forget(model, k, ids if own else ids[:0], held)
+        return super()._forget(model, k, ids if own else ids[:0], held, reasons)
 
 
 @pytest.mark.parametrize("mutant", [KeepsItsChoice, ForgetsOneFold])
