@@ -324,9 +324,9 @@ def _claim_lines(c: Certificate) -> list[str]:
 
 def _limits(c: Certificate) -> tuple[str, ...]:
     scope = {
-        "estimator": "Steps before this estimator, and the choice of the model and its parameters, are not in its scope.",
-        "pipeline": "Choices made outside the pipeline, such as a search for parameters, are outside its scope.",
-        "search": "Selection: covered, among the candidates of the search; which candidates there are is not in its scope.",
+        "estimator": "Steps before this estimator, and the choice of the model and its parameters, are not covered.",
+        "pipeline": "Choices made outside the pipeline, such as a search for parameters, are not covered.",
+        "search": "Selection: covered, among the candidates of the search; which candidates there are is not.",
     }[c.scope]
     known = "" if math.isnan(c.mu_differencing) else f" (estimated mu = {c.mu_differencing:.4g})"
     return (

@@ -25,7 +25,7 @@ from certified.columns import Columns, Schema
 from certified.errors import InvalidInput, NotDeletable
 from certified.stable import Stable, Table, same
 
-__all__ = ["Chain", "Passive", "as_step", "forget_through", "learn_through"]
+__all__ = ["Chain", "Passive", "as_step", "forget_through", "learn_through", "targets"]
 
 _STATELESS = (FunctionTransformer, Normalizer, PolynomialFeatures)
 
@@ -145,6 +145,18 @@ class Chain(Stable):
             X = step._apply(part, X)
         return X
 
+    def _apply_rows(self, learned: Any, table: Table) -> Any:
+        for step, part in zip(self.parts, learned, strict=True):
+            table = table._replace(x=step._apply_rows(part, table))
+        return table.x
+
+    def _target(self, y: Any, n_rows: int) -> Any:
+        return targets([step for step in self.parts if step._supervised], y, n_rows)
+
+    @property
+    def _supervised(self) -> bool:  # type: ignore[override]
+        return any(step._supervised for step in self.parts)
+
     def _width(self, learned: Any, n_features: int) -> int:
         for step, part in zip(self.parts, learned, strict=True):
             n_features = step._width(part, n_features)
@@ -171,6 +183,18 @@ class Chain(Stable):
         return Pipeline([(name, step.release()) for name, step in self.steps])
 
 
+def targets(steps: Sequence[Stable], y: Any, n_rows: int) -> Any:
+    """Return the targets as all of these steps use them, None for no steps."""
+    found = [step._target(y, n_rows) for step in steps]
+    for step, other in zip(steps, found, strict=True):
+        if not np.array_equal(other, found[0]):
+            raise InvalidInput(
+                f"{type(step).__name__} and {type(steps[0]).__name__} take y for different things, classes and numbers. "
+                "Set target_type= of the encoder."
+            )
+    return found[0] if found else None
+
+
 def served(step: Stable, statistic: Any, learned: Any, n_features: int) -> int:
     """Let a step serve what it has learned from this many features; return how many come out. Cannot fail."""
     step.n_features_in_ = n_features
@@ -185,7 +209,7 @@ def learn_through(steps: Sequence[Stable], table: Table) -> tuple[tuple[Any, ...
         admit(step, table.x)
         statistics.append(step._count(table))
         learned.append(step._derive(statistics[-1]))
-        table = table._replace(x=step._apply(learned[-1], table.x))
+        table = table._replace(x=step._apply_rows(learned[-1], table))
     return tuple(statistics), tuple(learned), table.x
 
 
@@ -208,7 +232,7 @@ def forget_through(
         learned.append(step._derive(statistics[-1]))
         changed.append(not same(learned[-1], step._learned))
         if not any(changed):
-            removed = removed._replace(x=step._apply(step._learned, removed.x))
+            removed = removed._replace(x=step._apply_rows(step._learned, removed))
         left = _then(step, learned[-1], left)
     return tuple(statistics), tuple(learned), changed, left
 
@@ -235,6 +259,6 @@ def _then(step: Stable, learned: Any, left: Callable[[], Table]) -> Callable[[],
     @cache
     def after() -> Table:
         table = left()
-        return table._replace(x=step._apply(learned, table.x))
+        return table._replace(x=step._apply_rows(learned, table))
 
     return after

@@ -20,7 +20,7 @@ from sklearn.utils._indexing import _get_column_indices, _safe_indexing
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import _check_feature_names_in
 
-from certified.chain import admit, as_step, served
+from certified.chain import admit, as_step, served, targets
 from certified.columns import Columns, Schema, joined, row_of, select
 from certified.errors import InvalidInput
 from certified.stable import Stable, Table
@@ -135,14 +135,30 @@ class _Parallel(MixedTransformer, _BaseComposition):
         return [(part, columns, known) for part, columns, known in triples if known is not None]
 
     def _apply(self, learned: Any, X: Any) -> Any:
+        return self._side_by_side(learned, lambda step, known, columns: step._apply(known, select(X, columns)))
+
+    def _apply_rows(self, learned: Any, table: Table) -> Any:
+        def made(step: Stable, known: Any, columns: IntArray) -> Any:
+            return step._apply_rows(known, table._replace(x=select(table.x, columns)))
+
+        return self._side_by_side(learned, made)
+
+    def _side_by_side(self, learned: Any, transform: Callable[[Stable, Any, IntArray], Any]) -> Any:
         weights = self.transformer_weights or {}
         out = []
         for part, columns, known in self._used(learned):
-            made = part.step._apply(known, select(X, columns))
+            made = transform(part.step, known, columns)
             if part.name in weights:
                 made = made * float(weights[part.name])
             out.append(made)
         return joined(out)
+
+    def _target(self, y: Any, n_rows: int) -> Any:
+        return targets([part.step for part in self._parts if part.step._supervised], y, n_rows)
+
+    @property
+    def _supervised(self) -> bool:  # type: ignore[override]
+        return any(part.step._supervised for part in self._parts)
 
     def _width(self, learned: Any, n_features: int) -> int:
         return sum(part.step._width(known, len(columns)) for part, columns, known in self._used(learned))

@@ -45,7 +45,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, StableTransformer):
 
     Attributes
     ----------
-    components_ : array of shape (n_components_, n_features)
+    components_ : array of shape (n_components, n_features)
         The entry of largest absolute value of each is positive.
     explained_variance_, explained_variance_ratio_, singular_values_ : arrays of shape (n_components,)
     mean_ : array of shape (n_features,)

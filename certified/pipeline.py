@@ -23,7 +23,7 @@ from sklearn.utils.validation import _check_feature_names_in, _check_sample_weig
 
 from certified.base import Deletable, Plan, all_or_nothing, split_column, split_ids, versions
 from certified.certificate import Certificate
-from certified.chain import Passive, as_step, forget_through, learn_through, served
+from certified.chain import Passive, as_step, forget_through, learn_through, served, targets
 from certified.columns import Columns, Schema, is_frame, read
 from certified.compose import FeatureUnion, make_union
 from certified.errors import InvalidInput, InvalidRequest, NotDeletable
@@ -108,7 +108,7 @@ class Pipeline(_BaseComposition, Deletable):
         if np.any(weight < 0.0):
             raise ValueError("Negative values in data passed to `sample_weight`.")
         subjects = Subjects(ids, len(x))
-        target = before[-1]._target(y, len(x)) if isinstance(final, Stable) else None
+        target = targets([step for step in before if step._supervised], y, len(x))
         table = Table(x, weight, target, subjects.hashes())
         for step in before:
             step._see(X if is_frame(X) else x, getattr(self, "feature_names_in_", None), schema)

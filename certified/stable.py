@@ -82,6 +82,7 @@ class Stable(Deletable):
     _table: Table
     _statistic: Any
     _learned: Any
+    _supervised = False  # whether the targets are used
     _schema: Schema | None = None  # of the features as given; None for features that other steps make
 
     def _ready(self) -> None:
@@ -117,6 +118,10 @@ class Stable(Deletable):
     def _apply(self, learned: Any, X: Any) -> Any:
         """Return the validated rows X as a transformer that learned this transforms them; others leave them alone."""
         return X
+
+    def _apply_rows(self, learned: Any, table: Table) -> Any:
+        """Return the rows of the fit, transformed; another value than for new rows where their targets had a part."""
+        return self._apply(learned, table.x)
 
     def _width(self, learned: Any, n_features: int) -> int:
         """Return how many features come out where this many come in."""

@@ -25,6 +25,7 @@ __all__ = [
     "StableTransformer",
     "named_like",
     "served_as",
+    "target_column",
 ]
 
 
@@ -75,7 +76,15 @@ class StableTransformer(TransformerMixin, _Fitted):
     def fit_transform(self, X: Any, y: Any = None, ids: Any = None, **fit_params: Any) -> Any:
         """Fit, and return the transformed rows; ``ids`` may name a column, which is not a feature."""
         X, ids = split_ids(X, ids)
-        return self.fit(X, y, ids=ids, **fit_params).transform(X)
+        self.fit(X, y, ids=ids, **fit_params)
+        return self._fitted_rows() if self._supervised else self.transform(X)
+
+    def _fitted_rows(self) -> Any:
+        """Return the rows of the fit as the steps behind see them; rows of weight 0 as new ones."""
+        table = self._table
+        out, held = self._apply(self._learned, table.x), table.weight > 0.0
+        out[held] = self._apply_rows(self._learned, table.present())
+        return out
 
     def transform(self, X: Any) -> Any:
         """Return the transformed rows, shape (n_rows, n_features_out)."""
@@ -110,9 +119,11 @@ def named_like(out: Any, model: Any) -> Any:
 class StableClassifier(ClassifierMixin, _Fitted):
     """Base class of classifiers: targets are counted as codes, the positions of their values in ``classes_``."""
 
+    _supervised = True
+
     def _target(self, y: Any, n_rows: int) -> IntArray:
         name = type(self).__name__
-        y = _column(y, n_rows, name)
+        y = target_column(y, n_rows, name)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -123,7 +134,7 @@ class StableClassifier(ClassifierMixin, _Fitted):
         """Return the weights of the classes; raise if one has none."""
         if np.all(weights > 0):
             return weights
-        gone = self.classes_[np.flatnonzero(~(weights > 0))[0]]
+        gone = self.classes_.tolist()[np.flatnonzero(~(weights > 0))[0]]
         raise InvalidRequest(
             f"{type(self).__name__} would be left without a row of class {gone!r}. Fit a model without that class "
             "instead. Nothing was changed."
@@ -133,11 +144,13 @@ class StableClassifier(ClassifierMixin, _Fitted):
 class StableRegressor(RegressorMixin, _Fitted):
     """Base class of regressors."""
 
+    _supervised = True
+
     def _target(self, y: Any, n_rows: int) -> FloatArray:
-        return np.array(_column(y, n_rows, type(self).__name__), dtype=np.float64)
+        return np.array(target_column(y, n_rows, type(self).__name__), dtype=np.float64)
 
 
-def _column(y: Any, n_rows: int, name: str) -> Any:
+def target_column(y: Any, n_rows: int, name: str) -> Any:
     """Return targets, one for each row, all known."""
     if y is None:
         raise InvalidInput(f"{name} requires y to be passed, but the target y is None.")
