@@ -147,6 +147,6 @@ _MEANS = {
     ("RandomizedSearchCV", "random_state"): _seed,
     **{
         (name, "random_state"): _seedless
-        for name in ("LogisticRegression", "Ridge", "ElasticNet", "Lasso", "KBinsDiscretizer", "PCA")
+        for name in ("LogisticRegression", "Ridge", "ElasticNet", "Lasso", "KBinsDiscretizer", "PCA", "TargetEncoder")
     },
 }

@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.sparse import csr_array
 
 from certified.typing import FloatArray, IntArray
 
@@ -245,7 +246,7 @@ class GroupSums:
         for values, weights, codes in _pieces(x, weight, groups):
             scaled = _with_ones(values, weights) * scale
             top += sign * np.count_nonzero(np.abs(scaled) >= 2.0 ** (_BITS - 1), axis=0)
-            member = (codes[:, None] == np.arange(n_groups)).astype(np.float64)
+            member = csr_array((np.ones(len(codes)), codes, np.arange(len(codes) + 1)), shape=(len(codes), n_groups))
             pairs = _pairs(_limbs(scaled, 2, np))
             found = [member.T @ np.concatenate(_moments(a, b), axis=1) for a, b in pairs]  # integers below 2^53
             shape = (3, n_groups, 2, len(scale))

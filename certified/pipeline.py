@@ -17,7 +17,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline as _SklearnPipeline
 from sklearn.pipeline import _name_estimators
 from sklearn.utils import Bunch, get_tags
-from sklearn.utils._set_output import _safe_set_output
+from sklearn.utils._set_output import _safe_set_output, _wrap_data_with_container
 from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import _check_feature_names_in, _check_sample_weight, check_is_fitted, validate_data
 
@@ -262,7 +262,13 @@ class Pipeline(_BaseComposition, Deletable):
     def fit_transform(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Any:
         """Fit every step, and return the transformed rows."""
         X, ids = split_ids(X, ids)
-        return self.fit(X, y, ids=ids, sample_weight=sample_weight).transform(X)
+        self.fit(X, y, ids=ids, sample_weight=sample_weight)
+        if not any(step._supervised for step in self._before):
+            return self.transform(X)
+        table = self._table
+        for step in self._before:
+            table = table._replace(x=step._apply_rows(step._learned, table))
+        return _wrap_data_with_container("transform", np.asarray(table.x), X, self._final)
 
     @available_if(_final_has("transform"))
     def get_feature_names_out(self, input_features: Any = None) -> Any:

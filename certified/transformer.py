@@ -81,9 +81,12 @@ class StableTransformer(TransformerMixin, _Fitted):
 
     def _fitted_rows(self) -> Any:
         """Return the rows of the fit as the steps behind see them; rows of weight 0 as new ones."""
-        table = self._table
-        out, held = self._apply(self._learned, table.x), table.weight > 0.0
-        out[held] = self._apply_rows(self._learned, table.present())
+        table, held = self._table, self._table.weight > 0.0
+        if held.all():
+            out = self._apply_rows(self._learned, table)
+            return np.asarray(out) if isinstance(out, Columns) else out
+        out = np.array(self._apply(self._learned, table.x))
+        out[held] = np.asarray(self._apply_rows(self._learned, table.present()))
         return out
 
     def transform(self, X: Any) -> Any:

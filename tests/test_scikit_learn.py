@@ -19,6 +19,7 @@ from certified.preprocessing import (
     OrdinalEncoder,
     RobustScaler,
     StandardScaler,
+    TargetEncoder,
 )
 
 LATTICE = "releases lie on a lattice, coarser than 1e-7"
@@ -53,6 +54,7 @@ def _expected(estimator):
         ColumnTransformer([("scale", StandardScaler(), [0])], remainder=MinMaxScaler()),
         make_union(StandardScaler(), MinMaxScaler()),
         SimpleImputer(),
+        TargetEncoder(target_type="continuous"),
         GaussianNB(),
         MultinomialNB(),
         BernoulliNB(),

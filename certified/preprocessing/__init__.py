@@ -8,5 +8,15 @@ from certified.preprocessing._bins import KBinsDiscretizer
 from certified.preprocessing._encoders import OneHotEncoder, OrdinalEncoder
 from certified.preprocessing._moments import StandardScaler
 from certified.preprocessing._order import MinMaxScaler, RobustScaler
+from certified.preprocessing._targets import TargetEncoder, WOEEncoder
 
-__all__ = ["KBinsDiscretizer", "MinMaxScaler", "OneHotEncoder", "OrdinalEncoder", "RobustScaler", "StandardScaler"]
+__all__ = [
+    "KBinsDiscretizer",
+    "MinMaxScaler",
+    "OneHotEncoder",
+    "OrdinalEncoder",
+    "RobustScaler",
+    "StandardScaler",
+    "TargetEncoder",
+    "WOEEncoder",
+]
