@@ -189,8 +189,8 @@ def targets(steps: Sequence[Stable], y: Any, n_rows: int) -> Any:
     for step, other in zip(steps, found, strict=True):
         if not np.array_equal(other, found[0]):
             raise InvalidInput(
-                f"{type(step).__name__} and {type(steps[0]).__name__} take y for different things, classes and numbers. "
-                "Set target_type= of the encoder."
+                f"{type(step).__name__} and {type(steps[0]).__name__} take y for different things, classes and "
+                "numbers. Set target_type= of the encoder."
             )
     return found[0] if found else None
 

@@ -21,7 +21,7 @@ from sklearn.utils._set_output import _safe_set_output, _wrap_data_with_containe
 from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import _check_feature_names_in, _check_sample_weight, check_is_fitted, validate_data
 
-from certified.base import Deletable, Plan, all_or_nothing, split_column, split_ids, versions
+from certified.base import Deletable, Plan, all_or_nothing, digest, split_column, split_ids, versions
 from certified.certificate import Certificate
 from certified.chain import Passive, as_step, forget_through, learn_through, served, targets
 from certified.columns import Columns, Schema, is_frame, read
@@ -218,6 +218,13 @@ class Pipeline(_BaseComposition, Deletable):
         check_is_fitted(self)
         self._final.refine()
         return self.certificate_
+
+    @property
+    def state_digest_(self) -> str:
+        """Digest of every step, where the final one is exact: equal if two states are, bit for bit. Private."""
+        check_is_fitted(self)
+        final = [self._final.state_digest_]  # an AttributeError where it is not exact
+        return digest(*[step.state_digest_ for step in self._before if step is not self._final], *final)
 
     @property
     def certificate_(self) -> Certificate:

@@ -3,7 +3,7 @@
 In the manner of scikit-learn's ``check_estimator``: :func:`check_deletable` runs every check,
 :func:`yield_deletion_checks` gives them one by one, for a test framework. An estimator takes part if it has
 ``fit(X, y, ids=...)``, ``delete(ids)``, ``ids_``, ``certificate_`` and, unless its claim is "exact",
-``private_coef_``, ``private_intercept_`` and ``release_metric_``.
+``private_coef_``, ``private_intercept_`` and ``release_metric_``. One whose claim is "exact" has ``state_digest_``.
 """
 
 from __future__ import annotations
@@ -133,6 +133,8 @@ def _assert_equals_refit(model: Any, refit: Any) -> None:
 
 
 def _assert_same_state(model: Any, refit: Any) -> None:
+    named = [name for name in ("state_digest_", "private_coef_") if hasattr(model, name)]
+    assert named, "an estimator that claims to be exact needs `state_digest_`, by which its state can be compared"
     if hasattr(model, "state_digest_"):
         assert model.state_digest_ == refit.state_digest_, "the state is not bit for bit that of a refit"
     if hasattr(model, "private_coef_"):

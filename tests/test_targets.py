@@ -106,10 +106,10 @@ def test_few_deletions_change_what_the_model_sees():
 @pytest.mark.parametrize("encoder", [TargetEncoder(), WOEEncoder(cv=4), WOEEncoder()])
 def test_the_release_gives_the_same_values(encoder):
     for frame, z in (_frame(4), (_frame(4)[0].select("grade"), _frame(4)[1])):
-        for given in (frame, frame.to_pandas()):
-            model = clone(encoder).fit(given, z > 0.5)
+        for table in (frame, frame.to_pandas()):
+            model = clone(encoder).fit(table, z > 0.5)
             model.delete([2, 3])
-            assert np.array_equal(model.release().transform(given), model.transform(given))
+            assert np.array_equal(model.release().transform(table), model.transform(table))
 
 
 @settings(max_examples=30, deadline=None)

@@ -41,7 +41,7 @@ class _ByTarget(OneToOneFeatureMixin, MixedTransformer):
     _supervised = True
     cv: int | None
 
-    def fit(self, X: Any, y: Any, ids: Any = None) -> Any:  # type: ignore[override]
+    def fit(self, X: Any, y: Any, ids: Any = None) -> Any:
         """Learn the encoding; ``ids`` names the subject of each row, an array or a column of the frame X."""
         return super().fit(X, y, ids)
 
@@ -156,8 +156,8 @@ class _ByTarget(OneToOneFeatureMixin, MixedTransformer):
 class TargetEncoder(_ByTarget):
     """Encode a category by the mean of the target in it, shrunk towards the mean of all; exactly deletable.
 
-    As in scikit-learn, ``fit_transform`` and pipelines encode each row of the fit by the rows outside its fold, new rows
-    by all. Means are rounded to a power of two between one and two of their standard errors, so that few deletions
+    As in scikit-learn, ``fit_transform`` and pipelines encode each row of the fit by the rows outside its fold, new
+    rows by all. Means are rounded to a power of two between one and two of their standard errors, so that few deletions
     change what the steps behind see.
 
     Parameters
@@ -224,7 +224,7 @@ class TargetEncoder(_ByTarget):
         if n == 0:
             return np.zeros(each.sums.shape[2]), 0.0
         variance = _leading_bits(float(total.variances()[0, 0]))
-        mean = float(_rounded(total.means()[0, 0], np.sqrt(variance / n)))
+        mean = float(_rounded(total.means()[0, 0], np.sqrt(variance / n))[0])
         weights = each.weights()
         live = weights > 0
         some = GroupSums(each.exponents, each.top, each.sums[:, :, live])
@@ -246,9 +246,9 @@ class TargetEncoder(_ByTarget):
 class WOEEncoder(_ByTarget):
     """Encode a category by its weight of evidence, for scorecards; exactly deletable.
 
-    The weight of evidence of category c is ``log((n1_c + s) / (n0_c + s)) - log((n1 + s) / (n0 + s))``, with the counts of
-    the second and the first class (sorted), rounded to a power of two between one and two of its standard errors. An
-    unknown category has the weight 0. Bin numbers first, for example by ``KBinsDiscretizer(encode="ordinal")``.
+    The weight of evidence of category c is ``log((n1_c + s) / (n0_c + s)) - log((n1 + s) / (n0 + s))``, with the counts
+    of the second and the first class (sorted), rounded to a power of two between a half and one of its standard errors;
+    so is the weight of all rows. An unknown category has the weight 0. Bin numbers first, for example by ``KBinsDiscretizer(encode="ordinal")``.
 
     Parameters
     ----------
@@ -294,9 +294,9 @@ class WOEEncoder(_ByTarget):
     def _encoded(self, each: GroupSums, total: GroupSums) -> tuple[FloatArray, float]:
         s = float(self.smooth)
         (n0, n1), (c0, c1) = (_classes(sums) for sums in (total, each))
-        base = float(_rounded(np.log((n1 + s) / (n0 + s)), np.sqrt(1.0 / (n1 + s) + 1.0 / (n0 + s)))[0])
+        base = float(_rounded(np.log((n1 + s) / (n0 + s)), np.sqrt(1.0 / (n1 + s) + 1.0 / (n0 + s)) / 2)[0])
         value = np.log((c1 + s) / (c0 + s)) - base
-        out = _rounded(value, np.sqrt(1.0 / (c1 + s) + 1.0 / (c0 + s)))
+        out = _rounded(value, np.sqrt(1.0 / (c1 + s) + 1.0 / (c0 + s)) / 2)
         return np.where(c0 + c1 > 0, out, 0.0), 0.0
 
     def _derive(self, statistic: tuple[_Column, ...]) -> tuple[_Encoding, ...]:
