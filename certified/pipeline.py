@@ -263,7 +263,7 @@ class Pipeline(_BaseComposition, Deletable):
     @available_if(_final_has("transform"))
     def transform(self, X: Any) -> Any:
         """Transform X by every step, shape (n_rows, n_features_out)."""
-        return self._final.transform(self._transformed(X))
+        return self._named_out(self._final.transform(self._transformed(X)))
 
     @available_if(_final_has("transform"))
     def fit_transform(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Any:
@@ -275,7 +275,13 @@ class Pipeline(_BaseComposition, Deletable):
         table = self._table
         for step in self._before:
             table = table._replace(x=step._apply_rows(step._learned, table))
-        return _wrap_data_with_container("transform", np.asarray(table.x), X, self._final)
+        return self._named_out(_wrap_data_with_container("transform", np.asarray(table.x), X, self._final))
+
+    def _named_out(self, out: Any) -> Any:
+        """Return what comes out; a frame with the names that the steps give."""
+        if is_frame(out):
+            out.columns = list(self.get_feature_names_out())
+        return out
 
     @available_if(_final_has("transform"))
     def get_feature_names_out(self, input_features: Any = None) -> Any:

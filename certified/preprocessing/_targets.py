@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.preprocessing import TargetEncoder as _Plain
 from sklearn.utils.multiclass import type_of_target
@@ -132,15 +133,20 @@ class _ByTarget(OneToOneFeatureMixin, MixedTransformer):
     def release(self) -> _Plain:
         """Return a plain scikit-learn TargetEncoder with the same encodings, fitted on rows made up of categories."""
         self._check_fitted()
-        size = max(2, *(len(encoding.values) for encoding in self._learned))
+        size = max(len(encoding.values) for encoding in self._learned)
         missing = self._schema.missing if self._schema else np.nan
-        table = np.empty((size, len(self._learned)), dtype=object)
-        for j, encoding in enumerate(self._learned):
+        columns = []
+        for encoding in self._learned:
             shown = [missing if v is None else v for v in encoding.values.tolist()]
-            table[:, j] = [shown[i % len(shown)] for i in range(size)]
-        if all(encoding.values.dtype != object for encoding in self._learned):
-            table = table.astype(np.float64)
-        out = _Plain(target_type="continuous", smooth=1.0).fit(table, np.arange(size) + 0.5)
+            values = [shown[i % len(shown)] for i in range(max(2, size))]
+            is_text = encoding.values.dtype == object
+            columns.append(np.array(values, dtype=object if is_text else np.float64))
+        if any(column.dtype == object for column in columns):
+            table: Any = pl.DataFrame({f"x{j}": column for j, column in enumerate(columns)}, strict=False)
+        else:
+            table = np.column_stack(columns)
+        out = _Plain(target_type="continuous", smooth=1.0).fit(table, np.arange(len(table)) + 0.5)
+        out.__dict__.pop("feature_names_in_", None)
         for j, encoding in enumerate(self._learned):
             order = codes_of(encoding.values, _as_column(out.categories_[j], encoding.values))
             out.encodings_[j] = encoding.encoded[-1][order]
@@ -248,7 +254,8 @@ class WOEEncoder(_ByTarget):
 
     The weight of evidence of category c is ``log((n1_c + s) / (n0_c + s)) - log((n1 + s) / (n0 + s))``, with the counts
     of the second and the first class (sorted), rounded to a power of two between a half and one of its standard errors;
-    so is the weight of all rows. An unknown category has the weight 0. Bin numbers first, for example by ``KBinsDiscretizer(encode="ordinal")``.
+    so is the weight of all rows. An unknown category has the weight 0. Bin numbers first, for example by
+    ``KBinsDiscretizer(encode="ordinal")``.
 
     Parameters
     ----------
