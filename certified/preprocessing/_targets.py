@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.preprocessing import TargetEncoder as _Plain
 from sklearn.utils.multiclass import type_of_target
@@ -133,23 +132,21 @@ class _ByTarget(OneToOneFeatureMixin, MixedTransformer):
     def release(self) -> _Plain:
         """Return a plain scikit-learn TargetEncoder with the same encodings, fitted on rows made up of categories."""
         self._check_fitted()
-        size = max(len(encoding.values) for encoding in self._learned)
         missing = self._schema.missing if self._schema else np.nan
-        columns = []
-        for encoding in self._learned:
-            shown = [missing if v is None else v for v in encoding.values.tolist()]
-            values = [shown[i % len(shown)] for i in range(max(2, size))]
-            is_text = encoding.values.dtype == object
-            columns.append(np.array(values, dtype=object if is_text else np.float64))
-        if any(column.dtype == object for column in columns):
-            table: Any = pl.DataFrame({f"x{j}": column for j, column in enumerate(columns)}, strict=False)
-        else:
-            table = np.column_stack(columns)
-        out = _Plain(target_type="continuous", smooth=1.0).fit(table, np.arange(len(table)) + 0.5)
-        out.__dict__.pop("feature_names_in_", None)
+        n_rows = max(2, *(len(encoding.values) for encoding in self._learned))
+        rows = np.empty((n_rows, len(self._learned)), dtype=object)
+        shown = []
         for j, encoding in enumerate(self._learned):
-            order = codes_of(encoding.values, _as_column(out.categories_[j], encoding.values))
-            out.encodings_[j] = encoding.encoded[-1][order]
+            values = encoding.values.copy()
+            if values.dtype == object:
+                values[:] = [missing if v is None else v for v in values]
+            rows[:, j] = [values[i % len(values)] for i in range(n_rows)]
+            shown.append(values)
+        if all(values.dtype != object for values in shown):
+            rows = rows.astype(np.float64)
+        out = _Plain(target_type="continuous", smooth=1.0).fit(rows, np.arange(n_rows) + 0.5)
+        out.categories_ = shown  # numbers beside text would stay objects
+        out.encodings_ = [encoding.encoded[-1].copy() for encoding in self._learned]
         out.target_mean_ = float(self._learned[0].unknown[-1])
         return named_like(out, self)
 
@@ -354,12 +351,3 @@ def _leading_bits(value: float) -> float:
     """Round to five binary digits."""
     mantissa, exponent = np.frexp(value)
     return float(np.ldexp(np.rint(mantissa * 32), exponent - 5))
-
-
-def _as_column(categories: Any, like: Any) -> Any:
-    """Return the categories that scikit-learn shows as a column of ours."""
-    if like.dtype != object:
-        return np.asarray(categories, dtype=np.float64)
-    out = np.empty(len(categories), dtype=object)
-    out[:] = [v if isinstance(v, str) else None for v in categories]
-    return out
