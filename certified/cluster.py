@@ -9,14 +9,14 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin
 from sklearn.cluster import KMeans as _Plain
 from threadpoolctl import threadpool_limits
 
-from certified.errors import InvalidInput, InvalidRequest
+from certified.errors import CannotCertify, InvalidInput, InvalidRequest
 from certified.exact import GroupSums
 from certified.hashing import bottom_k
 from certified.stable import Table
 from certified.transformer import StableTransformer, named_like
-from certified.typing import FloatArray, IntArray
+from certified.typing import BoolArray, FloatArray, IntArray
 
-__all__ = ["KMeans"]
+__all__ = ["KMeans", "distances", "lonely"]
 
 _BLOCK = 4096
 
@@ -141,7 +141,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, StableTransformer):
         return centres
 
     def _apply(self, learned: FloatArray, X: FloatArray) -> FloatArray:
-        return np.sqrt(_squares(X, learned))
+        return np.sqrt(distances(X, learned))
 
     def _width(self, learned: FloatArray, n_features: int) -> int:
         return len(learned)
@@ -172,29 +172,50 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, StableTransformer):
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return minus the sum of squared distances to the nearest centres."""
         self._check_fitted()
-        squares = _squares(self._validated(X, reset=False), self.cluster_centers_).min(axis=1)
-        return -float(squares.sum() if sample_weight is None else np.asarray(sample_weight) @ squares)
+        found = distances(self._validated(X, reset=False), self.cluster_centers_).min(axis=1)
+        return -float(found.sum() if sample_weight is None else np.asarray(sample_weight) @ found)
 
     def release(self) -> _Plain:
-        """Return scikit-learn's estimator with the same centres; it holds no training row."""
+        """Return scikit-learn's estimator with the same centres; it holds no training row.
+
+        Raises
+        ------
+        CannotCertify
+            A cluster consists of one row (or of equal ones), which would be its centre.
+        """
         self._check_fitted()
+        alone = np.flatnonzero(lonely(self._statistic.sums))
+        if alone.size:
+            raise CannotCertify(
+                f"KMeans.release would publish a training row: cluster {alone[0]} consists of one row, or of equal ones. "
+                "Ask for fewer clusters. Nothing was released."
+            )
         out = self._made()
         out.cluster_centers_, out._n_threads, out.n_iter_ = self.cluster_centers_.copy(), 1, self.n_iter_
         return named_like(out, self)
 
 
-def _squares(X: FloatArray, centres: FloatArray) -> FloatArray:
-    """Return squared distances; those of a row do not depend on the other rows, not even in rounding."""
+def lonely(sums: GroupSums) -> BoolArray:
+    """Whether each cluster consists of one row, or of equal ones, so that its centre is a row. Empty ones do not."""
+    live = sums.weights() > 0
+    out = np.zeros(len(live), dtype=bool)
+    out[live] = ~np.any(GroupSums(sums.exponents, sums.top, sums.sums[:, :, live]).variances(), axis=1)
+    return out
+
+
+def distances(X: FloatArray, centres: FloatArray, power: int = 2) -> FloatArray:
+    """Return sums of ``|x_j - c_j|^power``; those of a row do not depend on the other rows, not even in rounding."""
     out = np.empty((len(X), len(centres)))
     for start in range(0, len(X), _BLOCK):
         part = np.ascontiguousarray(X[start : start + _BLOCK])
         for k, centre in enumerate(centres):
             total = np.zeros(len(part))
             for j in range(part.shape[1]):
-                total += (part[:, j] - centre[j]) ** 2
+                gap = np.abs(part[:, j] - centre[j])
+                total += gap * gap if power == 2 else gap
             out[start : start + _BLOCK, k] = total
     return out
 
 
 def _nearest(X: FloatArray, centres: FloatArray) -> IntArray:
-    return np.argmin(_squares(X, centres), axis=1)
+    return np.argmin(distances(X, centres), axis=1)

@@ -13,7 +13,7 @@ from certified.errors import InvalidInput
 from certified.exact import Products
 from certified.hashing import bottom_k
 from certified.moments import Moments
-from certified.stable import Table
+from certified.stable import Table, project
 from certified.transformer import StableTransformer, named_like
 from certified.typing import FloatArray
 
@@ -134,7 +134,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, StableTransformer):
         raise InvalidInput(f"PCA(n_components={asked!r}) is not allowed: a count, a share in (0, 1) or None.")
 
     def _apply(self, learned: dict[str, Any], X: FloatArray) -> FloatArray:
-        out = (X - learned["mean_"]) @ learned["components_"].T
+        out = project(X - learned["mean_"], learned["components_"])
         return out / _scale(learned) if self.whiten else out
 
     def _width(self, learned: dict[str, Any], n_features: int) -> int:

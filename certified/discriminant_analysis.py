@@ -13,7 +13,7 @@ from sklearn.utils.extmath import softmax
 from certified.errors import CannotCertify, InvalidInput
 from certified.exact import Products
 from certified.moments import Moments
-from certified.stable import Table
+from certified.stable import Table, project
 from certified.transformer import StableClassifier, named_like
 from certified.typing import FloatArray
 
@@ -180,7 +180,7 @@ class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMix
             )
 
     def _apply(self, learned: dict[str, Any], X: FloatArray) -> FloatArray:
-        return (X - learned["xbar_"]) @ learned["scalings_"][:, : learned["_max_components"]]
+        return project(X - learned["xbar_"], learned["scalings_"][:, : learned["_max_components"]].T)
 
     def _width(self, learned: dict[str, Any], n_features: int) -> int:
         return learned["_max_components"]

@@ -26,7 +26,7 @@ from certified.errors import InvalidRequest
 from certified.rows import Subjects
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["Stable", "Table", "same"]
+__all__ = ["Stable", "Table", "project", "same"]
 
 
 class Table(NamedTuple):
@@ -176,6 +176,22 @@ class Stable(Deletable):
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_statistic" in self.__dict__
+
+
+def project(X: FloatArray, directions: FloatArray) -> FloatArray:
+    """Return ``X @ directions.T``, where a row's values do not depend on the other rows, not even in rounding.
+
+    A matrix product of a library may round a row differently at another place. Then the features of the rows that stay
+    would not be those of a refit, bit for bit.
+    """
+    out = np.empty((len(X), len(directions)))
+    for start in range(0, len(X), 1024):
+        part = X[start : start + 1024]
+        total = np.zeros((len(part), len(directions)))
+        for column, weights in zip(part.T, directions.T, strict=True):
+            total += column[:, None] * weights
+        out[start : start + 1024] = total
+    return out
 
 
 def same(a: Any, b: Any) -> bool:

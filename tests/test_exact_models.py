@@ -5,21 +5,32 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn import cluster, decomposition, discriminant_analysis, naive_bayes, neighbors
+from sklearn import (
+    cluster,
+    decomposition,
+    discriminant_analysis,
+    kernel_approximation,
+    naive_bayes,
+    neighbors,
+    preprocessing,
+)
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
 from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.metrics import pairwise_kernels
 
 from certified.cluster import KMeans
 from certified.decomposition import PCA
 from certified.discriminant_analysis import LinearDiscriminantAnalysis
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
 from certified.exact import GroupSums
-from certified.linear_model import LogisticRegression
+from certified.kernel_approximation import Nystroem
+from certified.linear_model import LogisticRegression, Ridge
 from certified.naive_bayes import BernoulliNB, CategoricalNB, GaussianNB, MultinomialNB
 from certified.neighbors import ContextClassifier, ContextRegressor, KNeighborsClassifier, KNeighborsRegressor
 from certified.pipeline import make_pipeline
-from certified.preprocessing import KBinsDiscretizer, MinMaxScaler, OrdinalEncoder, StandardScaler
+from certified.preprocessing import KBinsDiscretizer, MinMaxScaler, OrdinalEncoder, SplineTransformer, StandardScaler
+from certified.stable import project
 from certified.testing import check_delete_equals_refit, yield_deletion_checks
 
 MODELS = {
@@ -32,6 +43,15 @@ MODELS = {
     "components": PCA(2),
     "components of a sample": PCA(2, whiten=True, max_subjects=30),
     "components, logistic": make_pipeline(PCA(2, max_subjects=30), LogisticRegression()),
+    "components, ridge": make_pipeline(PCA(2, max_subjects=30), Ridge()),
+    "components of all rows, ridge": make_pipeline(PCA(2), Ridge()),
+    "landmarks": make_pipeline(StandardScaler(), Nystroem(n_components=6, max_subjects=40), Ridge()),
+    "landmarks, polynomial": make_pipeline(
+        StandardScaler(), Nystroem("polynomial", n_components=4, max_subjects=40), LogisticRegression()
+    ),
+    "splines": SplineTransformer(),
+    "splines, evenly": SplineTransformer(4, knots="uniform", include_bias=False),
+    "splines of a sample, logistic": make_pipeline(SplineTransformer(max_subjects=30), LogisticRegression()),
     "scaler, gaussian": make_pipeline(StandardScaler(), GaussianNB()),
     "neighbours": KNeighborsClassifier(),
     "neighbours, regression": make_pipeline(StandardScaler(), KNeighborsRegressor()),
@@ -198,7 +218,7 @@ def test_any_sequence_ends_at_a_refit_in_another_order(seed, kind, repeats, weig
     pool = rng.permutation(np.unique(ids[9:]))
     requests = [chunk for chunk in np.split(pool, np.cumsum(sizes))[:-1] if chunk.size]
     models = [GaussianNB(), BernoulliNB(binarize=1.0), PCA(2), PCA(2, max_subjects=10), KNeighborsClassifier(3)]
-    models += [KMeans(3, max_subjects=12), LinearDiscriminantAnalysis(shrinkage=0.5)]
+    models += [KMeans(3, max_subjects=12), LinearDiscriminantAnalysis(shrinkage=0.5), SplineTransformer(max_subjects=9)]
     if X.min() >= 0:
         models += [MultinomialNB()] + ([CategoricalNB()] if kind != "huge" else [])
     for model in models:
@@ -216,6 +236,61 @@ def test_any_sequence_ends_at_a_refit_in_another_order(seed, kind, repeats, weig
         assert live.state_digest_ == again.state_digest_, type(model).__name__
         method = "predict" if hasattr(live, "predict") else "transform"
         assert np.array_equal(getattr(live, method)(X[:9]), getattr(again, method)(X[:9]))
+
+
+@pytest.mark.parametrize("kernel", ["rbf", "laplacian", "polynomial"])
+def test_landmarks_represent_the_kernel_better_than_rows(kernel):
+    X = StandardScaler().fit_transform(load_breast_cancer().data[:, :6])
+    ours = Nystroem(kernel, n_components=40).fit(X)
+    plain = kernel_approximation.Nystroem(kernel, n_components=40, random_state=0).fit(X)
+    exact = pairwise_kernels(X, metric=kernel)
+    gap = [
+        np.linalg.norm(exact - made @ made.T) / np.linalg.norm(exact)
+        for made in (ours.transform(X), plain.transform(X))
+    ]
+    assert gap[0] < gap[1]
+    assert np.allclose(ours.release().transform(X), ours.transform(X), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("extrapolation", ["constant", "linear", "periodic"])
+@pytest.mark.parametrize("knots", ["quantile", "uniform"])
+@pytest.mark.parametrize("include_bias", [True, False])
+def test_splines_are_those_of_scikit_learn(extrapolation, knots, include_bias):
+    X = load_diabetes().data[:, [0, 2, 3]]
+    given = {"knots": knots, "extrapolation": extrapolation, "include_bias": include_bias}
+    ours, plain = SplineTransformer(6, **given).fit(X), preprocessing.SplineTransformer(6, **given).fit(X)
+    assert np.allclose(ours.transform(1.2 * X), plain.transform(1.2 * X))
+    assert ours.get_feature_names_out().tolist() == plain.get_feature_names_out().tolist()
+    assert ours._width(ours._learned, 3) == ours.n_features_out_ == plain.n_features_out_
+    assert np.array_equal(ours.release().transform(X), ours.transform(X))
+
+
+def test_splines_take_given_knots_and_columns_without_distinct_quantiles():
+    X = np.column_stack([np.arange(50) % 2, np.full(50, 3.0), np.arange(50.0)])
+    assert np.isfinite(SplineTransformer().fit_transform(X)).all()
+    given = np.column_stack([np.linspace(0, 60, 4)] * 3)
+    model = SplineTransformer(4, knots=given).fit(X)
+    assert model.delete([49]).changed == ()
+    with pytest.raises(InvalidInput, match="increasing"):
+        SplineTransformer(4, knots=given[::-1]).fit(X)
+
+
+def test_a_projection_of_a_row_does_not_depend_on_the_others():
+    rng = np.random.default_rng(0)
+    X, W = rng.standard_normal((3001, 37)), rng.standard_normal((11, 37))
+    out = project(X, W)
+    assert np.allclose(out, X @ W.T)
+    for rows in ([5], [2, 9, 3000], rng.permutation(3001), np.arange(7, 1500)):
+        assert np.array_equal(project(X[rows], W), out[rows])
+
+
+def test_a_release_of_clusters_holds_no_row():
+    X = np.concatenate([np.random.default_rng(0).standard_normal((50, 2)), [[1000.0, 1234.5678]]])
+    model = KMeans(2).fit(X)
+    with pytest.raises(CannotCertify, match="one row"):
+        model.release()
+    landmarks = Nystroem(n_components=2).fit(X).components_
+    assert len(landmarks) == 1
 
 
 def test_the_last_row_of_a_category_takes_the_category_with_it():

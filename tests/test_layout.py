@@ -45,6 +45,7 @@ ORDER = (
     "decomposition",
     "neighbors",
     "cluster",
+    "kernel_approximation",
     "compose",
     "pipeline",
     "model_selection",

@@ -8,6 +8,7 @@ from certified.compose import ColumnTransformer, make_union
 from certified.decomposition import PCA
 from certified.discriminant_analysis import LinearDiscriminantAnalysis
 from certified.impute import SimpleImputer
+from certified.kernel_approximation import Nystroem
 from certified.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
 from certified.naive_bayes import BernoulliNB, CategoricalNB, GaussianNB, MultinomialNB
 from certified.neighbors import ContextRegressor, KNeighborsClassifier, KNeighborsRegressor
@@ -18,6 +19,7 @@ from certified.preprocessing import (
     OneHotEncoder,
     OrdinalEncoder,
     RobustScaler,
+    SplineTransformer,
     StandardScaler,
     TargetEncoder,
 )
@@ -54,6 +56,8 @@ def _expected(estimator):
         ColumnTransformer([("scale", StandardScaler(), [0])], remainder=MinMaxScaler()),
         make_union(StandardScaler(), MinMaxScaler()),
         SimpleImputer(),
+        SplineTransformer(),
+        Nystroem(n_components=2),
         TargetEncoder(target_type="continuous"),
         GaussianNB(),
         MultinomialNB(),

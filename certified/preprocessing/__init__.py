@@ -8,6 +8,7 @@ from certified.preprocessing._bins import KBinsDiscretizer
 from certified.preprocessing._encoders import OneHotEncoder, OrdinalEncoder
 from certified.preprocessing._moments import StandardScaler
 from certified.preprocessing._order import MinMaxScaler, RobustScaler
+from certified.preprocessing._splines import SplineTransformer
 from certified.preprocessing._targets import TargetEncoder, WOEEncoder
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "OneHotEncoder",
     "OrdinalEncoder",
     "RobustScaler",
+    "SplineTransformer",
     "StandardScaler",
     "TargetEncoder",
     "WOEEncoder",

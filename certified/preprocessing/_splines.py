@@ -1,0 +1,142 @@
+"""Splines with stable knots: smooth features for additive models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.preprocessing import SplineTransformer as _Plain
+
+from certified.errors import InvalidInput
+from certified.preprocessing._order import extremes, extremes_without, sample, sample_without
+from certified.stable import Table
+from certified.transformer import StableTransformer, named_like
+from certified.typing import FloatArray
+
+__all__ = ["SplineTransformer"]
+
+
+class SplineTransformer(StableTransformer):
+    """B-spline bases of the features, exactly deletable.
+
+    Knots are quantiles of the rows of the `max_subjects` subjects with the smallest keyed hash, so that a deletion of
+    others changes nothing; or they divide the range of all rows evenly; or they are given. Where quantiles coincide,
+    the knots of that feature divide the range of the sample evenly.
+
+    Parameters
+    ----------
+    n_knots : int, default=5
+    degree : int, default=3
+    knots : {"quantile", "uniform"} or array-like of shape (n_knots, n_features), default="quantile"
+        scikit-learn's default is "uniform", which the extreme rows decide.
+    extrapolation : {"error", "constant", "linear", "continue", "periodic"}, default="constant"
+    include_bias : bool, default=True
+    max_subjects : int, default=10_000
+        Subjects in the sample.
+
+    Attributes
+    ----------
+    knots_ : array of shape (n_knots, n_features)
+    bsplines_ : list of n_features scipy.interpolate.BSpline
+    n_features_out_ : int
+
+    Examples
+    --------
+    >>> from certified.preprocessing import SplineTransformer
+    >>> SplineTransformer(3, degree=1).fit([[0.0], [1.0], [2.0], [3.0], [4.0]]).transform([[1.0]])
+    array([[0.5, 0.5, 0. ]])
+    """
+
+    def __init__(
+        self,
+        n_knots: int = 5,
+        degree: int = 3,
+        *,
+        knots: Any = "quantile",
+        extrapolation: str = "constant",
+        include_bias: bool = True,
+        max_subjects: int = 10_000,
+    ) -> None:
+        self.n_knots = n_knots
+        self.degree = degree
+        self.knots = knots
+        self.extrapolation = extrapolation
+        self.include_bias = include_bias
+        self.max_subjects = max_subjects
+
+    def fit(self, X: Any, y: Any = None, ids: Any = None) -> SplineTransformer:
+        """Learn the knots; ``ids`` names the subject of each row, an array or a column of the frame X."""
+        return super().fit(X, y, ids)
+
+    def _count(self, table: Table) -> Any:
+        if isinstance(self.n_knots, bool) or not isinstance(self.n_knots, int | np.integer) or self.n_knots < 2:
+            raise InvalidInput(f"SplineTransformer(n_knots={self.n_knots!r}) is not allowed: a whole number >= 2.")
+        table = table.some("SplineTransformer")
+        if not isinstance(self.knots, str):
+            return (table.x.shape[1],)
+        if self.knots == "quantile":
+            return sample(table, self.max_subjects, "SplineTransformer")
+        if self.knots == "uniform":
+            return extremes(table)
+        raise InvalidInput(
+            f"SplineTransformer(knots={self.knots!r}) is not allowed: 'quantile', 'uniform' or an array."
+        )
+
+    def _discount(self, statistic: Any, removed: Table) -> Any:
+        if not isinstance(self.knots, str):
+            return statistic
+        return (sample_without if self.knots == "quantile" else extremes_without)(statistic, removed)
+
+    def _derive(self, statistic: Any) -> FloatArray:
+        """Return the knots, shape (n_knots, n_features)."""
+        if not isinstance(self.knots, str):
+            knots = np.array(self.knots, dtype=np.float64)
+            if knots.ndim != 2 or knots.shape[1] != statistic[0] or not np.all(np.diff(knots, axis=0) > 0):
+                raise InvalidInput(
+                    f"SplineTransformer(knots=...) is not allowed: increasing knots for each of the {statistic[0]} "
+                    "features, shape (n_knots, n_features)."
+                )
+            return knots
+        columns = statistic.values.T if self.knots == "quantile" else np.transpose(statistic)
+        return np.column_stack([self._knots_of(column) for column in columns])
+
+    def _knots_of(self, column: FloatArray) -> FloatArray:
+        """Knots of one feature: `column` is sorted, a sample or the two extremes."""
+        low, high = column[0], column[-1]
+        if low == high:
+            low, high = low - 1.0, high + 1.0
+        elif self.knots == "quantile":
+            knots = np.percentile(column, np.linspace(0, 100, self.n_knots))
+            if np.all(np.diff(knots) > 0):
+                return knots
+        return np.linspace(low, high, self.n_knots)
+
+    def _basis(self, knots: FloatArray) -> _Plain:
+        names = ("n_knots", "degree", "extrapolation", "include_bias")
+        plain = _Plain(knots=knots, **{name: getattr(self, name) for name in names})
+        return plain.fit(np.zeros((1, knots.shape[1])))
+
+    def _apply(self, learned: FloatArray, X: FloatArray) -> FloatArray:
+        mine = "_plain" in self.__dict__ and learned is self._learned
+        return (self._plain if mine else self._basis(learned)).transform(X)
+
+    def _width(self, learned: FloatArray, n_features: int) -> int:
+        per_feature = len(learned) - 1 + (0 if self.extrapolation == "periodic" else self.degree)
+        return n_features * (per_feature - (not self.include_bias))
+
+    def _serve(self, statistic: Any, learned: FloatArray) -> None:
+        super()._serve(statistic, learned)
+        self._plain = self._basis(learned)
+        self.knots_, self.bsplines_ = learned, self._plain.bsplines_
+        self.n_features_out_ = self._plain.n_features_out_
+
+    def get_feature_names_out(self, input_features: Any = None) -> Any:
+        """Return the names of the features that come out, "age_sp_0", "age_sp_1" ... for those of "age"."""
+        self._check_fitted()
+        named = named_like(self._basis(self._learned), self)
+        return named.get_feature_names_out(input_features)
+
+    def release(self) -> _Plain:
+        """Return a plain scikit-learn transformer with the same knots; the sample is not in it."""
+        self._check_fitted()
+        return named_like(self._basis(self._learned.copy()), self)
