@@ -114,7 +114,7 @@ class SplineTransformer(StableTransformer):
     def _basis(self, knots: FloatArray) -> _Plain:
         names = ("n_knots", "degree", "extrapolation", "include_bias")
         plain = _Plain(knots=knots, **{name: getattr(self, name) for name in names})
-        return plain.fit(np.zeros((1, knots.shape[1])))
+        return plain.fit(np.zeros((2, knots.shape[1])))  # knots are given: the rows are not looked at
 
     def _apply(self, learned: FloatArray, X: FloatArray) -> FloatArray:
         mine = "_plain" in self.__dict__ and learned is self._learned
