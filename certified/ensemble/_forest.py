@@ -1,0 +1,367 @@
+"""Random forests and extra trees whose deletion gives, bit for bit, the forest of a refit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn import ensemble as plain
+from sklearn import tree as plain_trees
+
+from certified.errors import InvalidInput
+from certified.forest.tasks import ClassifierTrees, RegressorTrees, Trees, scored
+from certified.typing import FloatArray
+
+__all__ = ["ExtraTreesClassifier", "ExtraTreesRegressor", "RandomForestClassifier", "RandomForestRegressor"]
+
+_BOOTSTRAP = 1.0 - np.exp(-1.0)  # share of the rows that a bootstrap sample holds
+
+
+class _Forest(Trees):
+    """The parameters, and what needs several trees."""
+
+    n_estimators: Any
+    bootstrap: Any
+    max_samples: Any
+    oob_score: Any
+    lazy: Any
+    _forest_class: Any
+
+    @property
+    def _lazy(self) -> bool:  # type: ignore[override]
+        return bool(self.lazy)
+
+    def _n_trees(self) -> int:
+        return self._whole("n_estimators", 1)
+
+    def _share(self) -> float:
+        name = type(self).__name__
+        if not self.bootstrap:
+            if self.max_samples is not None:
+                raise InvalidInput(f"{name}(max_samples=...) is a share of the rows for bootstrap=True alone.")
+            if self.oob_score:
+                raise InvalidInput(f"{name}(oob_score=True) needs bootstrap=True: otherwise every tree sees every row.")
+            return 1.0
+        share = _BOOTSTRAP if self.max_samples is None else self.max_samples
+        if isinstance(share, bool | int | np.integer) or not 0.0 < share <= 1.0:
+            raise InvalidInput(
+                f"{name}(max_samples={share!r}) is not allowed: the share of the rows that a tree sees, a float in "
+                "(0, 1]. A number of rows would be another share after every deletion."
+            )
+        return float(share)
+
+    def _released(self, values: Any) -> Any:
+        grove = self._grown()
+        names = ("n_estimators", "criterion", "max_depth", "min_samples_split", "min_samples_leaf", "max_features")
+        out = self._forest_class(**{name: getattr(self, name) for name in names}, bootstrap=bool(self.bootstrap))
+        out.estimators_ = [self._tree(t, values) for t in np.flatnonzero(grove.n_rows)]
+        out.estimator_ = self._plain_class()
+        out.n_outputs_, out.n_features_in_ = out.estimators_[0].n_outputs_, self.n_features_in_
+        for name in ("classes_", "n_classes_"):
+            if hasattr(self, name):
+                setattr(out, name, getattr(self, name))
+        return out
+
+    def _out_of_bag(self) -> FloatArray:
+        """Return for each row held what the trees say that have not seen it; NaN where all have."""
+        if not self.oob_score:
+            raise AttributeError(f"{type(self).__name__} was made with oob_score=False.")
+        grove = self._grown()
+        return self._mean(grove.codes, grove.seen())[self._alive]
+
+    @property
+    def oob_score_(self) -> float:
+        """Accuracy or R2 on the rows held, each predicted by the trees that have not seen it."""
+        return scored(self, self._y[self._alive], self._out_of_bag())
+
+
+class _Classifier(_Forest, ClassifierTrees):
+    @property
+    def oob_decision_function_(self) -> FloatArray:
+        """Shares of the classes for each row held, by the trees that have not seen it, shape (n_rows, n_classes)."""
+        return self._out_of_bag()
+
+
+class _Regressor(_Forest, RegressorTrees):
+    @property
+    def oob_prediction_(self) -> FloatArray:
+        """Prediction for each row held, by the trees that have not seen it."""
+        out = self._out_of_bag()
+        return out[:, 0] if self._flat else out
+
+
+class RandomForestClassifier(_Classifier):
+    """Random forest, exact under deletion: bit for bit the forest that a refit with the same key grows.
+
+    Features are coded by 16-bit integers, by a map that deletions seldom change. A node looks at features that a hash
+    chooses, and divides the codes of each into cells of equal width; the boundaries are the candidate thresholds. All
+    that decides is a sum of integers over the rows of the node, so that a deletion subtracts, and grows a subtree anew
+    only where another split has become the best.
+
+    Parameters
+    ----------
+    n_estimators : int, default=100
+    criterion : {"gini", "entropy", "log_loss"}, default="gini"
+    max_depth : int or None, default=None
+    min_samples_split : int, default=2
+    min_samples_leaf : int, default=1
+        Numbers of rows; shares of all rows are refused, because they change with every deletion.
+    max_features : {"sqrt", "log2"}, int, float or None, default="sqrt"
+        Features that a node looks at; more where none of them can be split.
+    bootstrap : bool, default=True
+        Whether a tree sees a part of the subjects: each with probability ``max_samples``, by a hash of tree and subject,
+        once. (scikit-learn draws rows with replacement.)
+    oob_score : bool, default=False
+        Whether to serve ``oob_score_`` and ``oob_decision_function_``, computed when asked for.
+    n_jobs : int or None, default=None
+        Threads for growing, bulk deletions and predictions. The result does not depend on it.
+    random_state : int or None, default=0
+        The key, up to 128 bits; None draws one. Keep it secret where those who ask for deletions could profit from it.
+    max_samples : float or None, default=None
+        Share of the trees that see a subject; None for ``1 - 1/e``. With 0.1 growing and forgetting are ten times as
+        fast.
+    n_thresholds : int, default=8
+        Cells of a feature in a node.
+    lazy : bool, default=False
+        Whether subtrees wait to be grown anew until the next query or ``flush()``.
+
+    Attributes
+    ----------
+    classes_ : array of shape (n_classes,)
+    feature_importances_ : array of shape (n_features,)
+    oob_score_, oob_decision_function_
+    work_ : Work
+        What deletions have cost: nodes visited, rows counted again, subtrees grown again, rows in these.
+    memory_ : int
+        Bytes that the trees take.
+    certificate_, ids_, n_rows_, state_digest_
+        As in :class:`certified.linear_model.Ridge`.
+
+    Notes
+    -----
+    The refit has the same key. With a fresh key the equality holds in law, for requests that do not depend on the key:
+    somebody who sees the trees and asks for deletions accordingly can make them unlike those of a fresh forest. Then
+    :meth:`rekey`.
+
+    References
+    ----------
+    Breiman (2001), Random forests. Geurts, Ernst and Wehenkel (2006), Extremely randomized trees. Brophy and Lowd
+    (2021), Machine unlearning for random forests.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from certified.ensemble import RandomForestClassifier
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = RandomForestClassifier(10).fit(X, y)
+    >>> _ = model.delete(range(20))
+    >>> refit = RandomForestClassifier(10).fit(X[20:], y[20:], ids=range(20, len(y)))
+    >>> model.state_digest_ == refit.state_digest_
+    True
+    """
+
+    _plain_class, _forest_class = plain_trees.DecisionTreeClassifier, plain.RandomForestClassifier
+
+    def __init__(
+        self,
+        n_estimators: int = 100,
+        *,
+        criterion: str = "gini",
+        max_depth: int | None = None,
+        min_samples_split: int = 2,
+        min_samples_leaf: int = 1,
+        max_features: Any = "sqrt",
+        bootstrap: bool = True,
+        oob_score: bool = False,
+        n_jobs: int | None = None,
+        random_state: int | None = 0,
+        max_samples: float | None = None,
+        n_thresholds: int = 8,
+        lazy: bool = False,
+    ) -> None:
+        self.n_estimators = n_estimators
+        self.criterion = criterion
+        self.max_depth = max_depth
+        self.min_samples_split = min_samples_split
+        self.min_samples_leaf = min_samples_leaf
+        self.max_features = max_features
+        self.bootstrap = bootstrap
+        self.oob_score = oob_score
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.max_samples = max_samples
+        self.n_thresholds = n_thresholds
+        self.lazy = lazy
+
+
+class RandomForestRegressor(_Regressor):
+    """Random forest for targets, one or several, exact under deletion.
+
+    Targets are rounded to 38 binary digits of the largest, so that sums of them are integers.
+
+    Parameters
+    ----------
+    criterion : {"squared_error"}, default="squared_error"
+    max_features : {"sqrt", "log2"}, int, float or None, default=1.0
+    n_estimators, max_depth, min_samples_split, min_samples_leaf, bootstrap, oob_score, n_jobs, random_state
+        As in :class:`RandomForestClassifier`.
+    max_samples, n_thresholds, lazy
+        As in :class:`RandomForestClassifier`.
+
+    Attributes
+    ----------
+    feature_importances_ : array of shape (n_features,)
+    oob_score_, oob_prediction_
+    work_, memory_, certificate_, ids_, n_rows_, state_digest_
+        As in :class:`RandomForestClassifier`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from certified.ensemble import RandomForestRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> RandomForestRegressor(10, min_samples_leaf=5).fit(X, y).delete([3]).certificate.claim
+    'exact'
+    """
+
+    _plain_class, _forest_class = plain_trees.DecisionTreeRegressor, plain.RandomForestRegressor
+
+    def __init__(
+        self,
+        n_estimators: int = 100,
+        *,
+        criterion: str = "squared_error",
+        max_depth: int | None = None,
+        min_samples_split: int = 2,
+        min_samples_leaf: int = 1,
+        max_features: Any = 1.0,
+        bootstrap: bool = True,
+        oob_score: bool = False,
+        n_jobs: int | None = None,
+        random_state: int | None = 0,
+        max_samples: float | None = None,
+        n_thresholds: int = 8,
+        lazy: bool = False,
+    ) -> None:
+        self.n_estimators = n_estimators
+        self.criterion = criterion
+        self.max_depth = max_depth
+        self.min_samples_split = min_samples_split
+        self.min_samples_leaf = min_samples_leaf
+        self.max_features = max_features
+        self.bootstrap = bootstrap
+        self.oob_score = oob_score
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.max_samples = max_samples
+        self.n_thresholds = n_thresholds
+        self.lazy = lazy
+
+
+class ExtraTreesClassifier(_Classifier):
+    """Extremely randomized trees, exact under deletion.
+
+    As :class:`RandomForestClassifier`, but a node compares one threshold of each feature, which a hash chooses among the
+    boundaries between the cells from the smallest value in the node to the largest.
+
+    Parameters
+    ----------
+    bootstrap : bool, default=False
+    n_thresholds : int, default=64
+        Cells among whose boundaries the hash chooses.
+    n_estimators, criterion, max_depth, min_samples_split, min_samples_leaf, max_features, oob_score, n_jobs
+        As in :class:`RandomForestClassifier`.
+    random_state, max_samples, lazy
+        As in :class:`RandomForestClassifier`.
+
+    Attributes
+    ----------
+    classes_ : array of shape (n_classes,)
+    feature_importances_, oob_score_, oob_decision_function_, work_, memory_, certificate_, ids_, n_rows_, state_digest_
+        As in :class:`RandomForestClassifier`.
+    """
+
+    _plain_class, _forest_class, _random = plain_trees.ExtraTreeClassifier, plain.ExtraTreesClassifier, True
+
+    def __init__(
+        self,
+        n_estimators: int = 100,
+        *,
+        criterion: str = "gini",
+        max_depth: int | None = None,
+        min_samples_split: int = 2,
+        min_samples_leaf: int = 1,
+        max_features: Any = "sqrt",
+        bootstrap: bool = False,
+        oob_score: bool = False,
+        n_jobs: int | None = None,
+        random_state: int | None = 0,
+        max_samples: float | None = None,
+        n_thresholds: int = 64,
+        lazy: bool = False,
+    ) -> None:
+        self.n_estimators = n_estimators
+        self.criterion = criterion
+        self.max_depth = max_depth
+        self.min_samples_split = min_samples_split
+        self.min_samples_leaf = min_samples_leaf
+        self.max_features = max_features
+        self.bootstrap = bootstrap
+        self.oob_score = oob_score
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.max_samples = max_samples
+        self.n_thresholds = n_thresholds
+        self.lazy = lazy
+
+
+class ExtraTreesRegressor(_Regressor):
+    """Extremely randomized trees for targets, exact under deletion.
+
+    Parameters
+    ----------
+    criterion : {"squared_error"}, default="squared_error"
+    max_features : {"sqrt", "log2"}, int, float or None, default=1.0
+    n_estimators, max_depth, min_samples_split, min_samples_leaf, oob_score, n_jobs, random_state, max_samples, lazy
+        As in :class:`RandomForestClassifier`.
+    bootstrap, n_thresholds
+        As in :class:`ExtraTreesClassifier`.
+
+    Attributes
+    ----------
+    feature_importances_, oob_score_, oob_prediction_, work_, memory_, certificate_, ids_, n_rows_, state_digest_
+        As in :class:`RandomForestClassifier`.
+    """
+
+    _plain_class, _forest_class, _random = plain_trees.ExtraTreeRegressor, plain.ExtraTreesRegressor, True
+
+    def __init__(
+        self,
+        n_estimators: int = 100,
+        *,
+        criterion: str = "squared_error",
+        max_depth: int | None = None,
+        min_samples_split: int = 2,
+        min_samples_leaf: int = 1,
+        max_features: Any = 1.0,
+        bootstrap: bool = False,
+        oob_score: bool = False,
+        n_jobs: int | None = None,
+        random_state: int | None = 0,
+        max_samples: float | None = None,
+        n_thresholds: int = 64,
+        lazy: bool = False,
+    ) -> None:
+        self.n_estimators = n_estimators
+        self.criterion = criterion
+        self.max_depth = max_depth
+        self.min_samples_split = min_samples_split
+        self.min_samples_leaf = min_samples_leaf
+        self.max_features = max_features
+        self.bootstrap = bootstrap
+        self.oob_score = oob_score
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.max_samples = max_samples
+        self.n_thresholds = n_thresholds
+        self.lazy = lazy

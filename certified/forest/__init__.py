@@ -1,0 +1,5 @@
+"""Trees whose state is a function of the set of rows, kept exactly through deletions. What the estimators share.
+
+``codes`` turns features into integers by a map that deletions seldom change; ``splits`` chooses the split of a node;
+``grow`` grows trees and subtrees; ``forget`` removes rows; ``walk`` predicts; ``grove`` holds it all together.
+"""

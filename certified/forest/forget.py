@@ -1,0 +1,316 @@
+"""Removing rows from grown trees, so that they are what they would be if grown without them.
+
+Every node on the path of a row subtracts it from its integers and asks again which split is best. Where the answer is
+another one, the subtree is marked stale; :func:`regrow` grows it anew from its rows. Where it is the same split of the
+rows that stay, nothing below changes but the counts along the path.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from certified.forest.grow import chosen_split, finished, gather, grow, sides
+from certified.forest.splits import best_of, move_of, pick_features, shift_of
+
+__all__ = ["regrow_all", "remove_all"]
+
+
+@njit(cache=True, nogil=True)
+def remove(root, gone, codes, targets, weights, alive, rule, nodes, stats, hists, spans, rows, stale, scratch, work):  # type: ignore[no-untyped-def]
+    """Remove the rows `gone` from the tree at `root`; return how many nodes were marked stale, listed in `stale`.
+
+    `gone` is sorted along the way. work counts the nodes visited and the rows that had to be counted again.
+    """
+    tbuf, wbuf, ibest = scratch[3], scratch[4], scratch[9]
+    n_stale = 0
+    stack = [(root, 0, len(gone), False)]
+    while len(stack):
+        me, a, b, below = stack.pop()
+        node = nodes[me]
+        mine = gone[a:b]
+        size = b - a
+        gather(mine, size, targets, weights, rule.kind, tbuf, wbuf)
+        subtract(stats[me], size, tbuf, wbuf, rule.kind)
+        node.n -= size
+        work[0] += 1
+        if node.feature < 0:
+            drop(rows, node.start, node.n + size, mine)
+            continue
+        i, j = 0, size
+        column = codes[node.feature]
+        while i < j:
+            if sides(column[mine[i]], node.cut, node.missing):
+                i += 1
+            else:
+                j -= 1
+                mine[i], mine[j] = mine[j], mine[i]
+        below = below or node.stale == 1
+        if not below:
+            split = not finished(stats[me], node.n, node.depth, rule)
+            if split:
+                gather(mine, size, targets, weights, rule.kind, tbuf, wbuf)
+                split = ask(node, mine, size, codes, targets, weights, alive, rule, stats[me], hists, spans, rows, scratch, work)
+            same = (
+                split
+                and ibest[4] == node.feature
+                and ibest[3] == nodes[node.left].n - i
+                and (ibest[2] == node.missing or ibest[2] == 2)
+            )
+            if same:  # the same rows go left, if by another cut
+                node.cut, node.missing = ibest[1], ibest[2]
+            else:
+                node.stale, below = 1, True
+                stale[n_stale] = me
+                n_stale += 1
+        if i < size:
+            stack.append((node.right, a + i, b, below))
+        if i > 0:
+            stack.append((node.left, a, a + i, below))
+    return n_stale
+
+
+@njit(cache=True, nogil=True)
+def ask(node, mine, size, codes, targets, weights, alive, rule, total, hists, spans, rows, scratch, work):  # type: ignore[no-untyped-def]
+    """Find the best split of what a node still holds; return whether there is one. `mine` are the rows removed."""
+    order, picks, buffer, tbuf, wbuf, hist, span, left, fbest, ibest, held = scratch
+    if node.slot >= 0 and discount(node, mine, size, codes, tbuf, wbuf, rule, hists[node.slot], spans[node.slot], order, picks):
+        fbest[0] = -np.inf
+        found = False
+        pick_features(node.path, order, picks, 0, rule.tries)
+        for at in range(rule.tries):
+            f = order[at]
+            if best_of(
+                hists[node.slot, at], spans[node.slot, at], total, node.n, rule.kind, rule.criterion, rule.cells,
+                move_of(node.path, f), rule.least, rule.random == 1, node.path, at, left, (fbest, ibest),
+            ):  # fmt: skip
+                found = True
+        if found:
+            ibest[4] = order[ibest[0]]
+        restore(order, picks, rule.tries)
+        if found:
+            return True
+    # an extreme value is gone, or counts were not kept: count again
+    n = 0
+    for i in range(node.start, node.stop):
+        row = rows[i]
+        if row >= 0 and alive[row]:
+            held[n] = row
+            n += 1
+    work[1] += n
+    gather(held, n, targets, weights, rule.kind, tbuf, wbuf)
+    seen = chosen_split(
+        codes, held, n, tbuf, wbuf, rule, node.path, total, order, picks, buffer, hist, span, left, (fbest, ibest)
+    )
+    if node.slot >= 0:
+        if seen == rule.tries:
+            hists[node.slot] = hist
+            spans[node.slot] = span
+        else:  # never to be used again
+            hists[node.slot] = 0
+            spans[node.slot] = 0
+    return seen > 0
+
+
+@njit(cache=True, nogil=True)
+def discount(node, mine, size, codes, tbuf, wbuf, rule, hist, span, order, picks):  # type: ignore[no-untyped-def]
+    """Subtract rows from the counts of a node; return False where they must be counted again."""
+    good = True
+    pick_features(node.path, order, picks, 0, rule.tries)
+    for at in range(rule.tries):
+        f = order[at]
+        lo, hi = np.int64(span[at, 0]), np.int64(span[at, 1])
+        move = move_of(node.path, f)
+        shift = shift_of(lo, hi, move, rule.cells) if hi >= 0 else np.int64(0)
+        base = (lo + move) >> shift
+        for i in range(size):
+            c = np.int64(codes[f, mine[i]])
+            cell = rule.cells if c == 65535 else ((c + move) >> shift) - base
+            if c < lo or (c > hi and c != 65535):
+                good = False  # counts that were given up
+                break
+            subtract_one(hist[at, cell], tbuf, wbuf, rule.kind, i)
+            if c == lo:
+                span[at, 2] -= 1
+            if c == hi:
+                span[at, 3] -= 1
+        if hi >= 0 and (span[at, 2] <= 0 or span[at, 3] <= 0):
+            good = False
+        if not good:
+            break
+    restore(order, picks, rule.tries)
+    return good
+
+
+@njit(cache=True, nogil=True)
+def restore(order, picks, seen):  # type: ignore[no-untyped-def]
+    """Bring the features back to the order 0, 1, ..."""
+    for i in range(seen - 1, -1, -1):
+        j = picks[i]
+        order[i], order[j] = order[j], order[i]
+
+
+@njit(cache=True, nogil=True)
+def subtract(total, n, targets, weights, kind):  # type: ignore[no-untyped-def]
+    """Subtract rows from the sums of a node, shape (K,)."""
+    for i in range(n):
+        subtract_one(total, targets, weights, kind, i)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def subtract_one(total, targets, weights, kind, i):  # type: ignore[no-untyped-def]
+    """Subtract row i."""
+    if kind == 0:
+        total[targets[i, 0]] -= 1
+    elif kind == 1:
+        total[targets[i, 0]] -= weights[i]
+        total[len(total) - 1] -= 1
+    else:
+        total[0] -= 1 if kind == 2 else weights[i]
+        for k in range(targets.shape[1]):
+            total[1 + k] -= targets[i, k]
+        if kind == 3:
+            total[len(total) - 1] -= 1
+
+
+@njit(cache=True, nogil=True)
+def drop(rows, start, n, gone):  # type: ignore[no-untyped-def]
+    """Take rows out of the n that a leaf holds from `start` on."""
+    for row in gone:
+        for i in range(start, start + n):
+            if rows[i] == row:
+                n -= 1
+                rows[i] = rows[start + n]
+                rows[start + n] = -1
+                break
+
+
+@njit(cache=True, nogil=True)
+def release_below(me, nodes, stats, hists, spans, free, n_free, free_slots, n_slots):  # type: ignore[no-untyped-def]
+    """Give back the nodes below one, and the slots of these and of itself, overwritten; return both counts."""
+    stack = [me]
+    while len(stack):
+        k = stack.pop()
+        node = nodes[k]
+        if node.feature >= 0:
+            stack.append(node.left)
+            stack.append(node.right)
+        if node.slot >= 0:
+            hists[node.slot] = 0
+            spans[node.slot] = 0
+            free_slots[n_slots] = node.slot
+            n_slots += 1
+            node.slot = -1
+        if k != me:
+            stats[k] = 0
+            node.feature, node.n, node.stale, node.start, node.stop, node.cut, node.path = -2, 0, 0, 0, 0, 0, 0
+            free[n_free] = k
+            n_free += 1
+    return n_free, n_slots
+
+
+@njit(cache=True, nogil=True)
+def nodes_below(me, nodes):  # type: ignore[no-untyped-def]
+    """Return how many nodes are below one."""
+    n = 0
+    stack = [me]
+    while len(stack):
+        node = nodes[stack.pop()]
+        if node.feature >= 0:
+            n += 2
+            stack.append(node.left)
+            stack.append(node.right)
+    return n
+
+
+@njit(cache=True, nogil=True)
+def regrow(me, codes, targets, weights, rule, nodes, stats, hists, spans, rows, free, free_slots, counts, fresh, scratch):  # type: ignore[no-untyped-def]
+    """Grow the subtree at a node anew from its rows; return how many rows that were, -1 where memory does not do.
+
+    counts are the numbers of free nodes and slots of the tree; `fresh` is memory to grow in.
+    """
+    new_nodes, new_stats, new_hists, new_spans, held = fresh
+    node = nodes[me]
+    n = 0
+    for i in range(node.start, node.stop):
+        if rows[i] >= 0:
+            held[n] = rows[i]
+            n += 1
+    start = node.start
+    used, slots = grow(
+        codes, held, targets, weights, rule, node.path, node.depth, start, n, new_nodes, new_stats, new_hists, new_spans, scratch
+    )
+    if counts[0] + nodes_below(me, nodes) < used - 1:
+        return -1
+    counts[0], counts[1] = release_below(me, nodes, stats, hists, spans, free, counts[0], free_slots, counts[1])
+    for i in range(node.start, node.stop):
+        rows[i] = held[i - start] if i - start < n else -1
+    # children come in pairs behind their parents: the pair 1, 2 is placed at free nodes, then 3, 4, ...
+    for k in range(1, used):
+        counts[0] -= 1
+        new_nodes[k].pad = free[counts[0]]
+    new_nodes[0].pad = me
+    for k in range(used):
+        fresh_node = new_nodes[k]
+        at = fresh_node.pad
+        if fresh_node.feature >= 0:
+            fresh_node.left = new_nodes[fresh_node.left].pad
+            fresh_node.right = new_nodes[fresh_node.right].pad
+        if fresh_node.slot >= 0:
+            if counts[1] > 0:
+                counts[1] -= 1
+                slot = free_slots[counts[1]]
+                hists[slot] = new_hists[fresh_node.slot]
+                spans[slot] = new_spans[fresh_node.slot]
+                fresh_node.slot = slot
+            else:
+                fresh_node.slot = -1
+        put(nodes, at, fresh_node)
+        stats[at] = new_stats[k]
+    return n
+
+
+@njit(cache=True, nogil=True, inline="always")
+def put(nodes, at, new):  # type: ignore[no-untyped-def]
+    """Write a node."""
+    node = nodes[at]
+    node.feature, node.cut, node.missing, node.stale = new.feature, new.cut, new.missing, 0
+    node.left, node.right, node.start, node.stop = new.left, new.right, new.start, new.stop
+    node.slot, node.n, node.path, node.depth, node.pad = new.slot, new.n, new.path, new.depth, 0
+
+
+@njit(cache=True, nogil=True)
+def remove_all(first, last, starts, gone, roots, codes, targets, weights, alive, rule, nodes, stats, hists, spans, rows, stale, owner, scratch, work):  # type: ignore[no-untyped-def]
+    """Remove the rows gone[starts[t]:starts[t + 1]] from each tree t from `first` to `last`.
+
+    Returns how many nodes were marked stale; they and their trees come first in `stale` and `owner`.
+    """
+    n = 0
+    for t in range(first, last):
+        a, b = starts[t], starts[t + 1]
+        if a < b:
+            found = remove(
+                roots[t], gone[a:b], codes, targets, weights, alive, rule, nodes, stats, hists, spans, rows, stale[n:],
+                scratch, work,
+            )  # fmt: skip
+            owner[n : n + found] = t
+            n += found
+    return n
+
+
+@njit(cache=True, nogil=True)
+def regrow_all(stale, owner, codes, targets, weights, rule, nodes, stats, hists, spans, rows, free, free_slots, places, counts, fresh, scratch, work):  # type: ignore[no-untyped-def]
+    """Grow stale subtrees anew, parents before children; return how far it came before memory ran out."""
+    for k in range(len(stale)):
+        me, t = stale[k], owner[k]
+        if nodes[me].stale != 1:
+            continue  # grown again with one above it
+        n = regrow(
+            me, codes, targets, weights, rule, nodes, stats, hists, spans, rows, free[places[t, 0] : places[t, 1]],
+            free_slots[places[t, 2] : places[t, 3]], counts[t], fresh, scratch,
+        )  # fmt: skip
+        if n < 0:
+            return k
+        work[2] += 1
+        work[3] += n
+    return len(stale)

@@ -1,0 +1,371 @@
+"""Trees in flat arrays: grown once, reduced in place, equal at every moment to what a refit would grow."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from certified.forest import forget, walk
+from certified.forest.grow import NODE, RULES, grow
+from certified.forest.splits import ENTROPY, GINI, RANDOM, SQUARES
+from certified.typing import BoolArray, FloatArray, IntArray
+
+__all__ = ["Grove", "Plan", "Work"]
+
+_LARGE = 64  # rows in a node whose counts are kept at least
+_SHARE = 8  # bytes of counts for each row and level of a tree at most
+CRITERIA = {"gini": GINI, "entropy": ENTROPY, "log_loss": ENTROPY, "squared_error": SQUARES, "random": RANDOM}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How trees are grown: parameters as in scikit-learn, all of them resolved to numbers.
+
+    Attributes
+    ----------
+    classes : int
+        0 for regression.
+    outputs : int
+        Targets of regression.
+    weighted : bool
+    key : int
+        64 bits that, with the ids, decide all that is random.
+    share : float
+        Of the trees that see a row.
+    """
+
+    trees: int
+    criterion: str
+    classes: int
+    outputs: int
+    weighted: bool
+    tries: int
+    cells: int
+    depth: int
+    least: int
+    parted: int
+    random: bool
+    share: float
+    key: int
+    threads: int = 1
+
+    @property
+    def kind(self) -> int:
+        """0 and 1: counts of classes, without and with weights; 2 and 3: sums of targets."""
+        return (0 if self.classes else 2) + self.weighted
+
+    @property
+    def width(self) -> int:
+        """Integers of a node or cell."""
+        return (self.classes or 1 + self.outputs) + self.weighted
+
+    @property
+    def integer(self) -> Any:
+        """Their type."""
+        return np.int32 if self.kind == 0 else np.int64
+
+    def rule(self) -> Any:
+        """What the kernels need."""
+        counts = self.tries * (self.cells + 1) * self.width * np.dtype(self.integer).itemsize
+        out = np.zeros(1, dtype=RULES)
+        out["kind"], out["criterion"], out["random"] = self.kind, CRITERIA[self.criterion], self.random
+        out["cells"], out["tries"], out["depth"] = self.cells, self.tries, self.depth
+        out["least"], out["parted"], out["large"] = self.least, self.parted, max(_LARGE, counts // _SHARE)
+        return out[0]
+
+    def salts(self) -> Any:
+        """One number for each tree, uint64."""
+        seed = hashlib.blake2b(self.key.to_bytes(16, "little"), digest_size=8).digest()
+        numbers = np.arange(self.trees, dtype=np.uint64) + np.frombuffer(seed, dtype=np.uint64)
+        return walk.scramble(numbers)
+
+
+class Work(NamedTuple):
+    """What deletions have cost: nodes visited, rows counted again, subtrees grown again, rows in these."""
+
+    nodes: int
+    rows_counted: int
+    subtrees: int
+    rows_regrown: int
+
+
+@dataclass
+class _Trees:
+    """All trees in arrays; ``places[t]`` are the bounds of tree t in nodes, slots and rows, `counts` what is free."""
+
+    nodes: Any
+    stats: Any
+    hists: Any
+    spans: Any
+    rows: Any
+    free: Any
+    free_slots: Any
+    places: Any
+    counts: Any
+    roots: Any
+    stale: list[tuple[Any, Any]] = field(default_factory=list)
+
+
+class Grove:
+    """Trees and the rows that they were grown on, as codes and integers.
+
+    Parameters
+    ----------
+    plan : Plan
+    codes : uint16 array of shape (n_features, n_rows)
+    targets : integer array of shape (n_rows, n_targets)
+        Codes of classes (uint16), or integers (int64), already weighted.
+    weights : int64 array of shape (n_rows,), empty where there are none
+    alive : bool array of shape (n_rows,)
+        Rows that count.
+    hashes : uint64 array of shape (n_rows,)
+        Of the subject of each row.
+    """
+
+    def __init__(self, plan: Plan, codes: Any, targets: Any, weights: Any, alive: BoolArray, hashes: Any) -> None:
+        self.plan, self.codes, self.targets, self.weights = plan, codes, targets, weights
+        self.alive, self.hashes = alive, hashes
+        self._work = np.zeros(4, np.int64)
+        self._salts = plan.salts()
+        self._rule = plan.rule()
+        self._cut = np.uint64(min(int(plan.share * 2.0**64), 2**64 - 1))
+        self._scratch: list[Any] = []
+        self._trees = self._packed(self._each(self._grown, range(plan.trees)))
+
+    # ----------------------------------------------------------------- grow
+
+    def _each(self, call: Any, items: Any) -> list[Any]:
+        """Call for every item, in threads where there are several."""
+        threads = min(self.plan.threads, len(items))
+        if threads <= 1:
+            return [call(item) for item in items]
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(call, items))
+
+    def _memory(self, n: int) -> Any:
+        """Return memory to grow a tree of n rows in, of this thread until it is given back."""
+        for k, memory in enumerate(self._scratch):
+            if len(memory[0][4]) >= n:
+                return self._scratch.pop(k)
+        plan, K = self.plan, self.plan.width
+        most = 2 * max(n, 1) if plan.depth > 40 else min(2 * max(n, 1), 2 ** (plan.depth + 1))
+        slots = min(most, 4 * n // int(self._rule["large"]) + 16)
+        shape = (plan.tries, plan.cells + 1, K)
+        fresh = (
+            np.zeros(most, NODE),
+            np.zeros((most, K), plan.integer),
+            np.zeros((slots, *shape), plan.integer),
+            np.zeros((slots, plan.tries, 4), np.int32),
+            np.empty(n, np.int32),
+        )
+        scratch = (
+            np.arange(len(self.codes)),
+            np.empty(len(self.codes), np.int64),
+            np.empty(n, np.uint16),
+            np.empty((n, self.targets.shape[1]), self.targets.dtype),
+            np.empty(n if plan.weighted else 0, np.int64),
+            np.zeros(shape, plan.integer),
+            np.zeros((plan.tries, 4), np.int32),
+            np.zeros((2, K), plan.integer),
+            np.empty(1),
+            np.zeros(5, np.int64),
+            np.empty(n, np.int32),
+        )
+        return fresh, scratch
+
+    def seen(self, rows: Any = slice(None)) -> BoolArray:
+        """Return which tree sees which of these rows, shape (n_trees, n_rows)."""
+        if self.plan.share >= 1.0:
+            return np.broadcast_to(self.alive[rows], (self.plan.trees, len(self.hashes[rows])))
+        return walk.member(self.hashes[rows], self._salts, self._cut) & self.alive[rows]
+
+    def _grown(self, t: int) -> Any:
+        """Grow tree t; return its nodes, sums, slots and rows."""
+        inside = self.alive
+        if self.plan.share < 1.0:
+            inside = inside & walk.member(self.hashes, self._salts[t : t + 1], self._cut)[0]
+        rows = np.flatnonzero(inside).astype(np.int32)
+        memory = self._memory(len(self.hashes))
+        (nodes, stats, hists, spans, _), scratch = memory
+        used, slots = grow(
+            self.codes, rows, self.targets, self.weights, self._rule, self._salts[t], 0, 0, len(rows), nodes, stats,
+            hists, spans, scratch,
+        )  # fmt: skip
+        out = nodes[:used].copy(), stats[:used].copy(), hists[:slots].copy(), spans[:slots].copy(), rows
+        self._scratch.append(memory)
+        return out
+
+    def _packed(self, grown: list[Any], room: int = 1) -> _Trees:
+        """Return trees side by side, with room to grow: so many eighths of what they have."""
+        sizes = np.array([(len(part[0]), len(part[2]), len(part[4])) for part in grown]).reshape(-1, 3)
+        sized = sizes + room * ([64, 8, 0] + sizes // [8, 8, 1] * [1, 1, 0])
+        ends = np.cumsum(sized, axis=0)
+        places = np.stack([ends - sized, ends], axis=2).reshape(-1, 6)
+        n_nodes, n_slots, n_rows = ends[-1]
+        first = grown[0]
+        trees = _Trees(
+            nodes=np.zeros(n_nodes, NODE),
+            stats=np.zeros((n_nodes, first[1].shape[1]), first[1].dtype),
+            hists=np.zeros((n_slots, *first[2].shape[1:]), first[2].dtype),
+            spans=np.zeros((n_slots, *first[3].shape[1:]), np.int32),
+            rows=np.full(n_rows, -1, np.int32),
+            free=np.zeros(n_nodes, np.int32),
+            free_slots=np.zeros(n_slots, np.int32),
+            places=places,
+            counts=np.ascontiguousarray(sized[:, :2] - sizes[:, :2]),
+            roots=places[:, 0].copy(),
+        )
+        trees.nodes["feature"] = -2
+        for (nodes, stats, hists, spans, rows), (n0, n1, s0, s1, r0, _) in zip(grown, places, strict=True):
+            nodes["left"] += np.where(nodes["feature"] >= 0, n0, 0).astype(np.int32)
+            nodes["right"] += np.where(nodes["feature"] >= 0, n0, 0).astype(np.int32)
+            nodes["slot"] += np.where(nodes["slot"] >= 0, s0, 0).astype(np.int32)
+            nodes["start"] += np.int32(r0)
+            nodes["stop"] += np.int32(r0)
+            trees.nodes[n0 : n0 + len(nodes)], trees.stats[n0 : n0 + len(nodes)] = nodes, stats
+            trees.hists[s0 : s0 + len(hists)], trees.spans[s0 : s0 + len(hists)] = hists, spans
+            trees.rows[r0 : r0 + len(rows)] = rows
+            trees.free[n0 : n1 - len(nodes)] = np.arange(n0 + len(nodes), n1)
+            trees.free_slots[s0 : s1 - len(hists)] = np.arange(s0 + len(hists), s1)
+        return trees
+
+    def _repacked(self, room: int) -> _Trees:
+        """Return the same trees with more room, their nodes in preorder."""
+        old, grown = self._trees, []
+        for t, (first, last) in enumerate(old.places[:, 4:]):
+            nodes, stats = self.tree(t)
+            kept = np.flatnonzero(nodes["slot"] >= 0)
+            slots = nodes["slot"][kept]
+            nodes["slot"][kept] = np.arange(len(kept))
+            nodes["start"] -= np.int32(first)
+            nodes["stop"] -= np.int32(first)
+            grown.append((nodes, stats, old.hists[slots], old.spans[slots], old.rows[first:last]))
+        new = self._packed(grown, room)
+        marked = [(new.places[t, 0] + np.flatnonzero(nodes["stale"]), t) for t, (nodes, *_) in enumerate(grown)]
+        new.stale = [(found, np.full(found.size, t)) for found, t in marked if found.size]
+        return new
+
+    # --------------------------------------------------------------- forget
+
+    def remove(self, rows: IntArray) -> None:
+        """Remove rows from every tree that sees them. Subtrees that must be grown anew wait for :meth:`flush`."""
+        owner, which = np.nonzero(self.seen(rows))
+        self.alive[rows] = False
+        gone = rows[which].astype(np.int32)
+        starts = np.searchsorted(owner, np.arange(self.plan.trees + 1))
+        found = self._each(lambda part: self._removed(*part, starts, gone), self._parts(rows.size > 64))
+        self._trees.stale.extend(part for part in found if len(part[0]))
+
+    def _parts(self, many: bool) -> list[tuple[int, int]]:
+        """Return ranges of trees, one for each thread where there is much to do."""
+        trees, threads = self.plan.trees, self.plan.threads
+        if threads == 1 or not many:
+            return [(0, trees)]
+        edges = np.linspace(0, trees, 4 * threads + 1).astype(int).tolist()
+        return [(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if a < b]
+
+    def _removed(self, first: int, last: int, starts: IntArray, gone: Any) -> tuple[Any, Any]:
+        """Remove rows from some trees; return the nodes that are stale, and their trees."""
+        trees = self._trees
+        most = int(starts[last] - starts[first])
+        stale, owner = np.empty(most, np.int64), np.empty(most, np.int64)
+        memory = self._memory(len(self.hashes))
+        n = forget.remove_all(
+            first, last, starts, gone, trees.roots, self.codes, self.targets, self.weights, self.alive, self._rule,
+            trees.nodes, trees.stats, trees.hists, trees.spans, trees.rows, stale, owner, memory[1], self._work,
+        )  # fmt: skip
+        self._scratch.append(memory)
+        return stale[:n], owner[:n]
+
+    def erase(self, rows: IntArray) -> None:
+        """Overwrite what is kept of rows that were removed."""
+        self.codes[:, rows] = 0
+        self.targets[rows] = 0
+        if self.plan.weighted:
+            self.weights[rows] = 0
+
+    @property
+    def work(self) -> Work:
+        """What deletions have cost so far."""
+        return Work(*self._work.tolist())
+
+    @property
+    def waiting(self) -> int:
+        """Number of subtrees marked to be grown anew."""
+        return sum(len(stale) for stale, _ in self._trees.stale)
+
+    def flush(self) -> None:
+        """Grow anew all subtrees that are marked."""
+        room = 1
+        while self._trees.stale:
+            batches, self._trees.stale = self._trees.stale, []
+            stale, owner = (np.concatenate(part) for part in zip(*batches, strict=True))
+            if len(batches) > 1:  # parents before children
+                order = np.lexsort((self._trees.nodes["depth"][stale], owner))
+                stale, owner = stale[order], owner[order]
+            edges = np.searchsorted(owner, [a for a, _ in self._parts(len(stale) > 16)])
+            parts = [k for k in np.split(np.arange(len(stale)), edges[1:]) if k.size]
+            done = self._each(lambda k, stale=stale, owner=owner: self._regrown(stale[k], owner[k]), parts)
+            if not all(done):
+                room *= 2
+                self._trees = self._repacked(room)
+
+    def _regrown(self, stale: IntArray, owner: IntArray) -> bool:
+        """Grow subtrees of some trees anew; return whether there was room for all."""
+        trees = self._trees
+        memory = self._memory(len(self.hashes))
+        done = forget.regrow_all(
+            stale, owner, self.codes, self.targets, self.weights, self._rule, trees.nodes, trees.stats, trees.hists,
+            trees.spans, trees.rows, trees.free, trees.free_slots, trees.places, trees.counts, *memory, self._work,
+        )  # fmt: skip
+        self._scratch.append(memory)
+        return bool(done == len(stale))
+
+    # ---------------------------------------------------------------- serve
+
+    def predict(self, codes: Any, scale: FloatArray, seen: Any = None) -> tuple[FloatArray, IntArray]:
+        """Return the sum of what the trees say of rows with these codes, and how many trees said something."""
+        n = codes.shape[1]
+        out, voters = np.zeros((n, self.plan.classes or self.plan.outputs)), np.zeros(n, np.int64)
+        trees, seen = self._trees, np.empty((0, 0), bool) if seen is None else seen
+        every = np.arange(self.plan.trees)
+
+        def part(bounds: tuple[int, int]) -> None:
+            walk.predict(
+                codes, *bounds, trees.roots, every, trees.nodes, trees.stats, self.plan.classes, self.plan.outputs,
+                scale, seen, out, voters,
+            )  # fmt: skip
+
+        edges = np.linspace(0, n, (self.plan.threads if n > 256 else 1) + 1).astype(int).tolist()
+        self._each(part, list(zip(edges[:-1], edges[1:], strict=True)))
+        return out, voters
+
+    def tree(self, t: int) -> tuple[Any, Any]:
+        """Return the nodes of a tree in preorder, children as positions in it, and their sums."""
+        trees = self._trees
+        ids = walk.preorder(trees.roots[t], trees.nodes)
+        nodes = trees.nodes[ids].copy()
+        place = np.empty(trees.places[t, 1] - trees.places[t, 0], np.int64)
+        place[ids - trees.places[t, 0]] = np.arange(len(ids))
+        inner = nodes["feature"] >= 0
+        for side in ("left", "right"):
+            nodes[side][inner] = place[nodes[side][inner] - trees.places[t, 0]]
+        return nodes, trees.stats[ids]
+
+    @property
+    def n_rows(self) -> IntArray:
+        """Rows in each tree."""
+        return self._trees.nodes["n"][self._trees.roots]
+
+    def memory(self) -> int:
+        """Bytes of the trees: nodes, sums, counts of candidates and lists of rows."""
+        trees = self._trees
+        arrays = (trees.nodes, trees.stats, trees.hists, trees.spans, trees.rows, trees.free, trees.free_slots)
+        return sum(a.nbytes for a in arrays)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_scratch": []}

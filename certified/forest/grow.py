@@ -1,0 +1,193 @@
+"""Growing a tree, or a part of one, from the rows that it sees."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from certified.forest.splits import best_of, count, mix, move_of, pick_features
+
+__all__ = ["NODE", "RULES", "chosen_split", "finished", "gather", "grow", "sides", "sum_up"]
+
+NODE = np.dtype(
+    [
+        ("feature", np.int32),  # -1: a leaf; -2: free
+        ("cut", np.uint16),  # codes up to it go left
+        ("missing", np.uint8),  # missing values: 0 right, 1 left, 2 where more rows are
+        ("stale", np.uint8),  # 1: to be grown again
+        ("left", np.int32),
+        ("right", np.int32),
+        ("start", np.int32),  # its rows are among rows[start:stop]
+        ("stop", np.int32),
+        ("slot", np.int32),  # where its counts are, -1: nowhere
+        ("n", np.int32),  # rows held
+        ("path", np.uint64),  # hash of its place in the tree
+        ("depth", np.int32),
+        ("pad", np.int32),
+    ]
+)
+"""A node. Nodes of all trees lie in one array; of a slot, the counts of the node's candidate features."""
+
+RULES = np.dtype(
+    [
+        ("kind", np.int64),
+        ("criterion", np.int64),
+        ("random", np.int64),
+        ("cells", np.int64),
+        ("tries", np.int64),  # candidate features
+        ("depth", np.int64),
+        ("least", np.int64),  # rows in a leaf
+        ("parted", np.int64),  # rows in a node that is split
+        ("large", np.int64),  # rows in a node whose counts are kept
+        ("pad", np.int64),
+    ]
+)
+"""What is the same for all nodes of a forest."""
+
+
+@njit(cache=True, nogil=True)
+def finished(total, n, depth, rule):  # type: ignore[no-untyped-def]
+    """Whether a node of these sums is a leaf whatever its features are."""
+    if n < rule.parted or n < 2 * rule.least or depth >= rule.depth:
+        return True
+    if rule.kind < 2:
+        classes = len(total) - (1 if rule.kind == 1 else 0)
+        whole = np.int64(0)
+        most = np.int64(0)
+        for k in range(classes):
+            whole += total[k]
+            most = max(most, np.int64(total[k]))
+        return most == whole
+    return False
+
+
+@njit(cache=True, nogil=True)
+def chosen_split(codes, rows, n, targets, weights, rule, path, total, order, picks, buffer, hist, spans, left, best):  # type: ignore[no-untyped-def]
+    """Find the split of a node from its rows; return how many features were looked at, negative without a split.
+
+    The first `rule.tries` features of the node's order, and further ones until one can be split at all.
+    """
+    fbest, ibest = best
+    fbest[0] = -np.inf
+    ibest[0] = -1
+    F = codes.shape[0]
+    seen = 0
+    found = False
+    while seen < F and (seen < rule.tries or not found):
+        pick_features(path, order, picks, seen, seen + 1)
+        f = order[seen]
+        at = min(seen, hist.shape[0] - 1)
+        move = move_of(path, f)
+        count(codes[f], rows, n, targets, weights, rule.kind, move, rule.cells, buffer, hist[at], spans[at])
+        if best_of(
+            hist[at], spans[at], total, n, rule.kind, rule.criterion, rule.cells, move, rule.least, rule.random == 1,
+            path, seen, left, best,
+        ):  # fmt: skip
+            found = True
+        seen += 1
+        if rule.criterion == 3 and found:
+            break
+    if found:
+        ibest[4] = order[ibest[0]]
+    for i in range(seen - 1, -1, -1):  # back to the order 0, 1, ...
+        j = picks[i]
+        order[i], order[j] = order[j], order[i]
+    return seen if found else -seen
+
+
+@njit(cache=True, nogil=True)
+def grow(codes, rows, targets, weights, rule, path, depth, start, n, nodes, stats, hists, spans, scratch):  # type: ignore[no-untyped-def]
+    """Grow a subtree on rows[:n] into nodes[0], nodes[1], ... and return how many nodes and slots it has.
+
+    `rows` is sorted into leaves; `start` is added to the positions that nodes remember. Slots are counted from 0.
+    """
+    order, picks, buffer, tbuf, wbuf, hist, span, left, fbest, ibest, _ = scratch
+    best = (fbest, ibest)
+    K = stats.shape[1]
+    used, slots = 1, 0
+    nodes[0].path, nodes[0].depth, nodes[0].start, nodes[0].stop = path, depth, 0, n
+    stack = [0]
+    while len(stack):
+        me = stack.pop()
+        node = nodes[me]
+        a, b = node.start, node.stop
+        size = b - a
+        mine = rows[a:b]
+        total = stats[me : me + 1]
+        gather(mine, size, targets, weights, rule.kind, tbuf, wbuf)
+        sum_up(total[0], size, tbuf, wbuf, rule.kind)
+        node.feature, node.left, node.right, node.slot = -1, -1, -1, -1
+        node.n, node.start, node.stop, node.stale = size, start + a, start + b, 0
+        node.cut, node.missing = 0, 0
+        if finished(total[0], size, node.depth, rule):
+            continue
+        seen = chosen_split(
+            codes, mine, size, tbuf, wbuf, rule, node.path, total[0], order, picks, buffer, hist, span, left, best
+        )
+        if seen < 0:
+            continue
+        if size >= rule.large and seen == rule.tries and slots < len(hists):
+            hists[slots] = hist
+            spans[slots] = span
+            node.slot = slots
+            slots += 1
+        feature, cut, missing = ibest[4], ibest[1], ibest[2]
+        node.feature, node.cut, node.missing = feature, cut, missing
+        column = codes[feature]
+        i, j = 0, size
+        while i < j:
+            if sides(column[mine[i]], cut, missing):
+                i += 1
+            else:
+                j -= 1
+                mine[i], mine[j] = mine[j], mine[i]
+        node.left, node.right = used, used + 1
+        for side in range(2):
+            child = nodes[used + side]
+            child.path = mix(node.path + np.uint64(side + 1))
+            child.depth = node.depth + 1
+            child.start, child.stop = (a, a + i) if side == 0 else (a + i, b)
+            stack.append(used + side)
+        used += 2
+    return used, slots
+
+
+@njit(cache=True, nogil=True, inline="always")
+def sides(code, cut, missing):  # type: ignore[no-untyped-def]
+    """Whether a row goes left."""
+    return missing == 1 if code == 65535 else code <= cut
+
+
+@njit(cache=True, nogil=True)
+def gather(rows, n, targets, weights, kind, tbuf, wbuf):  # type: ignore[no-untyped-def]
+    """Copy targets and weights of these rows side by side."""
+    for i in range(n):
+        for k in range(targets.shape[1]):
+            tbuf[i, k] = targets[np.uint32(rows[i]), k]
+    if kind == 1 or kind == 3:
+        for i in range(n):
+            wbuf[i] = weights[np.uint32(rows[i])]
+
+
+@njit(cache=True, nogil=True)
+def sum_up(total, n, targets, weights, kind):  # type: ignore[no-untyped-def]
+    """Set the sums of a node, shape (K,)."""
+    total[:] = 0
+    if kind == 0:
+        for i in range(n):
+            total[np.uint32(targets[i, 0])] += 1
+    elif kind == 1:
+        for i in range(n):
+            total[np.uint32(targets[i, 0])] += weights[i]
+        total[-1] = n
+    elif kind == 2:
+        total[0] = n
+        for i in range(n):
+            for k in range(targets.shape[1]):
+                total[1 + k] += targets[i, k]
+    else:
+        for i in range(n):
+            total[0] += weights[i]
+            for k in range(targets.shape[1]):
+                total[1 + k] += targets[i, k]
+        total[-1] = n

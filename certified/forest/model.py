@@ -1,0 +1,337 @@
+"""What every estimator made of exact trees shares: fit with ids, delete, predict.
+
+The trees are a function of the set of (id, row) pairs, of the parameters and of the key. A deletion changes them in
+place; if that is interrupted, they are grown again from the rows, which gives the same trees.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, NamedTuple
+
+import numpy as np
+from joblib import effective_n_jobs
+from sklearn.utils import check_array, get_tags
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from certified.base import Deletable, Plan, all_or_nothing, digest, split_ids, versions
+from certified.certificate import Certificate
+from certified.errors import InvalidInput, InvalidRequest
+from certified.forest.codes import Coding, coding_of, encode
+from certified.forest.grove import Grove, Work
+from certified.forest.grove import Plan as Growth
+from certified.rows import Subjects
+from certified.typing import BoolArray, FloatArray, IntArray
+
+__all__ = ["GroveModel"]
+
+_SAMPLE = 1000  # subjects that choose the centre and scale of the codes
+_BITS = 38  # of a target or weight: sums of 2^24 rows stay below 2^62
+
+
+class _Basis(NamedTuple):
+    """What all trees depend on, besides the rows themselves: functions of the set of rows that seldom change."""
+
+    coding: Coding
+    exponents: IntArray  # of the largest absolute target
+    weighted: bool
+    exponent: int  # of the largest weight
+
+    def same(self, other: _Basis) -> bool:
+        """Whether trees grown on one are those grown on the other."""
+        return (
+            np.array_equal(self.coding.centre, other.coding.centre)
+            and np.array_equal(self.coding.scale, other.coding.scale)
+            and np.array_equal(self.exponents, other.exponents)
+            and (self.weighted, self.exponent) == (other.weighted, other.exponent)
+        )
+
+
+class GroveModel(Deletable):
+    """Base class. Subclasses say how to grow (:meth:`_growth`) and what the targets are (:meth:`_target`)."""
+
+    n_jobs: Any
+    random_state: Any
+    _lazy = False
+    _weights_allowed = True
+
+    def _growth(self, n_features: int, weighted: bool) -> Growth:
+        """Return how trees are grown; raise InvalidInput for parameters that are not allowed."""
+        raise NotImplementedError
+
+    def _target(self, y: Any, n_rows: int) -> Any:
+        """Return targets of shape (n_rows, n_targets): codes of classes as uint16, or float64."""
+        raise NotImplementedError
+
+    def _check_left(self, rows: IntArray) -> None:
+        """Raise InvalidRequest where too little would be left."""
+
+    # ------------------------------------------------------------------ fit
+
+    @all_or_nothing
+    def fit(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Any:
+        """Grow trees on all rows.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+            Read as float32, as scikit-learn's trees do; NaN stands for missing values.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+        ids : array-like of shape (n_rows,), column name or None
+            Subject of each row. All rows of a subject are seen by the same trees.
+        sample_weight : array-like of shape (n_rows,) or None
+            Weights >= 0, rounded to 38 binary digits of the largest. A row of weight 0 counts as absent.
+
+        Returns
+        -------
+        self
+        """
+        X, ids = split_ids(X, ids)
+        x = np.array(self._validated(X, reset=True), order="C")
+        targets = self._target(y, len(x))
+        weight = np.array(_check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True))
+        key = self.random_state
+        if key is None:
+            key = secrets.randbits(128)
+        if isinstance(key, bool) or not isinstance(key, int | np.integer) or not 0 <= key < 2**128:
+            raise InvalidInput(
+                f"{type(self).__name__}(random_state={key!r}) is not allowed: a whole number from 0 to 2**128 - 1, or "
+                "None to draw one. A generator would give another forest at every fit."
+            )
+        subjects = Subjects.of(ids, len(x))
+        self._subjects, self._key = subjects, int(key)
+        self._x, self._y, self._weight = x, targets, weight
+        self._hashes = subjects.hashes(self._key)
+        self._alive = weight > 0.0
+        if not self._alive.any():
+            raise InvalidInput(f"{type(self).__name__}.fit got only rows of weight 0. One row of weight > 0 is needed.")
+        self._basis = self._based(self._alive, None, None)
+        self._check_left(np.empty(0, np.int64))
+        self._grove: Grove | None = None
+        self._changed()
+        self._grown()
+        return self
+
+    def _validated(self, X: Any, reset: bool) -> Any:
+        nan: Any = "allow-nan" if get_tags(self).input_tags.allow_nan else True
+        return validate_data(self, X, dtype=np.float32, reset=reset, ensure_all_finite=nan)
+
+    def _based(self, alive: BoolArray, before: _Basis | None, gone: Any) -> _Basis:
+        """Return the basis of the rows alive; what the rows gone cannot have changed is taken from before."""
+        if before is None or np.any(self._hashes[gone] <= before.coding.cut):
+            coding = self._coding(alive, before)
+        else:
+            coding = before.coding
+        exponents, weighted, exponent = np.zeros(0, np.int64), False, 0
+        if self._y.dtype != np.uint16:
+            if before is None or np.any(np.frexp(np.abs(self._y[gone]).max(axis=0))[1] >= before.exponents):
+                exponents = np.frexp(np.abs(self._y[alive]).max(axis=0))[1].astype(np.int64)
+            else:
+                exponents = before.exponents
+        if before is None or before.weighted:
+            weighted = bool(np.any(self._weight[alive] != 1.0))
+            exponent = int(np.frexp(self._weight[alive].max())[1]) if weighted else 0
+        if weighted and exponents.size and (before is None or before.weighted):
+            exponents = np.frexp(np.abs(self._y[alive] * self._weight[alive, None]).max(axis=0))[1].astype(np.int64)
+        return _Basis(coding, exponents, weighted, exponent)
+
+    def _coding(self, alive: BoolArray, before: _Basis | None) -> Coding:
+        if before is not None and before.coding.cut < 2**62:  # the new sample is among twice as many subjects
+            near = np.flatnonzero(alive & (self._hashes <= 2 * before.coding.cut))
+            if np.unique(self._hashes[near]).size >= _SAMPLE:
+                return coding_of(self._x[near], self._hashes[near], _SAMPLE)
+        return coding_of(self._x[alive], self._hashes[alive], _SAMPLE)
+
+    def _grow(self, basis: _Basis, alive: BoolArray) -> Grove:
+        """Grow all trees on the rows alive."""
+        plan = self._growth(self._x.shape[1], basis.weighted)
+        weights = np.empty(0, np.int64)
+        targets, w = self._y, self._weight
+        if basis.weighted:
+            weights = np.rint(np.ldexp(np.where(alive, w, 0.0), _BITS - basis.exponent)).astype(np.int64)
+            alive = alive & (weights > 0)
+        if targets.dtype == np.uint16:
+            targets = targets.copy()
+        else:
+            values = np.where(alive[:, None], targets * w[:, None] if basis.weighted else targets, 0.0)
+            targets = np.rint(np.ldexp(values, _BITS - basis.exponents)).astype(np.int64)
+        codes = encode(self._x, basis.coding)
+        codes[:, ~alive] = 0
+        return Grove(plan, codes, targets, weights, alive.copy(), self._hashes)
+
+    def _grown(self) -> Grove:
+        """Return the trees, every subtree up to date."""
+        self._check_fitted()
+        if self._grove is None:
+            self._grove = self._grow(self._basis, self._alive)
+        self._grove.flush()
+        return self._grove
+
+    def _changed(self) -> None:
+        """Forget what was computed from the trees."""
+        self._served: Any = None
+
+    def _threads(self) -> int:
+        return int(effective_n_jobs(self.n_jobs))
+
+    @property
+    def _scale(self) -> FloatArray:
+        """Units of the sums of targets over those of the weights."""
+        basis = self._basis
+        shift = basis.exponents - (basis.exponent if basis.weighted else _BITS)
+        return np.ldexp(1.0, shift)
+
+    # --------------------------------------------------------------- delete
+
+    def _plan(self, rows: IntArray) -> Plan:
+        self._check_left(rows)
+        alive = self._alive.copy()
+        alive[rows] = False
+        if not alive.any():
+            raise InvalidRequest(
+                "delete(ids=...) would remove every row (of weight > 0). Discard the model instead. Nothing was changed."
+            )
+        gone = rows[self._alive[rows]]
+        basis = self._based(alive, self._basis, gone) if gone.size else self._basis
+        if basis.same(self._basis):
+            return Plan(lambda: self._remove(rows, gone, basis), True, "exact", np.inf)
+        grove = self._grow(basis, alive)
+
+        def commit() -> None:
+            self._grove, self._basis = grove, basis
+            self._erase(rows)
+
+        return Plan(commit, True, "exact", np.inf)
+
+    def _plan_features(self, rows: IntArray, X: FloatArray) -> Plan:
+        """Plan for changed features, more or fewer too: X holds those of all rows, the deleted ones ignored."""
+        self._check_left(rows)
+        x = check_array(X, dtype=np.float32, ensure_all_finite="allow-nan")
+        alive = self._alive.copy()
+        alive[rows] = False
+        before = self._x
+        try:
+            self._x = np.where(alive[:, None], x, np.float32(0.0))
+            basis = self._based(alive, None, None)
+            grove = self._grow(basis, alive)
+            x = self._x
+        finally:
+            self._x = before
+
+        def commit() -> None:
+            self._x, self.n_features_in_ = x, x.shape[1]
+            self._grove, self._basis = grove, basis
+            self._erase(rows)
+
+        return Plan(commit, True, "exact", np.inf)
+
+    def _remove(self, rows: IntArray, gone: IntArray, basis: _Basis) -> None:
+        grove = self._grown() if self._grove is None else self._grove
+        try:
+            grove.remove(gone)
+            if not self._lazy:
+                grove.flush()
+        except BaseException:  # interrupted half-way: as if nothing had been asked, and grown again when needed
+            self._grove = None
+            raise
+        grove.erase(rows)
+        self._basis = basis
+        self._erase(rows)
+
+    def _erase(self, rows: IntArray) -> None:
+        self._alive[rows] = False
+        self._x[rows], self._y[rows], self._weight[rows], self._hashes[rows] = 0, 0, 0.0, 0
+        self._changed()
+
+    def flush(self) -> Any:
+        """Grow anew the subtrees that deletions have left waiting (``lazy=True``); queries do so by themselves."""
+        self._grown()
+        return self
+
+    @property
+    def work_(self) -> Work:
+        """What deletions have cost since the trees were last grown as a whole."""
+        self._check_fitted()
+        return self._grove.work if self._grove is not None else Work(0, 0, 0, 0)
+
+    @property
+    def memory_(self) -> int:
+        """Bytes that the trees take, without the rows."""
+        return self._grown().memory()
+
+    @property
+    def key_(self) -> int:
+        """The key that decides all that is random. Private: who knows it can choose requests that depend on it."""
+        self._check_fitted()
+        return self._key
+
+    def rekey(self, random_state: Any = None) -> Any:
+        """Grow the trees again with another key, as a fit on the rows held with this ``random_state`` would.
+
+        Afterwards what anybody has learned of the old key says nothing of the new trees.
+
+        Parameters
+        ----------
+        random_state : int or None, default=None
+            The new key; None draws one. The parameter ``random_state`` becomes this.
+        """
+        self._check_fitted()
+        before = dict(self.__dict__)
+        try:
+            self._key = secrets.randbits(128) if random_state is None else int(random_state)
+            self._hashes = self._subjects.hashes(self._key) * self._subjects.kept
+            self._basis = self._based(self._alive, None, None)
+            self._grove = self._grow(self._basis, self._alive)
+            self.random_state = random_state
+            self._changed()
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        return self
+
+    # ---------------------------------------------------------------- serve
+
+    def _codes(self, X: Any) -> Any:
+        self._check_fitted()
+        return encode(np.ascontiguousarray(self._validated(X, reset=False)), self._basis.coding)
+
+    def _mean(self, codes: Any, seen: Any = None) -> FloatArray:
+        """Return the mean of what the trees say, shape (n_rows, n_values); NaN where none says anything."""
+        out, voters = self._grown().predict(codes, self._scale, seen)
+        with np.errstate(invalid="ignore"):
+            return out / np.where(voters, voters, np.nan)[:, None]
+
+    @property
+    def certificate_(self) -> Certificate:
+        """Certificate of the present state: exact, for a refit with the same key."""
+        self._check_fitted()
+        return Certificate.exact(
+            estimator=type(self).__name__,
+            n_rows=self.n_rows_,
+            n_features=int(self.n_features_in_),
+            versions=versions(),
+            extra={"key": "that of the refit", "requests": "independent of the key"},
+        )
+
+    @property
+    def state_digest_(self) -> str:
+        """Digest of trees and of the codes of features: equal exactly when two states are equal bit for bit. Private."""
+        grove, basis = self._grown(), self._basis
+        parts = [basis.coding.centre, basis.coding.scale, basis.exponents, basis.exponent, self._key]
+        for t in range(grove.plan.trees):
+            nodes, stats = grove.tree(t)
+            inner = nodes["feature"] >= 0
+            cuts, sides = nodes["cut"] * inner, nodes["missing"] * inner
+            parts += [nodes["feature"], cuts, sides, nodes["n"], nodes["left"], stats]
+        return digest(*parts)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if "_subjects" in self.__dict__:
+            self._grown()
+        return super().__getstate__()
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags

@@ -1,0 +1,83 @@
+"""Grown trees as scikit-learn's own, for releases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.tree._tree import NODE_DTYPE, Tree
+
+from certified.forest.codes import Coding, thresholds
+from certified.forest.grove import Grove
+from certified.typing import FloatArray
+
+__all__ = ["leaf_values", "plain_tree", "voted"]
+
+
+def leaf_values(grove: Grove, stats: Any, scale: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return what every node says, shape (n_nodes, n_values), and the weight of its rows, shape (n_nodes,)."""
+    plan = grove.plan
+    if plan.classes:
+        counts = stats[:, : plan.classes].astype(np.float64)
+        weight = counts.sum(axis=1)
+        return counts / weight[:, None], weight
+    weight = stats[:, 0].astype(np.float64)
+    return stats[:, 1 : 1 + plan.outputs] / weight[:, None] * scale, weight
+
+
+def voted(values: FloatArray) -> FloatArray:
+    """Return 1 for the most frequent class of every node, the first of equals, 0 for the others."""
+    return np.eye(values.shape[1])[np.argmax(values, axis=1)]
+
+
+def plain_tree(grove: Grove, t: int, coding: Coding, values: Any, unit: float = 1.0) -> Any:
+    """Return tree t as a :class:`sklearn.tree._tree.Tree`.
+
+    Parameters
+    ----------
+    values : callable
+        From sums of nodes to what they say and the weights of their rows.
+    unit : float
+        Of the weights.
+    """
+    nodes, stats = grove.tree(t)
+    said, weight = values(stats)
+    inner = np.flatnonzero(nodes["feature"] >= 0)
+    out = np.zeros(len(nodes), dtype=NODE_DTYPE)
+    out["left_child"], out["right_child"], out["feature"], out["threshold"] = -1, -1, -2, -2.0
+    left, right = nodes["left"][inner], nodes["right"][inner]
+    out["left_child"][inner], out["right_child"][inner] = left, right
+    out["feature"][inner] = nodes["feature"][inner]
+    out["threshold"][inner] = thresholds(nodes["feature"][inner], nodes["cut"][inner], coding)
+    out["threshold"][inner] = np.where(nodes["cut"][inner] == 65534, np.inf, out["threshold"][inner])
+    side, larger = nodes["missing"][inner], nodes["n"][left] > nodes["n"][right]
+    out["missing_go_to_left"][inner] = np.where(side == 2, larger, side == 1)
+    out["n_node_samples"], out["weighted_n_node_samples"] = nodes["n"], weight * unit
+    out["impurity"] = _impurity(grove.plan.criterion, said, weight, inner, left, right)
+    plan = grove.plan
+    tree = Tree(len(grove.codes), np.full(plan.outputs or 1, plan.classes or 1, dtype=np.intp), plan.outputs or 1)
+    shape = (-1, 1, plan.classes) if plan.classes else (-1, plan.outputs or 1, 1)
+    tree.__setstate__(
+        {
+            "max_depth": int(nodes["depth"].max()),
+            "node_count": len(nodes),
+            "nodes": out,
+            "values": np.ascontiguousarray(said.reshape(shape)),
+        }
+    )
+    return tree
+
+
+def _impurity(criterion: str, said: FloatArray, weight: FloatArray, inner: Any, left: Any, right: Any) -> FloatArray:
+    """Impurity of every node; with squared errors, the part of it that the splits below explain."""
+    if criterion == "gini":
+        return 1.0 - np.sum(said**2, axis=1)
+    if criterion in ("entropy", "log_loss"):
+        return -np.sum(said * np.log2(np.where(said > 0, said, 1.0)), axis=1)
+    out = np.zeros(len(weight))
+    if criterion == "squared_error":
+        for k, a, b in zip(inner[::-1], left[::-1], right[::-1], strict=True):  # children come after their parents
+            share = weight[a] / weight[k]
+            between = share * (1.0 - share) * np.mean((said[a] - said[b]) ** 2)
+            out[k] = share * out[a] + (1.0 - share) * out[b] + between
+    return out

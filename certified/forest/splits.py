@@ -1,0 +1,273 @@
+"""How a node splits: a function of the set of its rows, in integers, with every tie decided.
+
+The candidate features of a node come from a hash of its place in the tree. The codes of a feature are grouped into at
+most C cells of equal width: the codes, moved by a hash, without their last bits, as many as needed for C cells to reach
+from the smallest code in the node to the largest. Every boundary between cells that hold rows is a candidate. The best is
+found from sums of integers over cells, so that it does not depend on the order of rows.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+__all__ = ["ENTROPY", "GINI", "RANDOM", "SQUARES", "best_of", "count", "mix", "move_of", "pick_features", "rows_in", "shift_of"]
+
+GINI, ENTROPY, SQUARES, RANDOM = 0, 1, 2, 3
+
+
+@njit(cache=True, nogil=True, inline="always")
+def mix(x):  # type: ignore[no-untyped-def]
+    """Return 64 well mixed bits of 64 (the finaliser of SplitMix64)."""
+    x = np.uint64(x) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True, inline="always")
+def shift_of(lo, hi, move, cells):  # type: ignore[no-untyped-def]
+    """Return how many last bits to drop so that the codes lo..hi, moved, fall into at most `cells` cells."""
+    shift = np.int64(0)
+    while ((hi + move) >> shift) - ((lo + move) >> shift) >= cells:
+        shift += 1
+    return shift
+
+
+@njit(cache=True, nogil=True)
+def pick_features(path, order, picks, start, stop):  # type: ignore[no-untyped-def]
+    """Bring features number start..stop of the node's random order to the front of `order`; `picks` notes the swaps."""
+    n = len(order)
+    for i in range(start, stop):
+        j = i + np.int64(mix(path ^ np.uint64(i + 1)) % np.uint64(n - i))
+        picks[i] = j
+        order[i], order[j] = order[j], order[i]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def move_of(path, feature):  # type: ignore[no-untyped-def]
+    """Return by how much the codes of a feature are moved in a node, 0..65535."""
+    return np.int64(mix(path ^ np.uint64(0xA5A5000000000000) ^ np.uint64(feature)) >> np.uint64(48))
+
+
+@njit(cache=True, nogil=True)
+def count(column, rows, n, targets, weights, kind, move, cells, buffer, hist, span):  # type: ignore[no-untyped-def]
+    """Count the rows of a node by cell of one feature.
+
+    `targets` and `weights` are those of these rows, in their order. hist has shape (cells + 1, K), the last for missing
+    values; span takes the smallest and the largest code and how many rows have each.
+    """
+    n_missing = 0
+    lo, hi = np.uint16(65535), np.uint16(0)
+    for i in range(n):
+        c = column[np.uint32(rows[i])]
+        buffer[i] = c
+        n_missing += c == np.uint16(65535)
+        lo = min(lo, c)
+        hi = max(hi, c)
+    if n_missing == n:
+        span[0], span[1], span[2], span[3] = 65535, -1, 0, 0
+    else:
+        if n_missing:
+            hi = np.uint16(0)
+            for i in range(n):
+                if buffer[i] != np.uint16(65535):
+                    hi = max(hi, buffer[i])
+        n_lo, n_hi = 0, 0
+        for i in range(n):
+            n_lo += buffer[i] == lo
+            n_hi += buffer[i] == hi
+        span[0], span[1], span[2], span[3] = lo, hi, n_lo, n_hi
+    K = np.uint32(hist.shape[1])
+    flat = hist.ravel()
+    flat[:] = 0
+    shift = np.uint32(shift_of(span[0], span[1], move, cells)) if n_missing < n else np.uint32(0)
+    base = (np.uint32(span[0]) + np.uint32(move)) >> shift
+    for i in range(n):  # from here on the buffer holds places in `flat`
+        c = buffer[i]
+        cell = np.uint32(cells) if c == np.uint16(65535) else ((np.uint32(c) + np.uint32(move)) >> shift) - base
+        buffer[i] = np.uint16(cell * K)
+    if kind == 0:
+        for i in range(n):
+            flat[np.uint32(buffer[i]) + np.uint32(targets[i, 0])] += 1
+    elif kind == 1:
+        for i in range(n):
+            at = np.uint32(buffer[i])
+            flat[at + np.uint32(targets[i, 0])] += weights[i]
+            flat[at + K - np.uint32(1)] += 1
+    elif kind == 2:
+        for i in range(n):
+            at = np.uint32(buffer[i])
+            flat[at] += 1
+            for k in range(targets.shape[1]):
+                flat[at + np.uint32(k + 1)] += targets[i, k]
+    else:
+        for i in range(n):
+            at = np.uint32(buffer[i])
+            flat[at] += weights[i]
+            for k in range(targets.shape[1]):
+                flat[at + np.uint32(k + 1)] += targets[i, k]
+            flat[at + K - np.uint32(1)] += 1
+
+
+@njit(cache=True, nogil=True, inline="always")
+def rows_in(stats, kind):  # type: ignore[no-untyped-def]
+    """Return the number of rows of these sums."""
+    if kind == 0:
+        n = np.int64(0)
+        for k in range(len(stats)):
+            n += stats[k]
+        return n
+    if kind == 2:
+        return np.int64(stats[0])
+    return np.int64(stats[-1])
+
+
+@njit(cache=True, nogil=True)
+def log2_of(x):  # type: ignore[no-untyped-def]
+    """Logarithm that is the same wherever it stands in a loop: a series in IEEE arithmetic."""
+    m, e = math.frexp(x)
+    if m < 0.7071067811865476:
+        m *= 2.0
+        e -= 1
+    t = (m - 1.0) / (m + 1.0)
+    q = t * t
+    s = 0.0
+    for k in range(12, -1, -1):
+        s = s * q + 1.0 / (2 * k + 1)
+    return e + 2.885390081777927 * t * s
+
+
+@njit(cache=True, nogil=True, inline="always")
+def purity(sums, kind, criterion):  # type: ignore[no-untyped-def]
+    """Return how pure a side is: larger is better, comparable between splits of the same rows."""
+    s = 0.0
+    if criterion == 2:
+        w = np.float64(sums[0])
+        for k in range(1, len(sums) - (1 if kind == 3 else 0)):
+            v = np.float64(sums[k])
+            s += v * v
+        return s / w if w > 0.0 else 0.0
+    w = 0.0
+    for k in range(len(sums) - (1 if kind == 1 else 0)):
+        v = np.float64(sums[k])
+        w += v
+        if criterion == 0:
+            s += v * v
+        elif v > 0.0:
+            s += v * log2_of(v)
+    if w <= 0.0:
+        return 0.0
+    return s / w if criterion == 0 else s - w * log2_of(w)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def keep_better(value, best, rank, previous, cell, used, base, shift, move, side, n_left):  # type: ignore[no-untyped-def]
+    """Remember a split between the cells `previous` and `cell` if its value is larger than the best."""
+    fbest, ibest = best
+    if value > fbest[0]:
+        fbest[0] = value
+        ibest[0] = rank
+        # the cut lies in the middle of the empty cells between; cell `used` stands for missing values
+        middle = (previous + cell + 1) >> 1
+        ibest[1] = ((base + middle) << shift) - move - 1 if cell < used else 65534
+        ibest[2] = side
+        ibest[3] = n_left
+
+
+@njit(cache=True, nogil=True)
+def best_of(hist, span, total, n, kind, criterion, cells, move, least, random, path, rank, left, best):  # type: ignore[no-untyped-def]
+    """Look for a better split than `best` among the boundaries of one feature; return whether one is valid.
+
+    `best` is a score, and the integers rank, cut, side of missing values (0 right, 1 left, 2 none are here), rows on
+    the left, feature. `left` is memory for two sums.
+    """
+    K = hist.shape[1]
+    lo, hi = np.int64(span[0]), np.int64(span[1])
+    n_missing = rows_in(hist[cells], kind)
+    if hi < 0 or (lo == hi and n_missing == 0):
+        return False
+    shift = shift_of(lo, hi, move, cells)
+    base = (lo + move) >> shift
+    used = ((hi + move) >> shift) - base + 1
+    chosen = np.int64(-1)
+    if random:
+        boundaries = used - 1 + (1 if n_missing else 0)
+        chosen = np.int64(mix(path ^ np.uint64(0x5A5A000000000000) ^ np.uint64(rank)) % np.uint64(boundaries))
+    elif n_missing == 0 and K == 2 and criterion != 1:
+        if kind == 0:
+            return scan_two_classes(hist, total, n, least, used, base, shift, move, rank, best)
+        return scan_one_target(hist, total, n, least, used, base, shift, move, rank, best)
+    found = False
+    for side in range(2 if n_missing else 1):  # missing values right, then left
+        n_left = np.int64(0)
+        for k in range(K):
+            left[0, k] = hist[cells, k] if side else 0
+        if side:
+            n_left = n_missing
+        previous = np.int64(-1)  # the last cell with rows
+        for cell in range(used + (1 if n_missing and not side else 0)):
+            n_here = rows_in(hist[cell], kind) if cell < used else np.int64(1)
+            if n_here == 0:
+                continue
+            if previous >= 0 and (not random or previous <= chosen < cell) and n_left >= least and n - n_left >= least:
+                found = True
+                value = 0.0
+                if criterion != 3:
+                    for k in range(K):
+                        left[1, k] = total[k] - left[0, k]
+                    value = purity(left[0], kind, criterion) + purity(left[1], kind, criterion)
+                keep_better(value, best, rank, previous, cell, used, base, shift, move, side if n_missing else 2, n_left)
+            if cell < used:
+                n_left += n_here
+                for k in range(K):
+                    left[0, k] += hist[cell, k]
+                previous = cell
+    return found
+
+
+@njit(cache=True, nogil=True)
+def scan_two_classes(hist, total, n, least, used, base, shift, move, rank, best):  # type: ignore[no-untyped-def]
+    """The same for two classes by Gini impurity, without missing values: the usual case, made fast."""
+    found = False
+    previous = np.int64(-1)
+    n_left, first, t = np.int64(0), np.int64(0), np.int64(total[0])
+    for cell in range(used):
+        a = np.int64(hist[cell, 0])
+        here = a + np.int64(hist[cell, 1])
+        if here == 0:
+            continue
+        if n_left >= least and n_left > 0 and n - n_left >= least:
+            found = True
+            n_right = n - n_left
+            mixed_left = np.float64(first) * np.float64(n_left - first) * np.float64(n_right)
+            mixed_right = np.float64(t - first) * np.float64(n_right - t + first) * np.float64(n_left)
+            value = -(mixed_left + mixed_right) / (np.float64(n_left) * np.float64(n_right))
+            keep_better(value, best, rank, previous, cell, used, base, shift, move, 2, n_left)
+        n_left += here
+        first += a
+        previous = cell
+    return found
+
+
+@njit(cache=True, nogil=True)
+def scan_one_target(hist, total, n, least, used, base, shift, move, rank, best):  # type: ignore[no-untyped-def]
+    """The same for one target by squared error."""
+    found = False
+    previous = np.int64(-1)
+    n_left, s = np.int64(0), np.int64(0)
+    for cell in range(used):
+        here = np.int64(hist[cell, 0])
+        if here == 0:
+            continue
+        if n_left >= least and n_left > 0 and n - n_left >= least:
+            found = True
+            a, b = np.float64(s), np.float64(total[1] - s)
+            value = a * a / np.float64(n_left) + b * b / np.float64(n - n_left)
+            keep_better(value, best, rank, previous, cell, used, base, shift, move, 2, n_left)
+        n_left += here
+        s += np.int64(hist[cell, 1])
+        previous = cell
+    return found

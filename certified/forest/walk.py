@@ -1,0 +1,100 @@
+"""Walking down grown trees: predictions, leaves, and the nodes of a tree in the order of a refit."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from certified.forest.grow import sides
+from certified.forest.splits import mix
+
+__all__ = ["mean_depths", "member", "predict", "preorder"]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def leaf_of(root, codes, i, nodes):  # type: ignore[no-untyped-def]
+    """Return the leaf that row i comes to."""
+    k = root
+    node = nodes[k]
+    while node.feature >= 0:
+        code = codes[node.feature, i]
+        if code == 65535 and node.missing == 2:
+            k = node.left if nodes[node.left].n > nodes[node.right].n else node.right
+        else:
+            k = node.left if sides(code, node.cut, node.missing) else node.right
+        node = nodes[k]
+    return k
+
+
+@njit(cache=True, nogil=True)
+def predict(codes, first, last, roots, trees, nodes, stats, classes, targets, scale, seen, out, voters):  # type: ignore[no-untyped-def]
+    """Add to out[i] what each tree says of row i, and count those that say anything.
+
+    A tree says the shares of the classes in the leaf, or the mean of the targets. One without rows says nothing, nor one
+    that saw the row, where `seen` (n_trees, n_rows) is given.
+    """
+    for begin in range(first, last, 256):  # a block of rows at a time: the nodes of a tree stay near
+        for t in trees:
+            root = roots[t]
+            if nodes[root].n == 0:
+                continue
+            for i in range(begin, min(begin + 256, last)):
+                if seen.shape[0] > 0 and seen[t, i]:
+                    continue
+                k = leaf_of(root, codes, i, nodes)
+                voters[i] += 1
+                if classes > 0:
+                    whole = 0.0
+                    for c in range(classes):
+                        whole += stats[k, c]
+                    for c in range(classes):
+                        out[i, c] += stats[k, c] / whole
+                else:
+                    for c in range(targets):
+                        out[i, c] += stats[k, 1 + c] / stats[k, 0] * scale[c]
+
+
+@njit(cache=True, nogil=True)
+def mean_depths(codes, first, last, roots, nodes, lengths, out, voters):  # type: ignore[no-untyped-def]
+    """Add the depth of the leaf of each row, and the mean depth that a tree of the rows in that leaf would add."""
+    for i in range(first, last):
+        for root in roots:
+            if nodes[root].n == 0:
+                continue
+            leaf = nodes[leaf_of(root, codes, i, nodes)]
+            out[i] += leaf.depth + lengths[min(leaf.n, len(lengths) - 1)]
+            voters[i] += 1
+
+
+@njit(cache=True, nogil=True)
+def preorder(root, nodes):  # type: ignore[no-untyped-def]
+    """Return the nodes of a tree, parents before children and left before right, and the position of each right child."""
+    found = [np.int64(root)]
+    found.clear()
+    stack = [np.int64(root)]
+    while len(stack):
+        k = stack.pop()
+        found.append(k)
+        if nodes[k].feature >= 0:
+            stack.append(np.int64(nodes[k].right))
+            stack.append(np.int64(nodes[k].left))
+    return np.array(found)
+
+
+@njit(cache=True, nogil=True)
+def member(hashes, salts, cut):  # type: ignore[no-untyped-def]
+    """Return which tree sees which row, shape (n_trees, n_rows): the hash of tree and subject is below the cut."""
+    out = np.empty((len(salts), len(hashes)), np.bool_)
+    for t in range(len(salts)):
+        for i in range(len(hashes)):
+            out[t, i] = mix(hashes[i] ^ salts[t]) <= cut
+    return out
+
+
+@njit(cache=True, nogil=True)
+def scramble(numbers):  # type: ignore[no-untyped-def]
+    """Return well mixed bits of each number."""
+    out = np.empty_like(numbers)
+    for i in range(len(numbers)):
+        out[i] = mix(numbers[i])
+    return out

@@ -1,0 +1,117 @@
+"""Single trees whose deletion gives, bit for bit, the tree of a refit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn import tree as plain
+
+from certified.forest.tasks import ClassifierTrees, RegressorTrees, Trees
+
+__all__ = ["DecisionTreeClassifier", "DecisionTreeRegressor"]
+
+
+class _Single(Trees):
+    n_jobs = None
+
+    def _released(self, values: Any) -> Any:
+        out = self._tree(0, values)
+        if hasattr(self, "classes_"):
+            out.classes_ = self.classes_
+        return out
+
+    def get_depth(self) -> int:
+        """Return the depth of the tree."""
+        return self._plain().get_depth()
+
+    def get_n_leaves(self) -> int:
+        """Return the number of leaves."""
+        return self._plain().get_n_leaves()
+
+
+class DecisionTreeClassifier(_Single, ClassifierTrees):
+    """Decision tree, exact under deletion.
+
+    Parameters
+    ----------
+    criterion : {"gini", "entropy", "log_loss"}, default="gini"
+    max_features : {"sqrt", "log2"}, int, float or None, default=None
+    n_thresholds : int, default=64
+        Cells of a feature in a node, whose boundaries are the candidate thresholds.
+    max_depth, min_samples_split, min_samples_leaf, random_state
+        As in :class:`certified.ensemble.RandomForestClassifier`.
+
+    Attributes
+    ----------
+    classes_ : array of shape (n_classes,)
+    feature_importances_ : array of shape (n_features,)
+    certificate_, ids_, n_rows_, state_digest_
+        As in :class:`certified.linear_model.Ridge`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from certified.tree import DecisionTreeClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> DecisionTreeClassifier(max_depth=3).fit(X, y).delete([0, 1]).certificate.claim
+    'exact'
+    """
+
+    _plain_class = plain.DecisionTreeClassifier
+
+    def __init__(
+        self,
+        *,
+        criterion: str = "gini",
+        max_depth: int | None = None,
+        min_samples_split: int = 2,
+        min_samples_leaf: int = 1,
+        max_features: Any = None,
+        random_state: int | None = 0,
+        n_thresholds: int = 64,
+    ) -> None:
+        self.criterion = criterion
+        self.max_depth = max_depth
+        self.min_samples_split = min_samples_split
+        self.min_samples_leaf = min_samples_leaf
+        self.max_features = max_features
+        self.random_state = random_state
+        self.n_thresholds = n_thresholds
+
+
+class DecisionTreeRegressor(_Single, RegressorTrees):
+    """Decision tree for targets, one or several, exact under deletion.
+
+    Parameters
+    ----------
+    criterion : {"squared_error"}, default="squared_error"
+    max_depth, min_samples_split, min_samples_leaf, max_features, random_state, n_thresholds
+        As in :class:`DecisionTreeClassifier`.
+
+    Attributes
+    ----------
+    feature_importances_ : array of shape (n_features,)
+    certificate_, ids_, n_rows_, state_digest_
+        As in :class:`certified.linear_model.Ridge`.
+    """
+
+    _plain_class = plain.DecisionTreeRegressor
+
+    def __init__(
+        self,
+        *,
+        criterion: str = "squared_error",
+        max_depth: int | None = None,
+        min_samples_split: int = 2,
+        min_samples_leaf: int = 1,
+        max_features: Any = None,
+        random_state: int | None = 0,
+        n_thresholds: int = 64,
+    ) -> None:
+        self.criterion = criterion
+        self.max_depth = max_depth
+        self.min_samples_split = min_samples_split
+        self.min_samples_leaf = min_samples_leaf
+        self.max_features = max_features
+        self.random_state = random_state
+        self.n_thresholds = n_thresholds
