@@ -54,10 +54,10 @@ def _centre_and_scale(values: FloatArray) -> tuple[float, float]:
     if spread <= 0.0:
         spread = 0.25 * (values[-1] - values[0])
     if spread <= 0.0:
-        return float(middle), 1.0
+        return float(middle) + 0.0, 1.0
     exponent = int(np.frexp(spread)[1])  # 2^(e-1) <= spread < 2^e
     scale = float(np.ldexp(1.0, 2 * ((exponent - 1) // 2)))
-    return float(np.rint(middle / (2.0 * scale)) * (2.0 * scale)), scale
+    return float(np.rint(middle / (2.0 * scale)) * (2.0 * scale)) + 0.0, scale
 
 
 @njit(cache=True, nogil=True)

@@ -87,7 +87,7 @@ class GroveModel(Deletable):
         self
         """
         X, ids = split_ids(X, ids)
-        x = np.array(self._validated(X, reset=True), order="C")
+        x = np.array(self._validated(X, reset=True), order="C") + np.float32(0.0)  # -0.0 and 0.0 are one value
         targets = self._target(y, len(x))
         weight = np.array(_check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True))
         key = self.random_state
@@ -122,17 +122,17 @@ class GroveModel(Deletable):
             coding = self._coding(alive, before)
         else:
             coding = before.coding
-        exponents, weighted, exponent = np.zeros(0, np.int64), False, 0
-        if self._y.dtype != np.uint16:
-            if before is None or np.any(np.frexp(np.abs(self._y[gone]).max(axis=0))[1] >= before.exponents):
-                exponents = np.frexp(np.abs(self._y[alive]).max(axis=0))[1].astype(np.int64)
-            else:
-                exponents = before.exponents
+        weighted, exponent, exponents = False, 0, np.zeros(0, np.int64)
         if before is None or before.weighted:
             weighted = bool(np.any(self._weight[alive] != 1.0))
             exponent = int(np.frexp(self._weight[alive].max())[1]) if weighted else 0
-        if weighted and exponents.size and (before is None or before.weighted):
-            exponents = np.frexp(np.abs(self._y[alive] * self._weight[alive, None]).max(axis=0))[1].astype(np.int64)
+        if self._y.dtype != np.uint16:
+            plain = before is not None and not before.weighted
+            if plain and np.all(np.frexp(np.abs(self._y[gone]).max(axis=0))[1] < before.exponents):
+                exponents = before.exponents
+            else:
+                size = np.abs(self._y[alive]) * (self._weight[alive, None] if weighted else 1.0)
+                exponents = np.frexp(size.max(axis=0))[1].astype(np.int64)
         return _Basis(coding, exponents, weighted, exponent)
 
     def _coding(self, alive: BoolArray, before: _Basis | None) -> Coding:
@@ -211,7 +211,7 @@ class GroveModel(Deletable):
         alive[rows] = False
         before = self._x
         try:
-            self._x = np.where(alive[:, None], x, np.float32(0.0))
+            self._x = np.where(alive[:, None], x, np.float32(0.0)) + np.float32(0.0)
             basis = self._based(alive, None, None)
             grove = self._grow(basis, alive)
             x = self._x
