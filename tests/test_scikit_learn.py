@@ -7,6 +7,7 @@ from certified.cluster import KMeans
 from certified.compose import ColumnTransformer, make_union
 from certified.decomposition import PCA
 from certified.discriminant_analysis import LinearDiscriminantAnalysis
+from certified.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
 from certified.impute import SimpleImputer
 from certified.kernel_approximation import Nystroem
 from certified.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
@@ -23,17 +24,22 @@ from certified.preprocessing import (
     StandardScaler,
     TargetEncoder,
 )
+from certified.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 LATTICE = "releases lie on a lattice, coarser than 1e-7"
+BY_ID = "which rows a tree sees, and the sample that codes features, are chosen by ids: repeated rows have others"
 EXPECTED = {
     "LogisticRegression()": {"check_sample_weight_equivalence_on_dense_data": LATTICE},
     "LinearRegression()": {"check_sample_weight_equivalence_on_dense_data": "15 rows, 30 columns, refused"},
     "KMeans()": {"check_sample_weight_equivalence_on_dense_data": "starting points are drawn by the number of rows"},
     "Pipeline": {"check_sample_weight_equivalence_on_dense_data": LATTICE},
+    "Forest": {"check_sample_weight_equivalence_on_dense_data": BY_ID},
 }
 
 
 def _expected(estimator):
+    if "ExtraTrees" in str(estimator) or "Forest" in str(estimator):
+        return EXPECTED["Forest"]
     name = str(estimator) if "Pipeline" not in str(estimator) else "Pipeline"
     exact = name == "Pipeline" and "LogisticRegression" not in str(estimator)
     return {} if exact else EXPECTED.get(name, {})
@@ -69,6 +75,12 @@ def _expected(estimator):
         KNeighborsRegressor(),
         ContextRegressor(PlainNeighbors()),
         KMeans(),
+        RandomForestClassifier(5),
+        RandomForestRegressor(5),
+        ExtraTreesClassifier(5),
+        ExtraTreesRegressor(5),
+        DecisionTreeClassifier(),
+        DecisionTreeRegressor(),
         make_pipeline(SimpleImputer(), Ridge()),
         make_pipeline(SimpleImputer(), MinMaxScaler()),
         make_pipeline(StandardScaler(), LogisticRegression(random_state=0)),  # checks seed top-level parameters only

@@ -120,7 +120,7 @@ class RandomForestClassifier(_Classifier):
     max_samples : float or None, default=None
         Share of the trees that see a subject; None for ``1 - 1/e``. With 0.1 growing and forgetting are ten times as
         fast.
-    n_thresholds : int, default=8
+    n_thresholds : int, default=16
         Cells of a feature in a node.
     lazy : bool, default=False
         Whether subtrees wait to be grown anew until the next query or ``flush()``.
@@ -176,7 +176,7 @@ class RandomForestClassifier(_Classifier):
         n_jobs: int | None = None,
         random_state: int | None = 0,
         max_samples: float | None = None,
-        n_thresholds: int = 8,
+        n_thresholds: int = 16,
         lazy: bool = False,
     ) -> None:
         self.n_estimators = n_estimators
@@ -240,7 +240,7 @@ class RandomForestRegressor(_Regressor):
         n_jobs: int | None = None,
         random_state: int | None = 0,
         max_samples: float | None = None,
-        n_thresholds: int = 8,
+        n_thresholds: int = 16,
         lazy: bool = False,
     ) -> None:
         self.n_estimators = n_estimators

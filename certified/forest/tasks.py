@@ -184,7 +184,9 @@ class ClassifierTrees(ClassifierMixin, Trees):
 
     def predict(self, X: Any) -> Any:
         """Return the class of the largest probability, shape (n_rows,)."""
-        return self.classes_[np.argmax(self.predict_proba(X), axis=1)]
+        self._check_fitted()
+        said = self.predict_proba(X)
+        return self.classes_[np.argmax(said, axis=1)]
 
     def _tree(self, t: int, values: Any) -> Any:
         out = super()._tree(t, values)
@@ -242,7 +244,7 @@ class RegressorTrees(RegressorMixin, Trees):
         if y is None:
             raise InvalidInput(f"{name} requires y to be passed, but the target y is None.")
         y = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
-        if y.ndim != 2:
+        if y.ndim != 2 or y.shape[1] == 1:
             y = target_column(y, n_rows, name)
         self._flat = y.ndim == 1
         y = np.array(check_array(y, ensure_2d=False, dtype=np.float64))
