@@ -13,7 +13,13 @@ from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, make_classification
 from sklearn.metrics import roc_auc_score
 
-from certified.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
+from certified.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    IsolationForest,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from certified.errors import InvalidInput, InvalidRequest
 from certified.forest import codes, forget, grove, splits
 from certified.forest.codes import MISSING, coding_of, encode, thresholds
@@ -30,6 +36,7 @@ SMALL = {
     "regression forest": RandomForestRegressor(4),
     "extra trees": ExtraTreesClassifier(4),
     "extra trees, regression": ExtraTreesRegressor(4, max_depth=5),
+    "isolation forest": IsolationForest(n_estimators=10, max_samples=40),
     "tree": DecisionTreeClassifier(),
     "regression tree": DecisionTreeRegressor(max_depth=6, min_samples_leaf=3),
     "scaler, forest": make_pipeline(StandardScaler(), RandomForestClassifier(3)),
@@ -114,7 +121,11 @@ def test_any_sequence_of_requests_ends_at_a_refit(seed, kind, sizes, large, whic
                 if rng.random() < 0.3:
                     live.predict(X[:2])  # a query in between grows what waits
     kept = rng.permutation(np.flatnonzero(np.isin(ids, live.ids_)))
-    again = clone(model).set_params(lazy=False, n_jobs=2).fit(X[kept], target[kept], ids=ids[kept], sample_weight=weight[kept])
+    again = (
+        clone(model)
+        .set_params(lazy=False, n_jobs=2)
+        .fit(X[kept], target[kept], ids=ids[kept], sample_weight=weight[kept])
+    )
     assert live.state_digest_ == again.state_digest_
     assert np.array_equal(live.predict(X[:20]), again.predict(X[:20]))
 
@@ -123,7 +134,10 @@ class Requests(RuleBasedStateMachine):
     """One forest through interleaved single and bulk deletions, queries, pickling and refused requests."""
 
     @initialize(
-        seed=st.integers(0, 2**32 - 1), kind=st.sampled_from(KINDS), lazy=st.booleans(), share=st.sampled_from([None, 0.3])
+        seed=st.integers(0, 2**32 - 1),
+        kind=st.sampled_from(KINDS),
+        lazy=st.booleans(),
+        share=st.sampled_from([None, 0.3]),
     )
     def start(self, seed, kind, lazy, share):
         self.X, self.y, _, self.ids = table(seed, 150, kind)
@@ -276,7 +290,10 @@ def test_weights_count_as_repeated_rows():
     doubled = RandomForestClassifier(5, **given).fit(X, y, sample_weight=weight)
     assert np.array_equal(by_weight.predict_proba(X), doubled.predict_proba(X))
     zero = RandomForestClassifier(5, **given).fit(X, y, sample_weight=(np.arange(150) >= 10) * 1.0, ids=np.arange(150))
-    assert zero.state_digest_ == RandomForestClassifier(5, **given).fit(X[10:], y[10:], ids=np.arange(10, 150)).state_digest_
+    assert (
+        zero.state_digest_
+        == RandomForestClassifier(5, **given).fit(X[10:], y[10:], ids=np.arange(10, 150)).state_digest_
+    )
 
 
 def test_a_new_key_gives_the_forest_of_a_fit_with_it():
@@ -285,10 +302,75 @@ def test_a_new_key_gives_the_forest_of_a_fit_with_it():
     model.delete([3])
     model.rekey(2**100 + 7)
     kept = np.arange(150) != 3
-    assert model.state_digest_ == RandomForestClassifier(5, random_state=2**100 + 7).fit(X[kept], y[kept], np.flatnonzero(kept)).state_digest_
+    assert (
+        model.state_digest_
+        == RandomForestClassifier(5, random_state=2**100 + 7).fit(X[kept], y[kept], np.flatnonzero(kept)).state_digest_
+    )
     drawn = RandomForestClassifier(5, random_state=None).fit(X, y)
     assert drawn.state_digest_ != RandomForestClassifier(5, random_state=None).fit(X, y).state_digest_
     assert drawn.state_digest_ == RandomForestClassifier(5, random_state=drawn.key_).fit(X, y).state_digest_
+
+
+@pytest.mark.parametrize(
+    "model", [RandomForestClassifier(3), RandomForestRegressor(3), IsolationForest(n_estimators=5)]
+)
+def test_rows_join_and_leave(model):
+    X, y = load_iris(return_X_y=True)
+    ids = np.arange(150) // 2
+    live = clone(model).fit(X[:100:2], y[:100:2] + 0, ids=ids[:100:2])
+    live.delete([3, 4])
+    live.add(X[1:100:2], y[1:100:2], ids=ids[1:100:2])
+    live.delete([10])
+    kept = np.r_[0:100][(ids[:100] != 10) & ~(np.isin(ids[:100], [3, 4]) & (np.arange(100) % 2 == 0))]
+    again = clone(model).fit(X[kept], y[kept], ids=ids[kept])
+    assert live.state_digest_ == again.state_digest_
+    before = live.state_digest_
+    with pytest.raises(ValueError, match=r"ids|class"):
+        live.add(X[100:], y[100:], ids=ids[100:] if hasattr(live, "classes_") else ids[100:103])
+    assert live.state_digest_ == before
+
+
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    kind=st.sampled_from(KINDS),
+    sizes=st.lists(st.integers(1, 12), min_size=1, max_size=5),
+)
+def test_any_sequence_of_requests_to_an_isolation_forest_ends_at_a_refit(seed, kind, sizes):
+    X, _, _, ids = table(seed, 90, kind)
+    model = IsolationForest(n_estimators=8, max_samples=12, contamination=0.1)
+    live = clone(model).fit(X, ids=ids)
+    rng = np.random.default_rng(seed + 1)
+    for request in np.split(rng.permutation(np.unique(ids[6:])), np.cumsum(sizes))[:-1]:
+        if request.size:
+            live.delete(request)
+    kept = rng.permutation(np.flatnonzero(np.isin(ids, live.ids_)))
+    again = clone(model).fit(X[kept], ids=ids[kept])
+    assert live.state_digest_ == again.state_digest_
+    assert np.array_equal(live.score_samples(X), again.score_samples(X))
+    released = live.release()
+    assert np.allclose(released.score_samples(X), live.score_samples(X), rtol=1e-12)
+    assert np.array_equal(released.predict(X), live.predict(X))
+
+
+def test_an_isolation_forest_finds_what_that_of_scikit_learn_finds():
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.standard_normal((3000, 4)), rng.uniform(-6, 6, (60, 4)), 100 + rng.standard_normal((5, 4))])
+    odd = np.arange(len(X)) >= 3000
+    ours, peer = IsolationForest().fit(X), plain.IsolationForest(random_state=0).fit(X)
+    assert roc_auc_score(odd, -ours.score_samples(X)) > roc_auc_score(odd, -peer.score_samples(X)) - 0.005
+    assert np.corrcoef(ours.score_samples(X), peer.score_samples(X))[0, 1] > 0.97
+    changed = sum(bool(ours.delete([i]).changed) for i in range(20))
+    assert changed == 20  # 100 trees of 256 of 3,065 rows
+
+
+def test_a_tree_that_keeps_its_sample_is_caught(monkeypatch):
+    honest = IsolationForest._tree
+    monkeypatch.setattr(
+        IsolationForest, "_tree", lambda self, codes, salt, alive, k: honest(self, codes, salt, alive | True, k)
+    )
+    with pytest.raises(AssertionError, match="refit"):
+        check_delete_equals_refit(IsolationForest(n_estimators=5, max_samples=30))
 
 
 def test_an_interrupted_deletion_changes_nothing(monkeypatch):

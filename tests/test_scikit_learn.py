@@ -7,7 +7,13 @@ from certified.cluster import KMeans
 from certified.compose import ColumnTransformer, make_union
 from certified.decomposition import PCA
 from certified.discriminant_analysis import LinearDiscriminantAnalysis
-from certified.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
+from certified.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    IsolationForest,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from certified.impute import SimpleImputer
 from certified.kernel_approximation import Nystroem
 from certified.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
@@ -79,6 +85,7 @@ def _expected(estimator):
         RandomForestRegressor(5),
         ExtraTreesClassifier(5),
         ExtraTreesRegressor(5),
+        IsolationForest(n_estimators=5),
         DecisionTreeClassifier(),
         DecisionTreeRegressor(),
         make_pipeline(SimpleImputer(), Ridge()),

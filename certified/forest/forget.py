@@ -50,7 +50,9 @@ def remove(root, gone, codes, targets, weights, alive, rule, nodes, stats, hists
             split = not finished(stats[me], node.n, node.depth, rule)
             if split:
                 gather(mine, size, targets, weights, rule.kind, tbuf, wbuf)
-                split = ask(node, mine, size, codes, targets, weights, alive, rule, stats[me], hists, spans, rows, scratch, work)
+                split = ask(
+                    node, mine, size, codes, targets, weights, alive, rule, stats[me], hists, spans, rows, scratch, work
+                )
             same = (
                 split
                 and ibest[4] == node.feature
@@ -74,7 +76,9 @@ def remove(root, gone, codes, targets, weights, alive, rule, nodes, stats, hists
 def ask(node, mine, size, codes, targets, weights, alive, rule, total, hists, spans, rows, scratch, work):  # type: ignore[no-untyped-def]
     """Find the best split of what a node still holds; return whether there is one. `mine` are the rows removed."""
     order, picks, buffer, tbuf, wbuf, hist, span, left, fbest, ibest, held = scratch
-    if node.slot >= 0 and discount(node, mine, size, codes, tbuf, wbuf, rule, hists[node.slot], spans[node.slot], order, picks):
+    if node.slot >= 0 and discount(
+        node, mine, size, codes, tbuf, wbuf, rule, hists[node.slot], spans[node.slot], order, picks
+    ):
         fbest[0] = -np.inf
         found = False
         pick_features(node.path, order, picks, 0, rule.tries)
@@ -224,7 +228,9 @@ def nodes_below(me, nodes):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def regrow(me, codes, targets, weights, rule, nodes, stats, hists, spans, rows, free, free_slots, counts, fresh, scratch):  # type: ignore[no-untyped-def]
+def regrow(
+    me, codes, targets, weights, rule, nodes, stats, hists, spans, rows, free, free_slots, counts, fresh, scratch
+):  # type: ignore[no-untyped-def]
     """Grow the subtree at a node anew from its rows; return how many rows that were, -1 where memory does not do.
 
     counts are the numbers of free nodes and slots of the tree; `fresh` is memory to grow in.
@@ -238,7 +244,20 @@ def regrow(me, codes, targets, weights, rule, nodes, stats, hists, spans, rows, 
             n += 1
     start = node.start
     used, slots = grow(
-        codes, held, targets, weights, rule, node.path, node.depth, start, n, new_nodes, new_stats, new_hists, new_spans, scratch
+        codes,
+        held,
+        targets,
+        weights,
+        rule,
+        node.path,
+        node.depth,
+        start,
+        n,
+        new_nodes,
+        new_stats,
+        new_hists,
+        new_spans,
+        scratch,
     )
     if counts[0] + nodes_below(me, nodes) < used - 1:
         return -1
@@ -280,7 +299,27 @@ def put(nodes, at, new):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def remove_all(first, last, starts, gone, roots, codes, targets, weights, alive, rule, nodes, stats, hists, spans, rows, stale, owner, scratch, work):  # type: ignore[no-untyped-def]
+def remove_all(
+    first,
+    last,
+    starts,
+    gone,
+    roots,
+    codes,
+    targets,
+    weights,
+    alive,
+    rule,
+    nodes,
+    stats,
+    hists,
+    spans,
+    rows,
+    stale,
+    owner,
+    scratch,
+    work,
+):  # type: ignore[no-untyped-def]
     """Remove the rows gone[starts[t]:starts[t + 1]] from each tree t from `first` to `last`.
 
     Returns how many nodes were marked stale; they and their trees come first in `stale` and `owner`.
@@ -299,7 +338,26 @@ def remove_all(first, last, starts, gone, roots, codes, targets, weights, alive,
 
 
 @njit(cache=True, nogil=True)
-def regrow_all(stale, owner, codes, targets, weights, rule, nodes, stats, hists, spans, rows, free, free_slots, places, counts, fresh, scratch, work):  # type: ignore[no-untyped-def]
+def regrow_all(
+    stale,
+    owner,
+    codes,
+    targets,
+    weights,
+    rule,
+    nodes,
+    stats,
+    hists,
+    spans,
+    rows,
+    free,
+    free_slots,
+    places,
+    counts,
+    fresh,
+    scratch,
+    work,
+):  # type: ignore[no-untyped-def]
     """Grow stale subtrees anew, parents before children; return how far it came before memory ran out."""
     for k in range(len(stale)):
         me, t = stale[k], owner[k]

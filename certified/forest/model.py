@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from certified.base import Deletable, Plan, all_or_nothing, digest, split_ids, versions
 from certified.certificate import Certificate
-from certified.errors import InvalidInput, InvalidRequest
+from certified.errors import InvalidInput, InvalidRequest, NotDeletable
 from certified.forest.codes import Coding, coding_of, encode
 from certified.forest.grove import Grove, Work
 from certified.forest.grove import Plan as Growth
@@ -187,10 +187,7 @@ class GroveModel(Deletable):
         self._check_left(rows)
         alive = self._alive.copy()
         alive[rows] = False
-        if not alive.any():
-            raise InvalidRequest(
-                "delete(ids=...) would remove every row (of weight > 0). Discard the model instead. Nothing was changed."
-            )
+        self._check_some(alive)
         gone = rows[self._alive[rows]]
         basis = self._based(alive, self._basis, gone) if gone.size else self._basis
         if basis.same(self._basis):
@@ -202,6 +199,12 @@ class GroveModel(Deletable):
             self._erase(rows)
 
         return Plan(commit, True, "exact", np.inf)
+
+    def _check_some(self, alive: BoolArray) -> None:
+        if not alive.any():
+            raise InvalidRequest(
+                "delete(ids=...) would remove every row (of weight > 0). Discard the model instead. Nothing was changed."
+            )
 
     def _plan_features(self, rows: IntArray, X: FloatArray) -> Plan:
         """Plan for changed features, more or fewer too: X holds those of all rows, the deleted ones ignored."""
@@ -242,6 +245,49 @@ class GroveModel(Deletable):
         self._alive[rows] = False
         self._x[rows], self._y[rows], self._weight[rows], self._hashes[rows] = 0, 0, 0.0, 0
         self._changed()
+
+    @all_or_nothing
+    def add(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Certificate:
+        """Add rows, so that the state is that of a fit on all rows then held. The trees are grown again.
+
+        All or nothing: after an error the model is what it was before.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in :meth:`fit`, for the new rows. A classifier knows the classes of the fit only.
+        ids : array-like of shape (n_new_rows,) or column name
+            Subject of each row; a subject that is already held gets more rows.
+
+        Returns
+        -------
+        Certificate
+            Of the new state.
+        """
+        self._check_fitted()
+        if self._owned:
+            raise NotDeletable(
+                f"{type(self).__name__}.add was called on a part of a fitted pipeline. Fit the pipeline again. "
+                "Nothing was changed."
+            )
+        X, ids = split_ids(X, ids)
+        x = np.array(self._validated(X, reset=False)) + np.float32(0.0)
+        held, subjects = self._subjects.joined(ids, len(x))
+        targets = self._more_targets(y, len(x))
+        weight = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
+        self._subjects = subjects
+        self._x = np.concatenate([self._x[held], x])
+        self._y = np.concatenate([self._y[held], targets])
+        self._weight = np.concatenate([self._weight[held], weight])
+        self._hashes, self._alive = subjects.hashes(self._key), self._weight > 0.0
+        self._basis = self._based(self._alive, None, None)
+        self._grove = self._grow(self._basis, self._alive)
+        self._changed()
+        return self.certificate_
+
+    def _more_targets(self, y: Any, n_rows: int) -> Any:
+        """Return targets of rows that join, as :meth:`_target` does."""
+        return self._target(y, n_rows)
 
     def flush(self) -> Any:
         """Grow anew the subtrees that deletions have left waiting (``lazy=True``); queries do so by themselves."""

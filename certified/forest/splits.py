@@ -13,7 +13,19 @@ import math
 import numpy as np
 from numba import njit
 
-__all__ = ["ENTROPY", "GINI", "RANDOM", "SQUARES", "best_of", "count", "mix", "move_of", "pick_features", "rows_in", "shift_of"]
+__all__ = [
+    "ENTROPY",
+    "GINI",
+    "RANDOM",
+    "SQUARES",
+    "best_of",
+    "count",
+    "mix",
+    "move_of",
+    "pick_features",
+    "rows_in",
+    "shift_of",
+]
 
 GINI, ENTROPY, SQUARES, RANDOM = 0, 1, 2, 3
 
@@ -219,7 +231,9 @@ def best_of(hist, span, total, n, kind, criterion, cells, move, least, random, p
                     for k in range(K):
                         left[1, k] = total[k] - left[0, k]
                     value = purity(left[0], kind, criterion) + purity(left[1], kind, criterion)
-                keep_better(value, best, rank, previous, cell, used, base, shift, move, side if n_missing else 2, n_left)
+                keep_better(
+                    value, best, rank, previous, cell, used, base, shift, move, side if n_missing else 2, n_left
+                )
             if cell < used:
                 n_left += n_here
                 for k in range(K):

@@ -106,7 +106,10 @@ class Trees(GroveModel):
 
     def _tree(self, t: int, values: Any) -> Any:
         """Return tree t as a plain scikit-learn tree."""
-        grove, names = self._grown(), ("criterion", "max_depth", "min_samples_split", "min_samples_leaf", "max_features")
+        grove, names = (
+            self._grown(),
+            ("criterion", "max_depth", "min_samples_split", "min_samples_leaf", "max_features"),
+        )
         out = self._plain_class(**{name: getattr(self, name) for name in names})
         unit = float(np.ldexp(1.0, self._basis.exponent - 38)) if self._basis.weighted else 1.0
         out.tree_ = plain_tree(grove, t, self._basis.coding, values, unit)
@@ -157,6 +160,16 @@ class ClassifierTrees(ClassifierMixin, Trees):
         if self.n_classes_ < 2:
             raise InvalidInput(f"{name}.fit got y with one class ({self.classes_[0]!r}). Two classes are needed.")
         return codes.astype(np.uint16)[:, None]
+
+    def _more_targets(self, y: Any, n_rows: int) -> Any:
+        y = np.asarray(target_column(y, n_rows, type(self).__name__))
+        known = np.isin(y, self.classes_)
+        if not known.all():
+            raise InvalidInput(
+                f"{type(self).__name__}.add got the class {y[~known][0]!r}, which the fit did not have. Known are "
+                f"{self.classes_.tolist()}. Fit again. Nothing was changed."
+            )
+        return np.searchsorted(self.classes_, y).astype(np.uint16)[:, None]
 
     def _values(self) -> tuple[int, int]:
         return len(self.classes_), 0
@@ -255,6 +268,16 @@ class RegressorTrees(RegressorMixin, Trees):
 
     def _values(self) -> tuple[int, int]:
         return 0, self._y.shape[1]
+
+    def _more_targets(self, y: Any, n_rows: int) -> Any:
+        flat, more = self._flat, self._target(y, n_rows)
+        self._flat = flat
+        if more.shape[1] != self._y.shape[1]:
+            raise InvalidInput(
+                f"{type(self).__name__}.add got {more.shape[1]} targets, the fit had {self._y.shape[1]}. Nothing was "
+                "changed."
+            )
+        return more
 
     def predict(self, X: Any) -> FloatArray:
         """Return the mean over the trees of the means in the leaves, shape (n_rows,) or (n_rows, n_outputs)."""

@@ -1,0 +1,250 @@
+"""Isolation forest whose deletion gives, bit for bit, the forest of a refit."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import OutlierMixin
+from sklearn.ensemble import IsolationForest as _Plain
+from sklearn.tree import ExtraTreeRegressor
+from sklearn.tree._tree import NODE_DTYPE, Tree
+
+from certified.base import Plan, digest
+from certified.errors import InvalidInput
+from certified.forest.codes import encode, thresholds
+from certified.forest.grow import NODE
+from certified.forest.isolate import isolate, mean_length
+from certified.forest.model import GroveModel
+from certified.forest.walk import mean_depths, scramble
+from certified.hashing import bottom_k
+from certified.transformer import named_like
+from certified.typing import BoolArray, FloatArray, IntArray
+
+__all__ = ["IsolationForest"]
+
+
+class _Sample(NamedTuple):
+    """A tree: the largest hash that its sample holds, and its nodes in preorder."""
+
+    cut: Any
+    nodes: Any
+
+
+class _Stand:
+    """The trees, grown on samples of the rows alive."""
+
+    def __init__(self, trees: list[_Sample], salts: Any, codes: Any) -> None:
+        self.trees, self.salts, self.codes = trees, salts, codes
+        sizes = np.array([len(tree.nodes) for tree in trees])
+        self.roots = np.cumsum(sizes) - sizes
+        self.nodes = np.concatenate([tree.nodes for tree in trees])
+        inner = self.nodes["feature"] >= 0
+        shift = np.repeat(self.roots, sizes).astype(np.int32) * inner
+        self.nodes["left"] += shift
+        self.nodes["right"] += shift
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+
+class IsolationForest(OutlierMixin, GroveModel):
+    """Isolation forest for anomalies, exact under deletion.
+
+    Each tree sees the rows of the subjects whose hashes with the tree are smallest. A deletion of one of them lets the
+    next subject in, and the tree is grown anew, which is cheap because it is small; other trees stay.
+
+    Parameters
+    ----------
+    n_estimators : int, default=100
+    max_samples : "auto" or int, default="auto"
+        Subjects that a tree sees; "auto" for 256. A share of the rows is refused: it changes with every deletion.
+    contamination : "auto" or float, default="auto"
+        Share of the rows held that count as anomalies, which sets ``offset_``; "auto" sets it to -0.5.
+    random_state : int or None, default=0
+        The key, as in :class:`RandomForestClassifier`.
+
+    Attributes
+    ----------
+    offset_ : float
+        Scores below it are anomalies.
+    max_samples_ : int
+    certificate_, ids_, n_rows_, state_digest_
+        As in :class:`RandomForestClassifier`.
+
+    References
+    ----------
+    Liu, Ting and Zhou (2008), Isolation forest.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from certified.ensemble import IsolationForest
+    >>> X, _ = load_breast_cancer(return_X_y=True)
+    >>> model = IsolationForest().fit(X)
+    >>> model.delete([3, 4]).certificate.claim
+    'exact'
+    """
+
+    n_jobs = None
+    _grove: Any
+
+    def __init__(
+        self,
+        *,
+        n_estimators: int = 100,
+        max_samples: Any = "auto",
+        contamination: Any = "auto",
+        random_state: int | None = 0,
+    ) -> None:
+        self.n_estimators = n_estimators
+        self.max_samples = max_samples
+        self.contamination = contamination
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, ids: Any = None) -> IsolationForest:
+        """Grow trees; ``ids`` names the subject of each row, an array or a column of the frame X."""
+        return super().fit(X, y, ids)
+
+    def _target(self, y: Any, n_rows: int) -> Any:
+        return np.zeros((n_rows, 0), dtype=np.uint16)
+
+    def _subjects_of_tree(self) -> int:
+        given = 256 if self.max_samples == "auto" else self.max_samples
+        for name, value in (("max_samples", given), ("n_estimators", self.n_estimators)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise InvalidInput(f"IsolationForest({name}={value!r}) is not allowed: a whole number >= 1.")
+        c = self.contamination
+        if c != "auto" and not (isinstance(c, float | int) and 0.0 < c <= 0.5):
+            raise InvalidInput(f"IsolationForest(contamination={c!r}) is not allowed: 'auto' or a number in (0, 0.5].")
+        return int(given)
+
+    def _grow(self, basis: Any, alive: BoolArray) -> Any:
+        k = self._subjects_of_tree()
+        seed = np.frombuffer(self._key.to_bytes(16, "little")[:8], dtype=np.uint64)
+        salts = scramble(np.arange(self.n_estimators, dtype=np.uint64) + seed)
+        codes = encode(self._x, basis.coding)
+        codes[:, ~alive] = 0
+        return _Stand([self._tree(codes, salt, alive, k) for salt in salts], salts, codes)
+
+    def _tree(self, codes: Any, salt: Any, alive: BoolArray, k: int) -> _Sample:
+        """Grow the tree of one salt on the rows of the k subjects that come first in its order."""
+        with np.errstate(over="ignore"):
+            drawn = scramble(self._hashes ^ salt)
+        near = np.flatnonzero(alive)
+        if len(near) > 8 * k:  # look among those that are likely to be in it
+            some = near[drawn[near] <= np.uint64(2.0**64 * min(0.99, 4.0 * k / len(near)))]
+            near = some if np.unique(drawn[some]).size >= k else near
+        cut = bottom_k(drawn[near], k)
+        rows = near[drawn[near] <= cut].astype(np.int32)
+        nodes = np.zeros(2 * len(rows), NODE)
+        order = np.arange(len(codes))
+        depth = int(np.ceil(np.log2(max(min(k, len(rows)), 2))))
+        used = isolate(codes, rows, salt, depth, nodes, order, np.empty_like(order))
+        return _Sample(cut, nodes[:used].copy())
+
+    def _plan(self, rows: IntArray) -> Plan:
+        grove, gone = self._grown(), rows[self._alive[rows]]
+        alive = self._alive.copy()
+        alive[rows] = False
+        self._check_some(alive)
+        basis = self._based(alive, self._basis, gone) if gone.size else self._basis
+        if basis.same(self._basis):
+            k, trees = self._subjects_of_tree(), list(grove.trees)
+            for t, salt in enumerate(grove.salts):
+                if np.any(scramble(self._hashes[gone] ^ salt) <= trees[t].cut):
+                    trees[t] = self._tree(grove.codes, salt, alive, k)
+            hit = any(new is not old for new, old in zip(trees, grove.trees, strict=True))
+            after = _Stand(trees, grove.salts, grove.codes) if hit else grove
+        else:
+            after = self._grow(basis, alive)
+
+        def commit() -> None:
+            self._grove, self._basis = after, basis
+            after.codes[:, rows] = 0
+            self._erase(rows)
+
+        return Plan(commit, after is not grove, "exact", np.inf if after is not grove else 0.0)
+
+    @property
+    def max_samples_(self) -> int:
+        """Subjects that a tree sees."""
+        self._check_fitted()
+        return min(self._subjects_of_tree(), int(np.unique(self._hashes[self._alive]).size))
+
+    def _scored(self, codes: Any) -> FloatArray:
+        grove, n = self._grown(), codes.shape[1]
+        out, voters = np.zeros(n), np.zeros(n, np.int64)
+        lengths = mean_length(np.arange(int(grove.nodes["n"].max()) + 1))
+        mean_depths(codes, 0, n, grove.roots, grove.nodes, lengths, out, voters)
+        whole = float(mean_length(self.max_samples_)) * len(grove.trees)
+        return -(2.0 ** (-out / whole)) if whole > 0.0 else -np.ones(n)
+
+    def score_samples(self, X: Any) -> FloatArray:
+        """Return minus the anomaly score of each row, shape (n_rows,): the lower, the easier to isolate."""
+        return self._scored(self._codes(X))
+
+    def decision_function(self, X: Any) -> FloatArray:
+        """Return ``score_samples(X) - offset_``: negative for anomalies."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> IntArray:
+        """Return -1 for anomalies and 1 for the others, shape (n_rows,)."""
+        return np.where(self.decision_function(X) < 0.0, -1, 1)
+
+    def fit_predict(self, X: Any, y: Any = None, ids: Any = None) -> IntArray:
+        """Fit, and return -1 for the anomalies among the rows and 1 for the others."""
+        return self.fit(X, y, ids).predict(X)
+
+    @property
+    def offset_(self) -> float:
+        """Scores below it are anomalies; with a given contamination, a quantile of the scores of the rows held."""
+        self._check_fitted()
+        if self.contamination == "auto":
+            return -0.5
+        if self._served is None:
+            scores = np.sort(self._scored(self._grown().codes)[self._alive])
+            self._served = float(np.percentile(scores, 100.0 * self.contamination))
+        return self._served
+
+    @property
+    def memory_(self) -> int:
+        """Bytes that the trees take, without the rows."""
+        return self._grown().nodes.nbytes
+
+    @property
+    def state_digest_(self) -> str:
+        """Digest of the trees: equal exactly when two states are equal bit for bit. Private."""
+        grove, coding = self._grown(), self._basis.coding
+        nodes = grove.nodes
+        parts = [nodes[name] for name in ("feature", "cut", "n", "left", "right", "depth")]
+        return digest(coding.centre, coding.scale, self._key, self.offset_, *parts)
+
+    def release(self) -> _Plain:
+        """Return scikit-learn's estimator with these trees; it holds no training row."""
+        grove, k = self._grown(), self.max_samples_
+        out = _Plain(n_estimators=self.n_estimators, max_samples=k, contamination=self.contamination)
+        out.estimators_ = [self._plain_tree(tree.nodes) for tree in grove.trees]
+        out.estimators_features_ = [np.arange(self.n_features_in_)] * len(grove.trees)
+        out.estimator_, out._max_features = ExtraTreeRegressor(), self.n_features_in_
+        out.max_samples_ = out._max_samples = k
+        out.offset_, out._n_samples = self.offset_, self.n_rows_
+        out._average_path_length_per_tree = [mean_length(tree.nodes["n"]) for tree in grove.trees]
+        out._decision_path_lengths = [tree.nodes["depth"] + 1.0 for tree in grove.trees]
+        return named_like(out, self)
+
+    def _plain_tree(self, nodes: Any) -> ExtraTreeRegressor:
+        made = np.zeros(len(nodes), dtype=NODE_DTYPE)
+        inner = nodes["feature"] >= 0
+        made["left_child"], made["right_child"] = nodes["left"], nodes["right"]
+        made["feature"] = np.where(inner, nodes["feature"], -2)
+        made["threshold"] = -2.0
+        made["threshold"][inner] = thresholds(nodes["feature"][inner], nodes["cut"][inner], self._basis.coding)
+        made["n_node_samples"] = made["weighted_n_node_samples"] = nodes["n"]
+        tree = Tree(int(self.n_features_in_), np.ones(1, dtype=np.intp), 1)
+        depth = int(nodes["depth"].max())
+        values = np.zeros((len(nodes), 1, 1))
+        tree.__setstate__({"max_depth": depth, "node_count": len(nodes), "nodes": made, "values": values})
+        out = ExtraTreeRegressor(max_features=1, splitter="random")
+        out.tree_, out.n_features_in_, out.n_outputs_, out.max_features_ = tree, self.n_features_in_, 1, 1
+        return out
