@@ -473,7 +473,7 @@ def test_the_map_of_codes_seldom_changes():
     hashes = subject_hash(np.arange(20_000))
     first = coding_of(X, hashes, 1000)
     changed = 0
-    for k in range(200):
+    for _ in range(200):
         kept = rng.random(20_000) > 0.01  # 200 rows at once
         again = coding_of(X[kept], hashes[kept], 1000)
         changed += not (np.array_equal(again.centre, first.centre) and np.array_equal(again.scale, first.scale))
@@ -547,23 +547,25 @@ def test_a_split_that_is_not_asked_again_is_caught(monkeypatch):
 def test_a_tree_that_keeps_a_row_is_caught(monkeypatch):
     honest = grove.Grove.remove
     monkeypatch.setattr(grove.Grove, "remove", lambda self, rows: honest(self, rows[1:]))
-    with pytest.raises(AssertionError, match=r"refit|pickled"):
-        for model in (RandomForestClassifier(4), RandomForestRegressor(4)):
-            check_delete_equals_refit(model)
+    with pytest.raises(AssertionError, match="refit"):
+        check_delete_equals_refit(RandomForestClassifier(4))
+    with pytest.raises(AssertionError, match="refit"):
+        check_delete_equals_refit(RandomForestRegressor(4))
 
 
 def test_a_map_of_codes_that_remembers_deleted_rows_is_caught(monkeypatch):
     from certified.forest import model as models
 
     monkeypatch.setattr(models._Basis, "same", lambda self, other: True)
-    with pytest.raises(AssertionError, match="refit"):
-        for seed in range(20):
-            rng = np.random.default_rng(seed)
-            X, y = rng.standard_normal((40, 3)), np.arange(40) % 2
-            live = RandomForestClassifier(3).fit(X, y)
-            live.delete(range(10, 30))
-            kept = np.r_[0:10, 30:40]
-            assert live.state_digest_ == RandomForestClassifier(3).fit(X[kept], y[kept], kept).state_digest_, "a refit"
+    same = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        X, y = rng.standard_normal((40, 3)), np.arange(40) % 2
+        live = RandomForestClassifier(3).fit(X, y)
+        live.delete(range(10, 30))
+        kept = np.r_[0:10, 30:40]
+        same.append(live.state_digest_ == RandomForestClassifier(3).fit(X[kept], y[kept], kept).state_digest_)
+    assert not all(same)
 
 
 def test_the_parts_under_test_are_those_in_use():

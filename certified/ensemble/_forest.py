@@ -54,7 +54,7 @@ class _Forest(Trees):
         grove = self._grown()
         names = ("n_estimators", "criterion", "max_depth", "min_samples_split", "min_samples_leaf", "max_features")
         out = self._forest_class(**{name: getattr(self, name) for name in names}, bootstrap=bool(self.bootstrap))
-        out.estimators_ = [self._tree(t, values) for t in np.flatnonzero(grove.n_rows)]
+        out.estimators_ = [self._tree(t, values) for t in np.flatnonzero(grove.n_rows).tolist()]
         out.estimator_ = self._plain_class()
         out.n_outputs_, out.n_features_in_ = out.estimators_[0].n_outputs_, self.n_features_in_
         for name in ("classes_", "n_classes_"):
@@ -109,8 +109,8 @@ class RandomForestClassifier(_Classifier):
     max_features : {"sqrt", "log2"}, int, float or None, default="sqrt"
         Features that a node looks at; more where none of them can be split.
     bootstrap : bool, default=True
-        Whether a tree sees a part of the subjects: each with probability ``max_samples``, by a hash of tree and subject,
-        once. (scikit-learn draws rows with replacement.)
+        Whether a tree sees a part of the subjects: each with probability ``max_samples``, by a hash of tree and
+        subject, once. (scikit-learn draws rows with replacement.)
     oob_score : bool, default=False
         Whether to serve ``oob_score_`` and ``oob_decision_function_``, computed when asked for.
     n_jobs : int or None, default=None
@@ -261,8 +261,8 @@ class RandomForestRegressor(_Regressor):
 class ExtraTreesClassifier(_Classifier):
     """Extremely randomized trees, exact under deletion.
 
-    As :class:`RandomForestClassifier`, but a node compares one threshold of each feature, which a hash chooses among the
-    boundaries between the cells from the smallest value in the node to the largest.
+    As :class:`RandomForestClassifier`, but a node compares one threshold of each feature, which a hash chooses among
+    the boundaries between the cells from the smallest value in the node to the largest.
 
     Parameters
     ----------

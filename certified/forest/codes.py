@@ -1,8 +1,8 @@
 """Features as 16-bit integers, by a monotone map that a deletion seldom changes.
 
-With a centre c and a scale s, a value x is read as ``u = (x - c) / s`` and coded like a floating-point number of 10
-mantissa bits, ``floor(1024 log2-like(1 + |u|))`` with the sign of u: evenly spaced where ``|u| < 1``, in octaves beyond. So
-every cut between codes is a number that the map makes, never a value of a row.
+With a centre c and a scale s, a value x is read as ``u = (x - c) / s``, and ``1 + |u|`` is coded by its exponent and
+the first 10 bits of its mantissa, with the sign of u: 1024 even steps where ``|u| < 1``, as many in every octave beyond.
+So every cut between codes is a number that the map makes, never a value of a row.
 
 Centre and scale are those of the rows of the subjects with the smallest hashes, rounded: the scale to a power of 4, the
 centre to a multiple of 2 scales. A deletion changes them with a probability of about 2 / n for each feature.
@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from certified.hashing import bottom_k
-from certified.typing import FloatArray
+from certified.typing import FloatArray, IntArray
 
 __all__ = ["MISSING", "Coding", "coding_of", "encode", "thresholds"]
 
@@ -36,32 +36,31 @@ class Coding(NamedTuple):
 def coding_of(X: Any, hashes: Any, max_subjects: int) -> Coding:
     """Return the map of these rows (float32 values, NaN for missing); not of their order."""
     cut = bottom_k(hashes, max_subjects)
-    some = X[hashes <= cut].astype(np.float64)
-    pairs = [_centre_and_scale(column[~np.isnan(column)]) for column in some.T]
-    centre, scale = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
-    return Coding(cut, np.ascontiguousarray(centre), np.ascontiguousarray(scale))
+    values = np.sort(X[hashes <= cut].astype(np.float64), axis=0)  # missing values last
+    return Coding(cut, *_centre_and_scale(values, np.count_nonzero(~np.isnan(values), axis=0)))
 
 
-def _centre_and_scale(values: FloatArray) -> tuple[float, float]:
-    if not values.size:
-        return 0.0, 1.0
-    values = np.sort(values)
-    n = len(values) - 1
-    low, middle, high = values[n // 4], values[n // 2], values[(3 * n + 3) // 4]
+def _centre_and_scale(values: FloatArray, known: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Return centre and scale of sorted columns, the first `known` of each being numbers."""
+    last, column = np.maximum(known - 1, 0), np.arange(values.shape[1])
+
+    def at(share: int, up: bool = False) -> FloatArray:
+        """The value that this many sixteenths are below."""
+        return values[(last * share + (15 if up else 0)) // 16, column]
+
+    low, middle, high = at(4), at(8), at(12, up=True)
     spread = high - low
-    if spread <= 0.0:
-        spread = 2.0 * (values[(n * 15 + 15) // 16] - values[n // 16])
-    if spread <= 0.0:
-        spread = 0.25 * (values[-1] - values[0])
-    if spread <= 0.0:
-        return float(middle) + 0.0, 1.0
-    exponent = int(np.frexp(spread)[1])  # 2^(e-1) <= spread < 2^e
-    scale = float(np.ldexp(1.0, 2 * ((exponent - 1) // 2)))
-    return float(np.rint(middle / (2.0 * scale)) * (2.0 * scale)) + 0.0, scale
+    spread = np.where(spread > 0.0, spread, 2.0 * (at(15, up=True) - at(1)))
+    spread = np.where(spread > 0.0, spread, 0.25 * (values[last, column] - values[0]))
+    usual = spread > 0.0  # not constant, nor missing
+    exponent = np.frexp(np.where(usual, spread, 1.0))[1]  # 2^(e-1) <= spread < 2^e
+    scale = np.where(usual, np.ldexp(1.0, 2 * ((exponent - 1) // 2)), 1.0)
+    centre = np.where(usual, np.rint(middle / (2.0 * scale)) * (2.0 * scale), middle)
+    return np.where(known > 0, centre, 0.0) + 0.0, scale
 
 
 @njit(cache=True, nogil=True)
-def _encode(X, centre, inverse, out):  # type: ignore[no-untyped-def]
+def _encode(X, centre, inverse, out):
     one = np.float64(1.0)
     cell = np.empty(1, np.float64)
     bits = cell.view(np.int64)

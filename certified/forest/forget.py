@@ -17,7 +17,7 @@ __all__ = ["regrow_all", "remove_all"]
 
 
 @njit(cache=True, nogil=True)
-def remove(root, gone, codes, targets, weights, alive, rule, nodes, stats, hists, spans, rows, stale, scratch, work):  # type: ignore[no-untyped-def]
+def remove(root, gone, codes, targets, weights, alive, rule, nodes, stats, hists, spans, rows, stale, scratch, work):
     """Remove the rows `gone` from the tree at `root`; return how many nodes were marked stale, listed in `stale`.
 
     `gone` is sorted along the way. work counts the nodes visited and the rows that had to be counted again.
@@ -73,7 +73,7 @@ def remove(root, gone, codes, targets, weights, alive, rule, nodes, stats, hists
 
 
 @njit(cache=True, nogil=True)
-def ask(node, mine, size, codes, targets, weights, alive, rule, total, hists, spans, rows, scratch, work):  # type: ignore[no-untyped-def]
+def ask(node, mine, size, codes, targets, weights, alive, rule, total, hists, spans, rows, scratch, work):
     """Find the best split of what a node still holds; return whether there is one. `mine` are the rows removed."""
     order, picks, buffer, tbuf, wbuf, hist, span, left, fbest, ibest, held = scratch
     if node.slot >= 0 and discount(
@@ -117,7 +117,7 @@ def ask(node, mine, size, codes, targets, weights, alive, rule, total, hists, sp
 
 
 @njit(cache=True, nogil=True)
-def discount(node, mine, size, codes, tbuf, wbuf, rule, hist, span, order, picks):  # type: ignore[no-untyped-def]
+def discount(node, mine, size, codes, tbuf, wbuf, rule, hist, span, order, picks):
     """Subtract rows from the counts of a node; return False where they must be counted again."""
     good = True
     pick_features(node.path, order, picks, 0, rule.tries)
@@ -147,7 +147,7 @@ def discount(node, mine, size, codes, tbuf, wbuf, rule, hist, span, order, picks
 
 
 @njit(cache=True, nogil=True)
-def restore(order, picks, seen):  # type: ignore[no-untyped-def]
+def restore(order, picks, seen):
     """Bring the features back to the order 0, 1, ..."""
     for i in range(seen - 1, -1, -1):
         j = picks[i]
@@ -155,14 +155,14 @@ def restore(order, picks, seen):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def subtract(total, n, targets, weights, kind):  # type: ignore[no-untyped-def]
+def subtract(total, n, targets, weights, kind):
     """Subtract rows from the sums of a node, shape (K,)."""
     for i in range(n):
         subtract_one(total, targets, weights, kind, i)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def subtract_one(total, targets, weights, kind, i):  # type: ignore[no-untyped-def]
+def subtract_one(total, targets, weights, kind, i):
     """Subtract row i."""
     if kind == 0:
         total[targets[i, 0]] -= 1
@@ -178,7 +178,7 @@ def subtract_one(total, targets, weights, kind, i):  # type: ignore[no-untyped-d
 
 
 @njit(cache=True, nogil=True)
-def drop(rows, start, n, gone):  # type: ignore[no-untyped-def]
+def drop(rows, start, n, gone):
     """Take rows out of the n that a leaf holds from `start` on."""
     for row in gone:
         for i in range(start, start + n):
@@ -190,7 +190,7 @@ def drop(rows, start, n, gone):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def release_below(me, nodes, stats, hists, spans, free, n_free, free_slots, n_slots):  # type: ignore[no-untyped-def]
+def release_below(me, nodes, stats, hists, spans, free, n_free, free_slots, n_slots):
     """Give back the nodes below one, and the slots of these and of itself, overwritten; return both counts."""
     stack = [me]
     while len(stack):
@@ -214,7 +214,7 @@ def release_below(me, nodes, stats, hists, spans, free, n_free, free_slots, n_sl
 
 
 @njit(cache=True, nogil=True)
-def nodes_below(me, nodes):  # type: ignore[no-untyped-def]
+def nodes_below(me, nodes):
     """Return how many nodes are below one."""
     n = 0
     stack = [me]
@@ -230,7 +230,7 @@ def nodes_below(me, nodes):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def regrow(
     me, codes, targets, weights, rule, nodes, stats, hists, spans, rows, free, free_slots, counts, fresh, scratch
-):  # type: ignore[no-untyped-def]
+):
     """Grow the subtree at a node anew from its rows; return how many rows that were, -1 where memory does not do.
 
     counts are the numbers of free nodes and slots of the tree; `fresh` is memory to grow in.
@@ -243,7 +243,7 @@ def regrow(
             held[n] = rows[i]
             n += 1
     start = node.start
-    used, slots = grow(
+    used, _ = grow(
         codes,
         held,
         targets,
@@ -290,7 +290,7 @@ def regrow(
 
 
 @njit(cache=True, nogil=True, inline="always")
-def put(nodes, at, new):  # type: ignore[no-untyped-def]
+def put(nodes, at, new):
     """Write a node."""
     node = nodes[at]
     node.feature, node.cut, node.missing, node.stale = new.feature, new.cut, new.missing, 0
@@ -319,7 +319,7 @@ def remove_all(
     owner,
     scratch,
     work,
-):  # type: ignore[no-untyped-def]
+):
     """Remove the rows gone[starts[t]:starts[t + 1]] from each tree t from `first` to `last`.
 
     Returns how many nodes were marked stale; they and their trees come first in `stale` and `owner`.
@@ -357,7 +357,7 @@ def regrow_all(
     fresh,
     scratch,
     work,
-):  # type: ignore[no-untyped-def]
+):
     """Grow stale subtrees anew, parents before children; return how far it came before memory ran out."""
     for k in range(len(stale)):
         me, t = stale[k], owner[k]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -257,7 +258,7 @@ class Grove:
         self.alive[rows] = False
         gone = rows[which].astype(np.int32)
         starts = np.searchsorted(owner, np.arange(self.plan.trees + 1))
-        found = self._each(lambda part: self._removed(*part, starts, gone), self._parts(rows.size > 64))
+        found = self._each(lambda part: self._removed(part[0], part[1], starts, gone), self._parts(rows.size > 64))
         self._trees.stale.extend(part for part in found if len(part[0]))
 
     def _parts(self, many: bool) -> list[tuple[int, int]]:
@@ -266,7 +267,7 @@ class Grove:
         if threads == 1 or not many:
             return [(0, trees)]
         edges = np.linspace(0, trees, 4 * threads + 1).astype(int).tolist()
-        return [(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if a < b]
+        return [(a, b) for a, b in pairwise(edges) if a < b]
 
     def _removed(self, first: int, last: int, starts: IntArray, gone: Any) -> tuple[Any, Any]:
         """Remove rows from some trees; return the nodes that are stale, and their trees."""
@@ -318,9 +319,11 @@ class Grove:
         """Grow subtrees of some trees anew; return whether there was room for all."""
         trees = self._trees
         memory = self._memory(len(self.hashes))
+        fresh, scratch = memory
         done = forget.regrow_all(
             stale, owner, self.codes, self.targets, self.weights, self._rule, trees.nodes, trees.stats, trees.hists,
-            trees.spans, trees.rows, trees.free, trees.free_slots, trees.places, trees.counts, *memory, self._work,
+            trees.spans, trees.rows, trees.free, trees.free_slots, trees.places, trees.counts, fresh, scratch,
+            self._work,
         )  # fmt: skip
         self._scratch.append(memory)
         return bool(done == len(stale))
@@ -335,13 +338,14 @@ class Grove:
         every = np.arange(self.plan.trees)
 
         def part(bounds: tuple[int, int]) -> None:
+            first, last = bounds
             walk.predict(
-                codes, *bounds, trees.roots, every, trees.nodes, trees.stats, self.plan.classes, self.plan.outputs,
+                codes, first, last, trees.roots, every, trees.nodes, trees.stats, self.plan.classes, self.plan.outputs,
                 scale, seen, out, voters,
             )  # fmt: skip
 
         edges = np.linspace(0, n, (self.plan.threads if n > 256 else 1) + 1).astype(int).tolist()
-        self._each(part, list(zip(edges[:-1], edges[1:], strict=True)))
+        self._each(part, list(pairwise(edges)))
         return out, voters
 
     def tree(self, t: int) -> tuple[Any, Any]:

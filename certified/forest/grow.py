@@ -46,7 +46,7 @@ RULES = np.dtype(
 
 
 @njit(cache=True, nogil=True)
-def finished(total, n, depth, rule):  # type: ignore[no-untyped-def]
+def finished(total, n, depth, rule):
     """Whether a node of these sums is a leaf whatever its features are."""
     if n < rule.parted or n < 2 * rule.least or depth >= rule.depth:
         return True
@@ -62,7 +62,7 @@ def finished(total, n, depth, rule):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def chosen_split(codes, rows, n, targets, weights, rule, path, total, order, picks, buffer, hist, spans, left, best):  # type: ignore[no-untyped-def]
+def chosen_split(codes, rows, n, targets, weights, rule, path, total, order, picks, buffer, hist, spans, left, best):
     """Find the split of a node from its rows; return how many features were looked at, negative without a split.
 
     The first `rule.tries` features of the node's order, and further ones until one can be split at all.
@@ -96,14 +96,13 @@ def chosen_split(codes, rows, n, targets, weights, rule, path, total, order, pic
 
 
 @njit(cache=True, nogil=True)
-def grow(codes, rows, targets, weights, rule, path, depth, start, n, nodes, stats, hists, spans, scratch):  # type: ignore[no-untyped-def]
+def grow(codes, rows, targets, weights, rule, path, depth, start, n, nodes, stats, hists, spans, scratch):
     """Grow a subtree on rows[:n] into nodes[0], nodes[1], ... and return how many nodes and slots it has.
 
     `rows` is sorted into leaves; `start` is added to the positions that nodes remember. Slots are counted from 0.
     """
     order, picks, buffer, tbuf, wbuf, hist, span, left, fbest, ibest, _ = scratch
     best = (fbest, ibest)
-    K = stats.shape[1]
     used, slots = 1, 0
     nodes[0].path, nodes[0].depth, nodes[0].start, nodes[0].stop = path, depth, 0, n
     stack = [0]
@@ -153,13 +152,13 @@ def grow(codes, rows, targets, weights, rule, path, depth, start, n, nodes, stat
 
 
 @njit(cache=True, nogil=True, inline="always")
-def sides(code, cut, missing):  # type: ignore[no-untyped-def]
+def sides(code, cut, missing):
     """Whether a row goes left."""
     return missing == 1 if code == 65535 else code <= cut
 
 
 @njit(cache=True, nogil=True)
-def gather(rows, n, targets, weights, kind, tbuf, wbuf):  # type: ignore[no-untyped-def]
+def gather(rows, n, targets, weights, kind, tbuf, wbuf):
     """Copy targets and weights of these rows side by side."""
     for i in range(n):
         for k in range(targets.shape[1]):
@@ -170,7 +169,7 @@ def gather(rows, n, targets, weights, kind, tbuf, wbuf):  # type: ignore[no-unty
 
 
 @njit(cache=True, nogil=True)
-def sum_up(total, n, targets, weights, kind):  # type: ignore[no-untyped-def]
+def sum_up(total, n, targets, weights, kind):
     """Set the sums of a node, shape (K,)."""
     total[:] = 0
     if kind == 0:

@@ -13,7 +13,7 @@ __all__ = ["isolate", "mean_length"]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _value_of(code):  # type: ignore[no-untyped-def]
+def _value_of(code):
     """Return the smallest value of a code, in units of the scale from the centre."""
     k = code - 32768 if code >= 32768 else 32767 - code
     value = math.ldexp(1.0 + (k & 1023) / 1024.0, k >> 10) - 1.0
@@ -21,14 +21,14 @@ def _value_of(code):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _code_of(value):  # type: ignore[no-untyped-def]
+def _code_of(value):
     m, e = math.frexp(abs(value) + 1.0)
     k = ((e - 1) << 10) + np.int64((2.0 * m - 1.0) * 1024.0)
     return 32768 + k if value >= 0.0 else 32767 - k
 
 
 @njit(cache=True, nogil=True)
-def isolate(codes, rows, path, depth, nodes, order, picks):  # type: ignore[no-untyped-def]
+def isolate(codes, rows, path, depth, nodes, order, picks):
     """Grow a tree on rows into nodes[0], nodes[1], ... in preorder; return how many nodes it has."""
     F = codes.shape[0]
     used = 0
@@ -76,7 +76,7 @@ def isolate(codes, rows, path, depth, nodes, order, picks):  # type: ignore[no-u
     return used
 
 
-def mean_length(n):  # type: ignore[no-untyped-def]
+def mean_length(n):
     """Return the mean depth of a leaf in a random tree of n rows: ``2 H(n - 1) - 2 (n - 1) / n``."""
     n = np.asarray(n, dtype=np.float64)
     large = np.maximum(n, 3.0)

@@ -53,6 +53,7 @@ class GroveModel(Deletable):
     n_jobs: Any
     random_state: Any
     _lazy = False
+    _grove: Any
     _weights_allowed = True
 
     def _growth(self, n_features: int, weighted: bool) -> Growth:
@@ -107,7 +108,7 @@ class GroveModel(Deletable):
             raise InvalidInput(f"{type(self).__name__}.fit got only rows of weight 0. One row of weight > 0 is needed.")
         self._basis = self._based(self._alive, None, None)
         self._check_left(np.empty(0, np.int64))
-        self._grove: Grove | None = None
+        self._grove = None
         self._changed()
         self._grown()
         return self
@@ -127,8 +128,11 @@ class GroveModel(Deletable):
             weighted = bool(np.any(self._weight[alive] != 1.0))
             exponent = int(np.frexp(self._weight[alive].max())[1]) if weighted else 0
         if self._y.dtype != np.uint16:
-            plain = before is not None and not before.weighted
-            if plain and np.all(np.frexp(np.abs(self._y[gone]).max(axis=0))[1] < before.exponents):
+            if (
+                before is not None
+                and not before.weighted
+                and np.all(np.frexp(np.abs(self._y[gone]).max(axis=0))[1] < before.exponents)
+            ):
                 exponents = before.exponents
             else:
                 size = np.abs(self._y[alive]) * (self._weight[alive, None] if weighted else 1.0)
@@ -142,7 +146,7 @@ class GroveModel(Deletable):
                 return coding_of(self._x[near], self._hashes[near], _SAMPLE)
         return coding_of(self._x[alive], self._hashes[alive], _SAMPLE)
 
-    def _grow(self, basis: _Basis, alive: BoolArray) -> Grove:
+    def _grow(self, basis: _Basis, alive: BoolArray) -> Any:
         """Grow all trees on the rows alive."""
         plan = self._growth(self._x.shape[1], basis.weighted)
         weights = np.empty(0, np.int64)
@@ -159,7 +163,7 @@ class GroveModel(Deletable):
         codes[:, ~alive] = 0
         return Grove(plan, codes, targets, weights, alive.copy(), self._hashes)
 
-    def _grown(self) -> Grove:
+    def _grown(self) -> Any:
         """Return the trees, every subtree up to date."""
         self._check_fitted()
         if self._grove is None:
@@ -203,7 +207,8 @@ class GroveModel(Deletable):
     def _check_some(self, alive: BoolArray) -> None:
         if not alive.any():
             raise InvalidRequest(
-                "delete(ids=...) would remove every row (of weight > 0). Discard the model instead. Nothing was changed."
+                "delete(ids=...) would remove every row (of weight > 0). Discard the model instead. Nothing was "
+                "changed."
             )
 
     def _plan_features(self, rows: IntArray, X: FloatArray) -> Plan:
@@ -242,6 +247,7 @@ class GroveModel(Deletable):
         self._erase(rows)
 
     def _erase(self, rows: IntArray) -> None:
+        """Overwrite what is kept of these rows."""
         self._alive[rows] = False
         self._x[rows], self._y[rows], self._weight[rows], self._hashes[rows] = 0, 0, 0.0, 0
         self._changed()
@@ -362,7 +368,7 @@ class GroveModel(Deletable):
 
     @property
     def state_digest_(self) -> str:
-        """Digest of trees and of the codes of features: equal exactly when two states are equal bit for bit. Private."""
+        """Digest of trees and of the map of codes: equal exactly when two states are equal bit for bit. Private."""
         grove, basis = self._grown(), self._basis
         parts = [basis.coding.centre, basis.coding.scale, basis.exponents, basis.exponent, self._key]
         for t in range(grove.plan.trees):

@@ -1,9 +1,9 @@
 """How a node splits: a function of the set of its rows, in integers, with every tie decided.
 
 The candidate features of a node come from a hash of its place in the tree. The codes of a feature are grouped into at
-most C cells of equal width: the codes, moved by a hash, without their last bits, as many as needed for C cells to reach
-from the smallest code in the node to the largest. Every boundary between cells that hold rows is a candidate. The best is
-found from sums of integers over cells, so that it does not depend on the order of rows.
+most C cells of equal width: the codes, moved by a hash, without their last bits, as many as needed for C cells to
+reach from the smallest code in the node to the largest. Every boundary between cells that hold rows is a candidate. The
+best is found from sums of integers over cells, so that it does not depend on the order of rows.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GINI, ENTROPY, SQUARES, RANDOM = 0, 1, 2, 3
 
 
 @njit(cache=True, nogil=True, inline="always")
-def mix(x):  # type: ignore[no-untyped-def]
+def mix(x):
     """Return 64 well mixed bits of 64 (the finaliser of SplitMix64)."""
     x = np.uint64(x) + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -40,7 +40,7 @@ def mix(x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def shift_of(lo, hi, move, cells):  # type: ignore[no-untyped-def]
+def shift_of(lo, hi, move, cells):
     """Return how many last bits to drop so that the codes lo..hi, moved, fall into at most `cells` cells."""
     shift = np.int64(0)
     while ((hi + move) >> shift) - ((lo + move) >> shift) >= cells:
@@ -49,7 +49,7 @@ def shift_of(lo, hi, move, cells):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def pick_features(path, order, picks, start, stop):  # type: ignore[no-untyped-def]
+def pick_features(path, order, picks, start, stop):
     """Bring features number start..stop of the node's random order to the front of `order`; `picks` notes the swaps."""
     n = len(order)
     for i in range(start, stop):
@@ -59,13 +59,13 @@ def pick_features(path, order, picks, start, stop):  # type: ignore[no-untyped-d
 
 
 @njit(cache=True, nogil=True, inline="always")
-def move_of(path, feature):  # type: ignore[no-untyped-def]
+def move_of(path, feature):
     """Return by how much the codes of a feature are moved in a node, 0..65535."""
     return np.int64(mix(path ^ np.uint64(0xA5A5000000000000) ^ np.uint64(feature)) >> np.uint64(48))
 
 
 @njit(cache=True, nogil=True)
-def count(column, rows, n, targets, weights, kind, move, cells, buffer, hist, span):  # type: ignore[no-untyped-def]
+def count(column, rows, n, targets, weights, kind, move, cells, buffer, hist, span):
     """Count the rows of a node by cell of one feature.
 
     `targets` and `weights` are those of these rows, in their order. hist has shape (cells + 1, K), the last for missing
@@ -125,7 +125,7 @@ def count(column, rows, n, targets, weights, kind, move, cells, buffer, hist, sp
 
 
 @njit(cache=True, nogil=True, inline="always")
-def rows_in(stats, kind):  # type: ignore[no-untyped-def]
+def rows_in(stats, kind):
     """Return the number of rows of these sums."""
     if kind == 0:
         n = np.int64(0)
@@ -138,7 +138,7 @@ def rows_in(stats, kind):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def log2_of(x):  # type: ignore[no-untyped-def]
+def log2_of(x):
     """Logarithm that is the same wherever it stands in a loop: a series in IEEE arithmetic."""
     m, e = math.frexp(x)
     if m < 0.7071067811865476:
@@ -153,7 +153,7 @@ def log2_of(x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def purity(sums, kind, criterion):  # type: ignore[no-untyped-def]
+def purity(sums, kind, criterion):
     """Return how pure a side is: larger is better, comparable between splits of the same rows."""
     s = 0.0
     if criterion == 2:
@@ -176,7 +176,7 @@ def purity(sums, kind, criterion):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def keep_better(value, best, rank, previous, cell, used, base, shift, move, side, n_left):  # type: ignore[no-untyped-def]
+def keep_better(value, best, rank, previous, cell, used, base, shift, move, side, n_left):
     """Remember a split between the cells `previous` and `cell` if its value is larger than the best."""
     fbest, ibest = best
     if value > fbest[0]:
@@ -190,7 +190,7 @@ def keep_better(value, best, rank, previous, cell, used, base, shift, move, side
 
 
 @njit(cache=True, nogil=True)
-def best_of(hist, span, total, n, kind, criterion, cells, move, least, random, path, rank, left, best):  # type: ignore[no-untyped-def]
+def best_of(hist, span, total, n, kind, criterion, cells, move, least, random, path, rank, left, best):
     """Look for a better split than `best` among the boundaries of one feature; return whether one is valid.
 
     `best` is a score, and the integers rank, cut, side of missing values (0 right, 1 left, 2 none are here), rows on
@@ -243,7 +243,7 @@ def best_of(hist, span, total, n, kind, criterion, cells, move, least, random, p
 
 
 @njit(cache=True, nogil=True)
-def scan_two_classes(hist, total, n, least, used, base, shift, move, rank, best):  # type: ignore[no-untyped-def]
+def scan_two_classes(hist, total, n, least, used, base, shift, move, rank, best):
     """The same for two classes by Gini impurity, without missing values: the usual case, made fast."""
     found = False
     previous = np.int64(-1)
@@ -267,7 +267,7 @@ def scan_two_classes(hist, total, n, least, used, base, shift, move, rank, best)
 
 
 @njit(cache=True, nogil=True)
-def scan_one_target(hist, total, n, least, used, base, shift, move, rank, best):  # type: ignore[no-untyped-def]
+def scan_one_target(hist, total, n, least, used, base, shift, move, rank, best):
     """The same for one target by squared error."""
     found = False
     previous = np.int64(-1)

@@ -150,6 +150,7 @@ class ClassifierTrees(ClassifierMixin, Trees):
     """Trees that say the shares of the classes."""
 
     _criteria = ("gini", "entropy", "log_loss")
+    _class_rows: Any
 
     def _target(self, y: Any, n_rows: int) -> Any:
         name = type(self).__name__
@@ -157,11 +158,21 @@ class ClassifierTrees(ClassifierMixin, Trees):
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.n_classes_ = len(self.classes_)
+        self._class_rows = None
         if self.n_classes_ < 2:
             raise InvalidInput(f"{name}.fit got y with one class ({self.classes_[0]!r}). Two classes are needed.")
         return codes.astype(np.uint16)[:, None]
 
+    def _in_classes(self, rows: IntArray) -> IntArray:
+        """Return how many of these rows that count are in each class."""
+        return np.bincount(self._y[rows, 0][self._alive[rows]], minlength=len(self.classes_))
+
+    def _erase(self, rows: IntArray) -> None:
+        self._class_rows = None if self._class_rows is None else self._class_rows - self._in_classes(rows)
+        super()._erase(rows)
+
     def _more_targets(self, y: Any, n_rows: int) -> Any:
+        self._class_rows = None
         y = np.asarray(target_column(y, n_rows, type(self).__name__))
         known = np.isin(y, self.classes_)
         if not known.all():
@@ -175,9 +186,9 @@ class ClassifierTrees(ClassifierMixin, Trees):
         return len(self.classes_), 0
 
     def _check_left(self, rows: IntArray) -> None:
-        left = self._alive.copy()
-        left[rows] = False
-        counts = np.bincount(self._y[left, 0], minlength=len(self.classes_))
+        if self._class_rows is None:
+            self._class_rows = self._in_classes(np.flatnonzero(self._alive))
+        counts = self._class_rows - self._in_classes(rows)
         if not counts.any() or counts.all():
             return
         gone = self.classes_.tolist()[int(np.flatnonzero(counts == 0)[0])]

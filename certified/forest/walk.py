@@ -12,7 +12,7 @@ __all__ = ["mean_depths", "member", "predict", "preorder"]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def leaf_of(root, codes, i, nodes):  # type: ignore[no-untyped-def]
+def leaf_of(root, codes, i, nodes):
     """Return the leaf that row i comes to."""
     k = root
     node = nodes[k]
@@ -27,11 +27,11 @@ def leaf_of(root, codes, i, nodes):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def predict(codes, first, last, roots, trees, nodes, stats, classes, targets, scale, seen, out, voters):  # type: ignore[no-untyped-def]
+def predict(codes, first, last, roots, trees, nodes, stats, classes, targets, scale, seen, out, voters):
     """Add to out[i] what each tree says of row i, and count those that say anything.
 
-    A tree says the shares of the classes in the leaf, or the mean of the targets. One without rows says nothing, nor one
-    that saw the row, where `seen` (n_trees, n_rows) is given.
+    A tree says the shares of the classes in the leaf, or the mean of the targets. One without rows says nothing, nor
+    one that saw the row, where `seen` (n_trees, n_rows) is given.
     """
     for begin in range(first, last, 256):  # a block of rows at a time: the nodes of a tree stay near
         for t in trees:
@@ -55,7 +55,7 @@ def predict(codes, first, last, roots, trees, nodes, stats, classes, targets, sc
 
 
 @njit(cache=True, nogil=True)
-def mean_depths(codes, first, last, roots, nodes, lengths, out, voters):  # type: ignore[no-untyped-def]
+def mean_depths(codes, first, last, roots, nodes, lengths, out, voters):
     """Add the depth of the leaf of each row, and the mean depth that a tree of the rows in that leaf would add."""
     for i in range(first, last):
         for root in roots:
@@ -67,8 +67,8 @@ def mean_depths(codes, first, last, roots, nodes, lengths, out, voters):  # type
 
 
 @njit(cache=True, nogil=True)
-def preorder(root, nodes):  # type: ignore[no-untyped-def]
-    """Return the nodes of a tree, parents before children and left before right, and the position of each right child."""
+def preorder(root, nodes):
+    """Return the nodes of a tree, parents before children and left before right."""
     found = [np.int64(root)]
     found.clear()
     stack = [np.int64(root)]
@@ -82,7 +82,7 @@ def preorder(root, nodes):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def member(hashes, salts, cut):  # type: ignore[no-untyped-def]
+def member(hashes, salts, cut):
     """Return which tree sees which row, shape (n_trees, n_rows): the hash of tree and subject is below the cut."""
     out = np.empty((len(salts), len(hashes)), np.bool_)
     for t in range(len(salts)):
@@ -92,7 +92,7 @@ def member(hashes, salts, cut):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def scramble(numbers):  # type: ignore[no-untyped-def]
+def scramble(numbers):
     """Return well mixed bits of each number."""
     out = np.empty_like(numbers)
     for i in range(len(numbers)):

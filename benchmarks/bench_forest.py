@@ -1,0 +1,205 @@
+"""Forests that forget exactly against scikit-learn's: fits, deletions one by one and in bulk, predictions, memory.
+
+    python benchmarks/bench_forest.py [sizes | cost | data] [--small]
+
+`sizes` compares times on synthetic rows, `cost` shows how a deletion grows with rows, depth and thresholds and under
+requests chosen to hurt, `data` compares accuracy on public data sets (under CERTIFIED_DATA).
+"""
+
+import argparse
+import os
+import pickle
+import time
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import make_classification
+from sklearn.ensemble import RandomForestClassifier as Peer
+from sklearn.metrics import roc_auc_score
+
+from certified.ensemble import ExtraTreesClassifier, RandomForestClassifier
+
+SEED = 0
+
+
+def timed(call):
+    begin = time.perf_counter()
+    out = call()
+    return time.perf_counter() - begin, out
+
+
+def rows(n, n_features=20):
+    X, y = make_classification(n, n_features, n_informative=10, flip_y=0.05, random_state=SEED)
+    cut = n * 4 // 5
+    return X[:cut], y[:cut], X[cut:], y[cut:]
+
+
+def warm():
+    """Compile."""
+    X, y, _, _ = rows(600)
+    for share in (0.1, 1.0):
+        RandomForestClassifier(4, max_samples=share, n_jobs=2).fit(X, y).delete([1]).to_json()
+
+
+def one_by_one(model, subjects):
+    """Return the milliseconds of each deletion."""
+    return np.array([1e3 * timed(lambda s=s: model.delete([s]))[0] for s in subjects])
+
+
+def sizes(small):
+    trees = 10 if small else 100
+    peer_trees = 4 if small else 20  # the peer's time is proportional to its trees
+    print(
+        f"{trees} trees, 2 threads for fits; deletions on one. Times of scikit-learn from {peer_trees} trees, scaled."
+    )
+    print(
+        "   rows depth share |  fit s  peer/fit    AUC  peer AUC | one ms: mean  p50   p95   p99 | lazy ms +flush |"
+        " 1 % at once s  each/at once | peer/one  own refit/one | predict us | B/row/tree"
+    )
+    for n in (2_000,) if small else (25_000, 125_000, 312_500):
+        X, y, X_new, y_new = rows(n)
+        for depth in (10, 20):
+            peer = Peer(peer_trees, max_depth=depth, bootstrap=False, n_jobs=2, random_state=SEED)
+            peer_s = timed(lambda peer=peer, X=X, y=y: peer.fit(X, y))[0] * trees / peer_trees
+            peer_auc = roc_auc_score(y_new, peer.predict_proba(X_new)[:, 1])
+            for share in (0.1, 1.0):
+                made = RandomForestClassifier(trees, max_depth=depth, max_samples=share, n_jobs=2)
+                fit_s, model = timed(lambda made=made, X=X, y=y: made.fit(X, y))
+                auc = roc_auc_score(y_new, model.predict_proba(X_new)[:, 1])
+                predict = timed(lambda model=model, X_new=X_new: model.set_params(n_jobs=1).predict_proba(X_new))[0]
+                size = model.memory_ / (len(X) * trees * share)
+                order = np.random.default_rng(SEED).permutation(len(X))
+                count = 50 if small else (500 if share < 1 else 200)
+                each = one_by_one(model, order[:count])
+                model.lazy = True
+                lazy = np.array([[timed(lambda s=s, m=model: m.delete([s]))[0], timed(model.flush)[0]]
+                                 for s in order[count : 2 * count]]).mean(axis=0) * 1e3  # fmt: skip
+                model.lazy = False
+                many = order[2 * count : 2 * count + len(X) // 100]
+                bulk = timed(lambda m=model, many=many: m.delete(many))[0]
+                print(
+                    f"{len(X):7d} {depth:5d} {share:5.1f} | {fit_s:6.2f} {peer_s / fit_s:9.1f} {auc:7.4f}"
+                    f" {peer_auc:8.4f} | {each.mean():12.2f} {np.median(each):5.2f} {np.percentile(each, 95):5.1f}"
+                    f" {np.percentile(each, 99):5.1f}"
+                    f" | {lazy[0]:7.2f} {lazy[1]:6.2f} | {bulk:13.3f} {each.mean() * len(many) / 1e3 / bulk:13.1f} |"
+                    f" {peer_s * 1e3 / each.mean():8.0f} {fit_s * 1e3 / each.mean():14.0f} |"
+                    f" {1e6 * predict / len(X_new):10.1f} | {size:10.1f}",
+                    flush=True,
+                )
+
+
+def cost(small):
+    """Nodes visited, subtrees grown again and rows in these, for one deletion."""
+    count = 30 if small else 300
+    print("what one deletion does, 50 trees that see every row: nodes visited, subtrees grown again, rows in these")
+
+    def work(n, **given):
+        X, y, _, _ = rows(n)
+        model = RandomForestClassifier(50 if not small else 5, bootstrap=False, **given).fit(X, y)
+        ms = one_by_one(model, np.random.default_rng(SEED).permutation(len(X))[:count])
+        done = np.array(model.work_) / count
+        print(f"  {len(X):7d} rows {given}: {done[0]:7.0f} {done[2]:6.1f} {done[3]:8.0f} rows, {ms.mean():6.2f} ms")
+
+    for n in (1_000,) if small else (5_000, 20_000, 80_000, 320_000):
+        work(n, max_depth=10)
+    for depth in (5,) if small else (5, 10, 20, None):
+        work(1_000 if small else 50_000, max_depth=depth)
+    for cells in (4,) if small else (4, 8, 16, 32, 64):
+        work(1_000 if small else 50_000, max_depth=10, n_thresholds=cells)
+    chosen_to_hurt(small)
+
+
+def chosen_to_hurt(small):
+    """An adversary who sees the trees tries 20 subjects on a copy each time, and deletes the dearest."""
+    n, trials = (500, 3) if small else (5_000, 20)
+    X, y, _, _ = rows(n)
+    model = RandomForestClassifier(20, bootstrap=False, max_depth=10).fit(X, y)
+    rng, spent = np.random.default_rng(SEED), {"random": [], "dearest": []}
+    for kind, list_of in spent.items():
+        live = pickle.loads(pickle.dumps(model))
+        for _ in range(5 if small else 40):
+            some = rng.choice(live.ids_, trials, replace=False)
+            prices = []
+            for subject in some if kind == "dearest" else some[:1]:
+                copy = pickle.loads(pickle.dumps(live))
+                before = copy.work_.rows_regrown
+                copy.delete([subject])
+                prices.append(copy.work_.rows_regrown - before)
+            list_of.append(max(prices))
+            live.delete([some[int(np.argmax(prices))]])
+    a, b = (np.mean(part) for part in spent.values())
+    whole = 20 * len(X)
+    print(
+        f"  rows grown again, of {whole}: random subjects {a:.0f}, the dearest of {trials} each time {b:.0f}"
+        f" ({b / a:.1f}x)"
+    )
+
+
+def public(small):
+    import pandas as pd
+
+    folder = Path(os.environ.get("CERTIFIED_DATA") or Path(__file__).parent / "../../shared/data").resolve()
+    if not folder.is_dir():
+        print(f"data: skipped, no public data sets at {folder}")
+        return
+    names = ["age", "workclass", "weight", "education", "years", "marital", "job", "relation", "race", "sex", "gain"]
+    names += ["loss", "hours", "country", "y"]
+
+    def adult():
+        frame = pd.read_csv(folder / "adult/adult.data.gz", names=names, skipinitialspace=True)
+        return frame.drop(columns="y"), frame["y"] == ">50K"
+
+    def credit():
+        frame = pd.read_csv(folder / "default_credit/UCI_Credit_Card.csv.gz")
+        return frame.iloc[:, 1:-1], frame.iloc[:, -1] == 1
+
+    def diabetes130():
+        frame = pd.read_csv(folder / "diabetes130/diabetic_data.csv.gz", low_memory=False)
+        return frame.iloc[:, 2:-1], frame["readmitted"] == "<30"
+
+    def brfss():
+        frame = pd.read_csv(folder / "brfss2015_diabetes/diabetes_binary_health_indicators_BRFSS2015.csv.gz")
+        return frame.drop(columns="Diabetes_binary"), frame["Diabetes_binary"] == 1
+
+    def covertype():
+        frame = pd.read_parquet(folder / "covertype_partial/covertype_partial.parquet")
+        return frame.drop(columns="Cover_Type"), frame["Cover_Type"] == 2
+
+    print("AUC on a quarter of the rows held out, the same settings, mean of 3 keys or seeds; categories as codes")
+    for load in (adult, credit) if small else (adult, credit, diabetes130, brfss, covertype):
+        frame, y = load()
+        X = np.column_stack(
+            [c if pd.api.types.is_numeric_dtype(c) else c.astype("category").cat.codes for _, c in frame.items()]
+        ).astype(float)
+        y = y.to_numpy().astype(int)
+        order = np.random.default_rng(SEED).permutation(len(y))[: 4_000 if small else None]
+        train, test = order[len(order) // 4 :], order[: len(order) // 4]
+        for depth in (10, 20):
+            trees = 10 if small else 60
+            given = {"n_estimators": trees, "max_depth": depth, "n_jobs": 2}
+
+            def auc(make, train=train, test=test, X=X, y=y):
+                fits = [make(seed).fit(X[train], y[train]) for seed in range(1 if small else 3)]
+                return np.mean([roc_auc_score(y[test], m.predict_proba(X[test])[:, 1]) for m in fits])
+
+            peer = auc(lambda s, given=given: Peer(**given, random_state=s))
+            ours = auc(lambda s, given=given: RandomForestClassifier(**given, random_state=s))
+            tenth = auc(lambda s, given=given: RandomForestClassifier(**given, random_state=s, max_samples=0.1))
+            extra = auc(lambda s, given=given: ExtraTreesClassifier(**given, random_state=s))
+            print(
+                f"  {load.__name__:12s} {len(train):7d} rows, depth {depth}: scikit-learn {peer:.4f}, ours {ours:.4f}"
+                f" ({ours - peer:+.4f}), a tree sees a tenth {tenth:.4f} ({tenth - peer:+.4f}),"
+                f" extra trees {extra:.4f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("section", nargs="?", choices=["sizes", "cost", "data"])
+    parser.add_argument("--small", action="store_true")
+    asked = parser.parse_args()
+    warm()
+    for name, section in {"sizes": sizes, "cost": cost, "data": public}.items():
+        if asked.section in (None, name):
+            section(asked.small)
