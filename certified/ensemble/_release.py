@@ -24,12 +24,6 @@ __all__ = ["released"]
 def released(model: Any, shards: list[Shard]) -> Any:
     """Return the plain counterpart of a fitted ensemble; refuse where it would hold training rows."""
     name = type(model).__name__
-    if model.aggregation == "private":
-        raise CannotCertify(
-            f"{name}.release() got aggregation='private', where every answer is noisy and counted: a copy of the "
-            "models would answer without limit. Let predict label public rows and publish a model fitted on these "
-            "labels, or use another aggregation. Nothing was released."
-        )
     for shard in shards:
         where = holds_rows(shard.stages[-1].model, _views(shard))
         if where is not None:

@@ -10,6 +10,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.utils import get_tags
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, has_fit_parameter, validate_data
 
 from certified.base import Deletable, Plan, all_or_nothing, digest, split_ids, versions
@@ -55,6 +56,15 @@ class DeletionCost(NamedTuple):
     rows: float
     share: float
     seconds: float
+
+
+def _can_release(model: Any) -> bool:
+    if model.aggregation == "private":
+        raise AttributeError(
+            f"{type(model).__name__}(aggregation='private') has no release: a copy of its models would answer without "
+            "noise and without limit. Let predict label public rows, and publish a model fitted on these labels."
+        )
+    return True
 
 
 class Sharded(Deletable):
@@ -165,7 +175,7 @@ class Sharded(Deletable):
         estimator = clone(self.estimator)
         found = estimator.get_params()
         seeded = tuple(n for n, value in found.items() if _last(n) == "random_state" and not _is_int(value))
-        estimator.set_params(**{n: 1 for n, value in found.items() if _last(n) == "n_jobs" and value is None})
+        estimator.set_params(**{n: 1 for n, value in found.items() if value is None and _threads(estimator, found, n)})
         limit = (1 << 64) // self.n_shards if self.aggregation == "private" else 1 << 64
         way, grows = self._way(found)
         return Course(estimator, len(getattr(self, "classes_", ())), self.n_slices, limit, way, seeded, grows)
@@ -174,7 +184,7 @@ class Sharded(Deletable):
         """Return how the estimator goes on from a checkpoint, and the parameter that grows with the slices."""
         if self.n_slices == 1:
             return "fit", ""
-        if hasattr(self.estimator, "partial_fit"):
+        if hasattr(self.estimator, "partial_fit") and not found.get("warm_start"):
             return "partial_fit", ""
         if "warm_start" not in found:
             raise InvalidInput(
@@ -364,14 +374,16 @@ class Sharded(Deletable):
             )
         self._answered += n
 
+    @available_if(_can_release)
     def release(self) -> Any:
         """Return the ensemble as a plain scikit-learn object with no training row in it.
+
+        There is none of a private aggregation.
 
         Raises
         ------
         CannotCertify
-            The estimator keeps training rows, a shard lacks one of several classes, or the aggregation is private:
-            then every answer has to be noisy and counted.
+            The estimator keeps training rows, or a shard has some classes and lacks others.
         """
         self._check_fitted()
         return released(self, [shard for shard in self._shards[: self.n_shards] if len(shard.positions)])
@@ -399,6 +411,12 @@ class Sharded(Deletable):
 def _last(name: str) -> str:
     """Return the parameter's own name, "random_state" of "step__random_state"."""
     return name.rpartition("__")[2]
+
+
+def _threads(estimator: Any, found: dict[str, Any], name: str) -> bool:
+    """Whether a parameter left at None would mean all cores; in scikit-learn None means one."""
+    owner = found.get(name.rpartition("__")[0], estimator)
+    return _last(name) == "n_jobs" and not type(owner).__module__.startswith("sklearn.")
 
 
 def _is_int(value: Any) -> bool:
