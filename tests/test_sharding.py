@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_iris
-from sklearn.dummy import DummyClassifier
+from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.kernel_approximation import Nystroem
@@ -118,7 +118,7 @@ def test_regressors_and_slices_of_regressors_end_at_a_refit():
     ids = np.arange(len(y))
     for model in (
         ShardedRegressor(DecisionTreeRegressor(max_features=3), 5),
-        ShardedRegressor(MLPRegressor((4,), max_iter=3), 3, n_slices=3),
+        ShardedRegressor(MLPRegressor(hidden_layer_sizes=(4,), max_iter=3), 3, n_slices=3),
     ):
         model.fit(X[:, 1:], X[:, 0]).delete([3, 100, 200])
         assert_is_refit(model, X[:, 1:], X[:, 0], ids)
@@ -202,10 +202,10 @@ def test_subjects_whose_hashes_collide_are_told_apart_by_their_ids(monkeypatch):
 
 
 def test_weights_reach_the_estimator_and_are_refused_where_it_takes_none():
-    X, y = load_breast_cancer(return_X_y=True)
-    weight = np.where(y == 1, 1e-9, 1.0)
-    model = ShardedClassifier(DecisionTreeClassifier(max_depth=1), 3).fit(X, y, sample_weight=weight)
-    assert np.mean(model.predict(X) == 0) > 0.9
+    X, y = load_iris(return_X_y=True)
+    weight = np.arange(150.0)
+    mean = ShardedRegressor(DummyRegressor(), 1).fit(X, y, sample_weight=weight).predict(X[:1])
+    assert mean[0] == pytest.approx(np.average(y, weights=weight))
     with pytest.raises(InvalidInput, match="does not take"):
         ShardedClassifier(KNeighborsClassifier(), 3).fit(X, y, sample_weight=weight)
 
@@ -282,7 +282,8 @@ def test_no_release_of_an_estimator_that_keeps_rows(base, where):
 def test_the_release_of_a_regressor_and_of_xgboost_predicts_the_same():
     X, y = load_breast_cancer(return_X_y=True)
     trees = ShardedClassifier(xgboost_classifier(), 4).fit(X, y)
-    assert np.array_equal(trees.release().predict_proba(X), trees.predict_proba(X))
+    # xgboost's probabilities are float32, and scikit-learn averages them as such
+    assert np.allclose(trees.release().predict_proba(X), trees.predict_proba(X), rtol=1e-6)
     line = ShardedRegressor(Ridge(), 4).fit(X[:, 1:], X[:, 0])
     assert np.allclose(line.release().predict(X[:, 1:]), line.predict(X[:, 1:]), rtol=1e-12)
 
@@ -298,7 +299,7 @@ def test_the_expected_cost_is_the_mean_over_all_requests(n_slices):
     expected = model.deletion_cost()
     assert expected.shards == pytest.approx(costs[:, 0].mean())
     # the rows of the subject itself are no longer learned
-    assert costs[:, 1].mean() <= expected.rows <= costs[:, 1].mean() + 2
+    assert costs[:, 1].mean() <= expected.rows <= costs[:, 1].mean() + 2 + 1e-9
     assert model.deletion_cost(n_subjects=75).rows == pytest.approx(150)
     assert 0 < expected.share < 1
 
@@ -320,6 +321,7 @@ def test_a_key_is_drawn_where_none_is_given_and_rekey_is_a_fresh_fit():
     assert first.key_ != second.key_
     assert first.state_digest_ != second.state_digest_
     first.delete([4, 70])
+    first.delete(range(10, 40))
     old = first.key_
     first.rekey()
     assert first.key_ != old
@@ -397,7 +399,7 @@ def test_shards_by_position_are_caught(monkeypatch):
 
 
 def test_copies_without_a_seed_are_caught(monkeypatch):
-    monkeypatch.setattr(_shards.Course, "made", lambda self, seed: self.estimator)
+    monkeypatch.setattr(_shards.Course, "made", lambda self, seed: clone(self.estimator))
     with pytest.raises(NotDeletable, match="two different models"):
         check_delete_equals_refit(ShardedClassifier(DecisionTreeClassifier(max_features=1), 4))
     monkeypatch.setattr(_sharded_base.Sharded, "_check_repeats", lambda *a: None)

@@ -8,8 +8,10 @@ the hash.
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 from copy import deepcopy
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import narwhals.stable.v2 as nw
@@ -18,7 +20,7 @@ from scipy import sparse
 from scipy.special import gammaln
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing, check_array
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from certified.columns import is_frame
 from certified.rows import Subjects
@@ -142,10 +144,16 @@ def learn(course: Course, shard: Shard, first: int = 0) -> tuple[Shard, float]:
     started = time.perf_counter()
     stages = list(shard.stages[:first])
     ends = course.ends(shard.hashes)
-    with threadpool_limits(limits=1):
+    with _pools(len(sys.modules)).limit(limits=1):
         for r in range(first, course.n_slices):
             stages.append(_stage(course, stages[-1] if stages else None, shard, int(ends[r]), int(ends[r + 1]), r))
     return shard._replace(stages=tuple(stages)), time.perf_counter() - started
+
+
+@lru_cache(maxsize=1)
+def _pools(n_modules: int) -> ThreadpoolController:
+    """Return the thread pools of the libraries loaded; looked for again once more modules are."""
+    return ThreadpoolController()
 
 
 def _stage(course: Course, before: Stage | None, shard: Shard, start: int, end: int, r: int) -> Stage:
@@ -263,7 +271,8 @@ def _contents(table: Table) -> Any:
     if is_frame(x):
         lines = [repr(row).encode() for row in nw.from_native(x, eager_only=True).rows()]
     elif sparse.issparse(x):
-        lines = [x[i].indices.astype(np.int64).tobytes() + x[i].data.tobytes() for i in range(x.shape[0])]
+        parts = [slice(start, end) for start, end in zip(x.indptr[:-1], x.indptr[1:], strict=True)]
+        lines = [x.indices[part].astype(np.int64).tobytes() + x.data[part].tobytes() for part in parts]
     else:
         lines = [repr(row.tolist()).encode() if x.dtype.kind == "O" else row.tobytes() for row in x]
     weight: FloatArray = np.ones(len(lines)) if table.weight is None else table.weight
