@@ -176,7 +176,8 @@ class ShardedClassifier(ClassifierMixin, Sharded):
 
     def predict(self, X: Any) -> Any:
         """Return the most probable class of each row; a tie goes to the class that comes first."""
-        return self.classes_[np.argmax(self.predict_proba(X), axis=1)]
+        best = np.argmax(self.predict_proba(X), axis=1)
+        return self.classes_[best]
 
 
 class ShardedRegressor(RegressorMixin, Sharded):

@@ -108,8 +108,8 @@ class Sharded(Deletable):
         """
         self._check_parameters()
         X, ids = split_ids(X, ids)
-        validate_data(self, X, skip_check_array=True)
         x = as_table(X, type(self).__name__)
+        validate_data(self, x, skip_check_array=True)
         n_rows = x.shape[0]
         table = Table(x, self._target(y, n_rows), self._weight(sample_weight, n_rows, x))
         ids = np.arange(n_rows) if ids is None else as_ids(ids, "fit(ids=...)")
@@ -361,8 +361,9 @@ class Sharded(Deletable):
 
     def _seen(self, X: Any) -> Any:
         self._check_fitted()
+        X = as_table(X, type(self).__name__)
         validate_data(self, X, reset=False, skip_check_array=True)
-        return as_table(X, type(self).__name__)
+        return X
 
     def _count_answers(self, n: int) -> None:
         """Count rows that the private aggregation answers, before it does; raise if they are too many."""
