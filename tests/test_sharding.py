@@ -29,6 +29,7 @@ from certified.certificate import Certificate
 from certified.ensemble import ShardedClassifier, ShardedRegressor, _sharded_base, _shards
 from certified.ensemble._fingerprint import fingerprint
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest, NotDeletable
+from certified.model_selection import GridSearchCV
 from certified.testing import check_delete_equals_refit, data_sets, deletion_requests, yield_deletion_checks
 
 pytestmark = pytest.mark.filterwarnings(f"ignore::{ConvergenceWarning.__module__}.{ConvergenceWarning.__name__}")
@@ -374,6 +375,18 @@ def test_parameters_that_cannot_be_are_refused(changed, message):
     X, y = load_iris(return_X_y=True)
     with pytest.raises(InvalidInput, match=message):
         ShardedClassifier(**{"estimator": DecisionTreeClassifier(), **changed}).fit(X, y)
+
+
+def test_a_search_over_sharded_ensembles_forgets_and_says_for_which_requests():
+    X, y = load_iris(return_X_y=True)
+    grid = {"estimator__max_depth": [1, 3], "n_shards": [2, 4]}
+    search = GridSearchCV(ShardedClassifier(DecisionTreeClassifier()), grid, cv=3).fit(X, y)
+    search.delete([3, 100])
+    kept = np.isin(np.arange(150), search.ids_)
+    fresh = GridSearchCV(ShardedClassifier(DecisionTreeClassifier()), grid, cv=3)
+    fresh.fit(X[kept], y[kept], ids=np.flatnonzero(kept))
+    assert search.state_digest_ == fresh.state_digest_
+    assert "same key" in search.certificate_.adaptivity
 
 
 # ---------------------------------------------------------------- mutants

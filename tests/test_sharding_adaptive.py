@@ -116,6 +116,19 @@ def test_shards_of_a_private_ensemble_are_drawn_independently():
     assert len(model._shards[60].positions) == np.count_nonzero(~held.any(axis=0))
 
 
+def test_a_subject_that_is_in_no_shard_is_forgotten_without_learning():
+    X, y = load_breast_cancer(return_X_y=True)
+    model = private(key=0).fit(X, y)
+    nowhere = model._shards[60].positions[0]
+    assert model.deletion_cost([nowhere]).shards == 0
+    receipt = model.delete([nowhere])
+    assert receipt.changed == ()
+    assert receipt.mu_differencing == 0
+    kept = model.ids_
+    assert model.state_digest_ == private(key=0).fit(X[kept], y[kept], ids=kept).state_digest_
+    assert model.rekey().n_rows_ == len(y) - 1
+
+
 def _check_size_of_noise():
     votes = np.full((10, 400), 0.25)
     draws = np.concatenate([noisy_sum(votes, 3.0) for _ in range(5)])

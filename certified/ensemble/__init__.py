@@ -1,5 +1,6 @@
 """Ensembles that can forget."""
 
 from certified.ensemble._sharded import ShardedClassifier, ShardedRegressor
+from certified.ensemble._sharded_base import DeletionCost
 
-__all__ = ["ShardedClassifier", "ShardedRegressor"]
+__all__ = ["DeletionCost", "ShardedClassifier", "ShardedRegressor"]

@@ -64,8 +64,9 @@ class ShardedClassifier(ClassifierMixin, Sharded):
 
     Notes
     -----
-    A shard with rows of one class predicts it; one without rows is left out. When sharding is the right choice, and
-    when it is not, is said in ``docs/theory/sharding.rst``.
+    A shard with rows of one class predicts it; one without rows is left out. The list of categories of a frame's
+    categorical column belongs to the type of the column, not to a row, and stays. When sharding is the right choice,
+    and when it is not, is said in ``docs/theory/sharding.rst``.
 
     References
     ----------
