@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--figure", help="file for the histograms, .svg or .png")
     options = parser.parse_args()
-    runs = 4 if options.small else 150
+    runs = 4 if options.small else 100
     found = {"plain": marks(False, runs, 40), "private": marks(True, runs, 8)}
     for name, pairs in found.items():
         print(f"{name:8} after the requests {pairs[:, 0].mean():.2f} shards know a kept pair, refits with fresh keys "

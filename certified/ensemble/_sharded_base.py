@@ -27,6 +27,7 @@ from certified.ensemble._shards import (
     deal,
     expected_cost,
     learn,
+    one_thread,
     rows_learned,
 )
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest, NotDeletable
@@ -153,7 +154,8 @@ class Sharded(Deletable):
         """Return the shards after they have learned, side by side, and the seconds for a row."""
         # no memory maps: a model that keeps its rows must not point into a file that disappears
         run = Parallel(n_jobs=self.n_jobs, verbose=self.verbose, max_nbytes=None)
-        done = run(delayed(learn)(course, shard, first) for shard, first in jobs)
+        with one_thread():  # here too, so that a shard that ends in one thread does not lift the limit for another
+            done = run(delayed(learn)(course, shard, first) for shard, first in jobs)
         rows = sum(rows_learned(course, shard, first) for shard, first in jobs)
         return [shard for shard, _ in done], sum(seconds for _, seconds in done) / max(rows, 1)
 

@@ -36,6 +36,7 @@ __all__ = [
     "deal",
     "expected_cost",
     "learn",
+    "one_thread",
     "rows_learned",
 ]
 
@@ -144,10 +145,15 @@ def learn(course: Course, shard: Shard, first: int = 0) -> tuple[Shard, float]:
     started = time.perf_counter()
     stages = list(shard.stages[:first])
     ends = course.ends(shard.hashes)
-    with _pools(len(sys.modules)).limit(limits=1):
+    with one_thread():
         for r in range(first, course.n_slices):
             stages.append(_stage(course, stages[-1] if stages else None, shard, int(ends[r]), int(ends[r + 1]), r))
     return shard._replace(stages=tuple(stages)), time.perf_counter() - started
+
+
+def one_thread() -> Any:
+    """Return a context in which linear algebra runs on one thread."""
+    return _pools(len(sys.modules)).limit(limits=1)
 
 
 @lru_cache(maxsize=1)
