@@ -46,16 +46,25 @@ def exact_delta_of_classes(epsilon, n_shards, n_classes, sigma):
 )
 def test_the_bound_is_above_the_exact_value(epsilon, n_shards, n_answers, ratio):
     sigma = ratio * math.sqrt(n_shards * n_answers)
-    assert adaptive_delta(epsilon, n_shards, n_answers, sigma) >= exact_delta(epsilon, n_shards, n_answers, sigma)
+    exact = exact_delta(epsilon, n_shards, n_answers, sigma)
+    at_once = adaptive_delta(epsilon, n_shards, n_answers, sigma)
+    assert exact <= at_once <= 1.0
+    assert exact <= adaptive_delta(epsilon, n_shards, n_answers, sigma, at_once=False)
+
+
+@pytest.mark.parametrize("epsilon", [2.0, 4.0, 8.0])
+def test_two_thirds_of_the_noise_would_break_the_promise(epsilon):
+    sigma = noise_for(epsilon, 1e-6, 400, 1)
+    assert exact_delta(epsilon, 400, 1, sigma) <= 1e-6 < exact_delta(epsilon, 400, 1, sigma * 2 / 3)
 
 
 @settings(max_examples=20)
 @given(epsilon=st.floats(0.01, 6), n_shards=st.integers(1, 12), n_classes=st.integers(3, 4), ratio=st.floats(0.3, 30))
 def test_the_bound_for_several_classes_is_above_the_exact_value(epsilon, n_shards, n_classes, ratio):
     sigma = ratio * math.sqrt(n_shards)
-    assert adaptive_delta(epsilon, n_shards, 1, sigma, n_classes) >= exact_delta_of_classes(
-        epsilon, n_shards, n_classes, sigma
-    )
+    exact = exact_delta_of_classes(epsilon, n_shards, n_classes, sigma)
+    assert exact <= adaptive_delta(epsilon, n_shards, 1, sigma, n_classes)
+    assert exact <= adaptive_delta(epsilon, n_shards, 1, sigma, n_classes, at_once=False)
 
 
 def test_a_bound_that_takes_shards_or_answers_for_one_is_caught_by_the_exact_value():
@@ -64,12 +73,13 @@ def test_a_bound_that_takes_shards_or_answers_for_one_is_caught_by_the_exact_val
     assert adaptive_delta(0.1, 1, 1, sigma) < exact_delta(0.1, 1, 10_000, sigma) < 0.5
 
 
-def test_more_answers_need_more_noise_and_the_promise_holds_at_the_noise_found():
-    found = [noise_for(4.0, 1e-6, 400, n) for n in (1, 4, 16)]
-    assert found[0] < found[1] < found[2]
-    for n, sigma in zip((1, 4, 16), found, strict=True):
-        assert adaptive_delta(4.0, 400, n, sigma) <= 1e-6 < adaptive_delta(4.0, 400, n, 0.99 * sigma)
-        assert sigma == pytest.approx(found[0] * math.sqrt(n), rel=1e-6)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_more_answers_need_more_noise_and_the_promise_holds_at_the_noise_found(at_once):
+    found = [noise_for(4.0, 1e-6, 900, n, 1, at_once) for n in (2, 4, 8)]
+    for n, sigma in zip((2, 4, 8), found, strict=True):
+        assert adaptive_delta(4.0, 900, n, sigma, 1, at_once) <= 1e-6
+        assert adaptive_delta(4.0, 900, n, 0.99 * sigma, 1, at_once) > 1e-6
+        assert sigma == pytest.approx(found[0] * math.sqrt(n / 2), rel=1e-6)
 
 
 def test_a_promise_that_would_drown_the_votes_is_refused():
@@ -89,7 +99,7 @@ def private(**changes):
 
 def test_answers_are_counted_and_refused_beyond_the_promise():
     X, y = load_breast_cancer(return_X_y=True)
-    model = private(n_answers=3, n_shards=80).fit(X, y)
+    model = private(n_answers=3, n_shards=80, at_once=False).fit(X, y)
     model.predict(X[:2])
     model.delete([5])
     assert model.n_answers_left_ == 1
@@ -98,10 +108,19 @@ def test_answers_are_counted_and_refused_beyond_the_promise():
     assert model.n_answers_left_ == 1
     assert model.rekey().n_answers_left_ == 3
     said = model.certificate_
-    assert "at most 3 answers" in said.adaptivity
+    assert "at most 3, within" in said.adaptivity
     assert said.sigma == model._sigma > 0
     assert said.assumptions["epsilon_adaptive"] == 8.0
     assert not hasattr(model, "release")
+
+
+def test_one_call_uses_up_a_promise_for_answers_at_once():
+    X, y = load_breast_cancer(return_X_y=True)
+    model = private(n_answers=3).fit(X, y)
+    assert "to one call" in model.certificate_.adaptivity
+    model.predict(X[:2])
+    with pytest.raises(CannotCertify, match="has 0 left"):
+        model.predict(X[:1])
 
 
 def test_shards_of_a_private_ensemble_are_drawn_independently():

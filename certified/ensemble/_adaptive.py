@@ -2,7 +2,7 @@
 
 The shards of a private ensemble are drawn independently, each with a key of its own, so the sum of their votes is a sum
 of independent terms: over keys it moves by about the square root of their number, and by this distance alone an
-answer can depend on the key. The theorem, with its proof, is in ``docs/theory/sharding.rst``.
+answer can depend on the key. The theorems, with their proofs, are in ``docs/theory/sharding.rst``.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from certified.typing import FloatArray
 
 __all__ = ["adaptive_delta", "noise_for", "noisy_sum"]
 
-_LEVELS = np.arange(33) / 4  # exp(-2 * 8**2) is 3e-56
-_SLACK = 1 + 1e-9  # errors of ndtr and ndtri, both below 1e-12, and of the sum
+_SLACK = 1 + 1e-9  # errors of ndtr and ndtri, both below 1e-12, and of the sums
 
 
-def adaptive_delta(epsilon: float, n_shards: int, n_answers: int, sigma: float, n_outputs: int = 1) -> float:
+def adaptive_delta(
+    epsilon: float, n_shards: int, n_answers: int, sigma: float, n_outputs: int = 1, at_once: bool = True
+) -> float:
     """Return an upper bound of delta at epsilon for requests that depend on noisy answers.
 
     The pair of key and answers is compared with a pair in which the answers are drawn without the key.
@@ -34,11 +35,13 @@ def adaptive_delta(epsilon: float, n_shards: int, n_answers: int, sigma: float, 
     n_shards : int
         Drawn independently of each other.
     n_answers : int
-        Rows answered, chosen adaptively, with deletions between them.
+        Rows answered.
     sigma : float > 0
         Standard deviation of the noise of an answer, in votes.
     n_outputs : int
         1 where a vote is a number in [0, 1], else the number of classes over which it is a distribution.
+    at_once : bool
+        Whether no question depends on an answer, and no deletion lies between answers.
 
     Returns
     -------
@@ -47,8 +50,8 @@ def adaptive_delta(epsilon: float, n_shards: int, n_answers: int, sigma: float, 
 
     Notes
     -----
-    Theorem 2 of ``docs/theory/sharding.rst``. Votes are rounded to a lattice and the noise is discrete, which
-    lengthens distances by less than ``n_outputs * 2**-18`` of them.
+    Theorems 2 (at once) and 3 of ``docs/theory/sharding.rst``. Votes are rounded to a lattice and the noise is
+    discrete, which lengthens distances by less than ``n_outputs * 2**-18`` of them.
 
     Examples
     --------
@@ -56,16 +59,31 @@ def adaptive_delta(epsilon: float, n_shards: int, n_answers: int, sigma: float, 
     True
     """
     mean, reach = (0.5, 1.0) if n_outputs == 1 else (math.sqrt(1 - 1 / n_outputs), math.sqrt(2.0))
-    unit = math.sqrt(n_shards * n_answers) / sigma * (1 + n_outputs * 2.0**-18)
-    total, tail = 0.0, 1.0
-    for level in _LEVELS[1:]:
-        mu = unit * (mean + reach * level) * _SLACK
-        total += min(delta_of(epsilon, mu), float(ndtr(ndtri(tail) + mu)) * _SLACK)
-        tail = math.exp(-2 * level**2) * _SLACK
-    return min(1.0, (total + float(ndtr(ndtri(tail) + mu))) * _SLACK)
+    factor = 1.0
+    if n_outputs == n_answers == 1:  # Hoeffding's inequality instead of McDiarmid's
+        mean, factor = 0.0, 2.0
+    unit = math.sqrt(n_shards * n_answers) / sigma * (1 + n_outputs * 2.0**-18) * _SLACK
+    levels = np.arange(1, 129) / 16 if at_once else np.arange(1, 33) / 4  # exp(-2 * 8**2) is 3e-56
+    mus = [unit * (mean + reach * level) for level in levels]
+    beyond = [min(1.0, factor * math.exp(-2 * level**2) * _SLACK) for level in levels]
+    before = [1.0, *beyond[:-1]]
+    if at_once:
+        shares = np.subtract(before, beyond)
+        total = float(np.dot(shares, [delta_of(epsilon, mu) for mu in mus])) + beyond[-1]
+    else:
+        total = sum(min(delta_of(epsilon, mu), _moved(tail, mu)) for mu, tail in zip(mus, before, strict=True))
+        total += _moved(beyond[-1], mus[-1])
+    return min(1.0, total * _SLACK)
 
 
-def noise_for(epsilon: float, delta: float, n_shards: int, n_answers: int, n_outputs: int = 1) -> float:
+def _moved(tail: float, mu: float) -> float:
+    """Return the largest probability, in a world mu away, of an event of probability `tail`."""
+    return float(ndtr(ndtri(tail) + mu)) * _SLACK
+
+
+def noise_for(
+    epsilon: float, delta: float, n_shards: int, n_answers: int, n_outputs: int = 1, at_once: bool = True
+) -> float:
     """Return the noise, in votes, at which :func:`adaptive_delta` is at most delta; checked.
 
     Raises
@@ -81,7 +99,7 @@ def noise_for(epsilon: float, delta: float, n_shards: int, n_answers: int, n_out
             "allowed. Nothing was fitted."
         )
     good = float(n_shards)
-    if adaptive_delta(epsilon, n_shards, n_answers, good, n_outputs) > delta:
+    if adaptive_delta(epsilon, n_shards, n_answers, good, n_outputs, at_once) > delta:
         raise CannotCertify(
             f"The private aggregation cannot give n_answers={n_answers} answers from n_shards={n_shards} shards within "
             f"epsilon={epsilon:g} at delta={delta:g}: the noise would exceed the number of votes. Use more shards, "
@@ -91,7 +109,7 @@ def noise_for(epsilon: float, delta: float, n_shards: int, n_answers: int, n_out
     bad = 0.0
     for _ in range(40):
         middle = (good + bad) / 2
-        if adaptive_delta(epsilon, n_shards, n_answers, middle, n_outputs) <= delta:
+        if adaptive_delta(epsilon, n_shards, n_answers, middle, n_outputs, at_once) <= delta:
             good = middle
         else:
             bad = middle

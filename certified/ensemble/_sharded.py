@@ -47,6 +47,9 @@ class ShardedClassifier(ClassifierMixin, Sharded):
         Promise of the private aggregation, for ``n_answers`` answers.
     n_answers : int, default=1
         Rows that the private aggregation answers before :meth:`rekey`.
+    at_once : bool, default=True
+        Whether all of them are answered by one call. Several calls need about twice the noise, because a question may
+        then depend on earlier answers.
     n_jobs : int or None, default=None
         Shards that learn side by side, through joblib; ``joblib.parallel_config`` chooses where.
     verbose : int, default=0
@@ -98,6 +101,7 @@ class ShardedClassifier(ClassifierMixin, Sharded):
         epsilon: float = 1.0,
         delta: float = 1e-6,
         n_answers: int = 1,
+        at_once: bool = True,
         n_jobs: int | None = None,
         verbose: int = 0,
     ) -> None:
@@ -109,6 +113,7 @@ class ShardedClassifier(ClassifierMixin, Sharded):
         self.epsilon = epsilon
         self.delta = delta
         self.n_answers = n_answers
+        self.at_once = at_once
         self.n_jobs = n_jobs
         self.verbose = verbose
 
@@ -188,7 +193,7 @@ class ShardedRegressor(RegressorMixin, Sharded):
     ----------
     estimator : estimator
         Any regressor with scikit-learn's interface, one output.
-    n_shards, n_slices, key, epsilon, delta, n_answers, n_jobs, verbose
+    n_shards, n_slices, key, epsilon, delta, n_answers, at_once, n_jobs, verbose
         As in :class:`ShardedClassifier`.
     aggregation : {"average", "private"}, default="average"
         Mean of the predictions; the mean of those clipped to ``output_range``, with noise.
@@ -225,6 +230,7 @@ class ShardedRegressor(RegressorMixin, Sharded):
         epsilon: float = 1.0,
         delta: float = 1e-6,
         n_answers: int = 1,
+        at_once: bool = True,
         n_jobs: int | None = None,
         verbose: int = 0,
     ) -> None:
@@ -237,6 +243,7 @@ class ShardedRegressor(RegressorMixin, Sharded):
         self.epsilon = epsilon
         self.delta = delta
         self.n_answers = n_answers
+        self.at_once = at_once
         self.n_jobs = n_jobs
         self.verbose = verbose
 

@@ -79,6 +79,7 @@ class Sharded(Deletable):
     epsilon: float
     delta: float
     n_answers: int
+    at_once: bool
     n_jobs: Any
     verbose: int
     _aggregations: tuple[str, ...]
@@ -339,10 +340,11 @@ class Sharded(Deletable):
             return f"{same}; the key was given, not drawn, so nothing is said about a refit with a fresh key"
         if self.aggregation != "private":
             return f"{same}; against a refit with a fresh key, requests that do not depend on what this model answered"
+        once = " to one call" if self.at_once else ""
         return (
-            f"{same}; against a refit with a fresh key, requests that depend on at most {self.n_answers} answers of "
-            f"the private aggregation too, within epsilon = {self.epsilon:g} at delta = {self.delta:g}; after that "
-            "many, rekey() comes before the next answer"
+            f"{same}; against a refit with a fresh key, requests that depend on answers of the private aggregation"
+            f"{once} too, at most {self.n_answers}, within epsilon = {self.epsilon:g} at delta = {self.delta:g}; after that, "
+            "rekey() comes before the next answer"
         )
 
     @property
@@ -375,7 +377,7 @@ class Sharded(Deletable):
                 f"the n_answers={self.n_answers} that its noise was chosen for. Ask for fewer, or call rekey(), which "
                 "fits all shards with a new key. Nothing was answered."
             )
-        self._answered += n
+        self._answered = self.n_answers if self.at_once else self._answered + n
 
     @available_if(_can_release)
     def release(self) -> Any:
@@ -392,7 +394,7 @@ class Sharded(Deletable):
         return released(self, [shard for shard in self._shards[: self.n_shards] if len(shard.positions)])
 
     def _noise(self) -> float:
-        return noise_for(self.epsilon, self.delta, self.n_shards, self.n_answers, self._n_outputs())
+        return noise_for(self.epsilon, self.delta, self.n_shards, self.n_answers, self._n_outputs(), self.at_once)
 
     def _n_outputs(self) -> int:
         """Return 1 where a vote is a number, else the number of classes."""
