@@ -343,8 +343,8 @@ class Sharded(Deletable):
         once = " to one call" if self.at_once else ""
         return (
             f"{same}; against a refit with a fresh key, requests that depend on answers of the private aggregation"
-            f"{once} too, at most {self.n_answers}, within epsilon = {self.epsilon:g} at delta = {self.delta:g}; after that, "
-            "rekey() comes before the next answer"
+            f"{once} too, at most {self.n_answers}, within epsilon = {self.epsilon:g} at delta = {self.delta:g}; "
+            "after that, rekey() comes before the next answer"
         )
 
     @property
