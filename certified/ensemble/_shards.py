@@ -242,7 +242,7 @@ def deal(subjects: Subjects, table: Table, held: IntArray, key: int, n_shards: i
     for s in range(n_shards):
         if independent:
             own = subjects.hashes(subkey(key, s))[held]
-            members = np.flatnonzero(own < np.uint64((1 << 64) // n_shards))
+            members = np.flatnonzero(own <= np.uint64((1 << 64) // n_shards - 1))
         else:
             own = hashes
             members = np.flatnonzero(own % np.uint64(n_shards) == s)
