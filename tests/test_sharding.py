@@ -101,13 +101,17 @@ def test_any_requests_end_at_a_refit_for_any_estimator(base, data, draw, n_shard
         LogisticRegression(warm_start=True),
         GradientBoostingClassifier(n_estimators=6),
         RandomForestClassifier(6),
+        "xgboost",
+        "lightgbm",
     ],
-    ids=lambda base: type(base).__name__,
+    ids=lambda base: base if isinstance(base, str) else type(base).__name__,
 )
 @settings(max_examples=4)
 @given(data=data_sets(60, 3), draw=st.data(), n_slices=st.sampled_from([2, 5]))
 def test_any_requests_end_at_a_refit_with_checkpoints(base, data, draw, n_slices):
     X, y, ids = data
+    if isinstance(base, str):
+        base = BASES[base]().set_params(n_estimators=6)
     model = ShardedClassifier(base, 2, n_slices=n_slices).fit(X, y, ids=ids)
     for request in draw.draw(deletion_requests(ids)):
         model.delete(request)
@@ -368,9 +372,9 @@ def test_an_estimator_that_does_not_repeat_itself_is_refused():
         ({"aggregation": "median"}, "aggregation"),
         ({"key": -1}, "key"),
         ({"n_slices": 2}, "partial_fit"),
+        ({"estimator": GradientBoostingClassifier(n_estimators=3), "n_slices": 4}, "n_estimators=3"),
         ({"estimator": SVC()}, "predict_proba"),
         ({"estimator": Ridge()}, "classifier"),
-        ({"estimator": GradientBoostingClassifier(n_estimators=3), "n_slices": 4}, "n_estimators"),
     ],
 )
 def test_parameters_that_cannot_be_are_refused(changed, message):

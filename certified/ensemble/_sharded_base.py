@@ -19,6 +19,7 @@ from certified.ensemble._adaptive import noise_for
 from certified.ensemble._fingerprint import fingerprint
 from certified.ensemble._release import released
 from certified.ensemble._shards import (
+    ADD_TREES,
     Course,
     Shard,
     Table,
@@ -189,19 +190,21 @@ class Sharded(Deletable):
             return "fit", ""
         if hasattr(self.estimator, "partial_fit") and not found.get("warm_start"):
             return "partial_fit", ""
-        if "warm_start" not in found:
+        adds = [name for name in ADD_TREES if has_fit_parameter(self.estimator, name)]
+        way = adds[0] if adds else "warm_start"
+        if not adds and "warm_start" not in found:
             raise InvalidInput(
                 f"{type(self).__name__}(n_slices={self.n_slices}) got {type(self.estimator).__name__}, which cannot go "
-                "on from a checkpoint. Slices need an estimator with `partial_fit` or `warm_start`; use n_slices=1 and "
-                "more shards. Nothing was fitted."
+                "on from a checkpoint. Slices need XGBoost, LightGBM, or an estimator with `partial_fit` or "
+                "`warm_start`; use n_slices=1 and more shards. Nothing was fitted."
             )
         grows = "n_estimators" if "n_estimators" in found else "max_iter" if "max_leaf_nodes" in found else ""
-        if grows and found[grows] < self.n_slices:
+        if grows and (found[grows] or 0) < self.n_slices:
             raise InvalidInput(
                 f"{type(self).__name__}(n_slices={self.n_slices}) got {grows}={found[grows]}. Each slice adds its part "
                 f"of them, so at least n_slices are needed. Nothing was fitted."
             )
-        return "warm_start", grows
+        return way, grows
 
     def _check_parameters(self) -> None:
         for name in ("n_shards", "n_slices", "n_answers"):

@@ -27,6 +27,7 @@ from certified.rows import Subjects
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = [
+    "ADD_TREES",
     "Course",
     "Shard",
     "Stage",
@@ -39,6 +40,10 @@ __all__ = [
     "one_thread",
     "rows_learned",
 ]
+
+
+ADD_TREES = ("xgb_model", "init_model")
+"""Parameters by which the ``fit`` of XGBoost and LightGBM goes on from a model."""
 
 
 class Stage(NamedTuple):
@@ -112,7 +117,8 @@ class Course(NamedTuple):
     n_slices : int
     limit : int
         Hashes are below it.
-    way : {"fit", "partial_fit", "warm_start"}
+    way : {"fit", "partial_fit", "warm_start", "xgb_model", "init_model"}
+        How a checkpoint is gone on from; the last two are parameters of ``fit``, which adds trees to a model.
     seeded : tuple of str
         Parameters that take the seed of the shard.
     grows : str
@@ -168,26 +174,31 @@ def _stage(course: Course, before: Stage | None, shard: Shard, start: int, end: 
     classes = np.unique(table.y[:end]) if course.n_classes else np.empty(0, np.int64)
     if end == 0 or classes.size == 1:
         return Stage(None, classes)
-    resumed = before is not None and before.model is not None
-    if resumed and start == end and before is not None:
-        return before
+    known = before if before is not None and before.model is not None else None
+    if known is not None and start == end:
+        return known
     if course.way == "partial_fit":
-        model = deepcopy(before.model) if resumed and before else course.made(shard.seed)
-        part = table.take(np.arange(start if resumed else 0, end))
+        model = deepcopy(known.model) if known else course.made(shard.seed)
+        part = table.take(np.arange(start if known else 0, end))
         classes = np.arange(course.n_classes)
-        known = {"classes": classes} if course.n_classes else {}
-        return Stage(model.partial_fit(part.x, part.y, **known, **_weights(part)), classes)
-    if course.way == "warm_start":
-        same = resumed and before is not None and np.array_equal(before.classes, classes)
-        model = (deepcopy(before.model) if same and before else course.made(shard.seed)).set_params(warm_start=True)
-        if course.grows:
-            whole = course.estimator.get_params()[course.grows]
-            model.set_params(**{course.grows: whole * (r + 1) // course.n_slices})
-    else:
-        model = course.made(shard.seed)
+        return Stage(
+            model.partial_fit(part.x, part.y, **_weights(part), **({"classes": classes} if course.n_classes else {})),
+            classes,
+        )
+    if known is not None and not np.array_equal(known.classes, classes):
+        known = None
+    model = deepcopy(known.model) if known and course.way == "warm_start" else course.made(shard.seed)
     part = table.take(np.arange(end))
-    codes = np.searchsorted(classes, part.y) if course.n_classes else part.y
-    return Stage(model.fit(part.x, codes, **_weights(part)), classes)
+    more = _weights(part)
+    if course.way == "warm_start":
+        model.set_params(warm_start=True)
+    if course.grows:
+        whole = course.estimator.get_params()[course.grows]
+        there = whole * r // course.n_slices if known and course.way in ADD_TREES else 0
+        model.set_params(**{course.grows: whole * (r + 1) // course.n_slices - there})
+    if known and course.way in ADD_TREES:
+        more[course.way] = known.model
+    return Stage(model.fit(part.x, np.searchsorted(classes, part.y) if course.n_classes else part.y, **more), classes)
 
 
 def _weights(table: Table) -> dict[str, Any]:
