@@ -35,9 +35,9 @@ class ShardedClassifier(ClassifierMixin, Sharded):
         More shards make a deletion cheaper and each copy weaker, because it sees fewer rows.
     n_slices : int, default=1
         Slices of a shard, with a checkpoint before each; a deletion starts from the checkpoint before the first slice
-        that it hits. For estimators with ``partial_fit`` (each slice is learned once) or ``warm_start`` (each fit goes
-        on with one more slice); where there are both, ``warm_start=True`` chooses the latter. XGBoost, LightGBM and other
-        ensembles of trees get their share of ``n_estimators`` with each slice.
+        that it hits. For estimators with ``partial_fit`` (each slice is learned once) or ``warm_start`` (each fit
+        goes on with one more slice); where there are both, ``warm_start=True`` chooses the latter. XGBoost, LightGBM
+        and other ensembles of trees get their share of ``n_estimators`` with each slice.
     aggregation : {"average", "vote", "private"}, default="average"
         Mean of the probabilities; shares of the votes; mean with noise, which covers requests that depend on
         earlier answers.
