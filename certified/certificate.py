@@ -60,6 +60,8 @@ class Certificate(Record):
         Price of the noise in nats, in total.
     versions : mapping of str to str
         Packages that computed the release.
+    adaptivity : str
+        Which requests the claim covers, where that depends on a key. Empty: all of them.
     schema : int
     extra : mapping
         Fields of a newer schema, kept as they came so that they survive a round trip.
@@ -87,6 +89,7 @@ class Certificate(Record):
     n_features: int
     expected_excess_loss: float = 0.0
     versions: Mapping[str, str] = field(default_factory=dict)
+    adaptivity: str = ""
     schema: int = 1
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -157,6 +160,8 @@ class Certificate(Record):
         for name in _MAY_BE_UNSTATED:
             if math.isnan(values[name]):
                 del values[name]
+        if not self.adaptivity:
+            del values["adaptivity"]
         return values | thaw(self.extra)
 
     @classmethod
@@ -308,6 +313,7 @@ def _claim_lines(c: Certificate) -> list[str]:
         return [
             *lines,
             f"The state is the same, bit for bit, as that of a refit of the {c.scope} without them (mu = 0).",
+            *([f"Requests covered: {c.adaptivity}."] if c.adaptivity else []),
         ]
     lines += [
         f"The release is within mu = {c.mu:.4g} (epsilon = {c.epsilon:.4g} at delta = {c.delta:.4g}) of a release of a",

@@ -38,7 +38,7 @@ def certify(estimator: Any) -> Any:
             "certify found no counterpart for:\n"
             + "\n".join(f"- {problem}" for problem in problems)
             + "\nReplace these, wrap what was fitted on other data in FrozenEstimator, or use FunctionTransformer for "
-            "what learns nothing."
+            "what learns nothing. Any estimator, a whole pipeline too, forgets in shards: `certified.ensemble`."
         )
     return found
 

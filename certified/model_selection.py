@@ -265,7 +265,12 @@ class _Search(MetaEstimatorMixin, Deletable):
         name = f"{type(self).__name__} > {final.estimator}"
         if all(c.claim == "exact" for c in found):
             return Certificate.exact(
-                scope="search", estimator=name, n_rows=self.n_rows_, n_features=final.n_features, versions=versions()
+                scope="search",
+                estimator=name,
+                n_rows=self.n_rows_,
+                n_features=final.n_features,
+                versions=versions(),
+                adaptivity=final.adaptivity,
             )
         claim = "none" if any(c.claim == "none" for c in found) else "indistinguishable"
         return replace(

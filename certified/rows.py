@@ -98,8 +98,8 @@ class Subjects:
         return np.unique(self._sorted[self.kept[self._order]])
 
     def hashes(self, key: int = 0) -> NDArray[np.uint64]:
-        """Return the keyed hash of every row's subject, shape (n_rows,)."""
-        out = np.empty(self._order.size, dtype=np.uint64)
+        """Return the keyed hash of every row's subject, shape (n_rows,); anything at positions no longer kept."""
+        out = np.zeros(self.kept.size, dtype=np.uint64)
         fresh = np.concatenate([[True], self._sorted[1:] != self._sorted[:-1]])
         out[self._order] = subject_hash(self._sorted[fresh], key)[np.cumsum(fresh) - 1]
         return out

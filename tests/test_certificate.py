@@ -103,6 +103,7 @@ def test_every_field_counts_for_the_digest():
         "scope": "pipeline",
         "method": "theorem-1",
         "estimator": "Ridge",
+        "adaptivity": "a",
         "noise": "n",
         "assumptions": {},
         "versions": {},

@@ -45,6 +45,9 @@ ORDER = (
     "decomposition",
     "neighbors",
     "cluster",
+    "forest",
+    "tree",
+    "ensemble",
     "kernel_approximation",
     "compose",
     "pipeline",
@@ -53,7 +56,7 @@ ORDER = (
     "testing",
     "cli",
 )
-FAMILIES = {"linear_model", "preprocessing"}
+FAMILIES = {"linear_model", "preprocessing", "ensemble"}
 NO_FAMILY_INSIDE = FAMILIES | {"pipeline", "model_selection"}  # these know other estimators through `base` alone
 
 FILES = sorted(PACKAGE.rglob("*.py"))

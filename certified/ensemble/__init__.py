@@ -1,4 +1,7 @@
-"""Ensembles that forget, with scikit-learn's names. Each is imported when it is first asked for."""
+"""Ensembles that forget, with scikit-learn's names. Each is imported when it is first asked for.
+
+Forests need numba and boosted trees XGBoost, which the extra ``certified[trees]`` installs.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,16 @@ from importlib import import_module
 from typing import Any
 
 _WHERE = {
+    "DeletionCost": "_sharded_base",
     "ExtraTreesClassifier": "_forest",
     "ExtraTreesRegressor": "_forest",
+    "GradientBoostingClassifier": "_boosting",
+    "GradientBoostingRegressor": "_boosting",
     "IsolationForest": "_isolation",
     "RandomForestClassifier": "_forest",
     "RandomForestRegressor": "_forest",
+    "ShardedClassifier": "_sharded",
+    "ShardedRegressor": "_sharded",
 }
 
 __all__ = sorted(_WHERE)
@@ -19,7 +27,15 @@ __all__ = sorted(_WHERE)
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+    try:
+        return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name != "xgboost":
+            raise
+        raise ModuleNotFoundError(
+            f"certified.ensemble.{name} needs XGBoost, which is not installed. Run `pip install certified[trees]`.",
+            name=error.name,
+        ) from error
 
 
 def __dir__() -> list[str]:

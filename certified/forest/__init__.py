@@ -3,3 +3,10 @@
 ``codes`` turns features into integers by a map that deletions seldom change; ``splits`` chooses the split of a node;
 ``grow`` grows trees and subtrees; ``forget`` removes rows; ``walk`` predicts; ``grove`` holds it all together.
 """
+
+try:
+    import numba  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "Trees need numba, which is not installed. Run `pip install certified[trees]`.", name=error.name
+    ) from error

@@ -363,8 +363,14 @@ class GroveModel(Deletable):
             n_rows=self.n_rows_,
             n_features=int(self.n_features_in_),
             versions=versions(),
-            extra={"key": "that of the refit", "requests": "independent of the key"},
+            adaptivity=self._adaptivity(),
         )
+
+    def _adaptivity(self) -> str:
+        same = "all requests, against a refit with the same key"
+        if self.random_state is None:
+            return f"{same}; against a refit with a fresh key, requests that do not depend on what this model answered"
+        return f"{same}; the key was given, not drawn, so nothing is said about a refit with a fresh key"
 
     @property
     def state_digest_(self) -> str:
