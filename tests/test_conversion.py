@@ -6,7 +6,7 @@ import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.decomposition import PCA, FastICA
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import AdaBoostClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.naive_bayes import GaussianNB
@@ -85,7 +85,7 @@ def test_every_step_that_cannot_be_converted_is_named():
         FeatureUnion([("ica", FastICA()), ("poly", PolynomialFeatures())]),
         MaxAbsScaler(),
         RobustScaler(unit_variance=True),
-        RandomForestClassifier(),
+        AdaBoostClassifier(),
     )
     with pytest.raises(NotDeletable) as error:
         certified.certify(plain)
@@ -98,3 +98,12 @@ def test_every_step_that_cannot_be_converted_is_named():
 def test_a_stateless_transformer_alone_has_no_counterpart():
     with pytest.raises(NotDeletable, match="PolynomialFeatures"):
         certified.certify(PolynomialFeatures())
+
+
+def test_a_forest_is_converted():
+    from certified.ensemble import RandomForestClassifier as Forest
+
+    X, y = load_breast_cancer(return_X_y=True)
+    model = certified.certify(make_pipeline(StandardScaler(), RandomForestClassifier(5, max_depth=3, n_jobs=2)))
+    assert isinstance(model.steps[-1][1], Forest)
+    assert model.fit(X, y).delete([3]).certificate.claim == "exact"

@@ -1,7 +1,7 @@
 """Features as 16-bit integers, by a monotone map that a deletion seldom changes.
 
 With a centre c and a scale s, a value x is read as ``u = (x - c) / s``, and ``1 + |u|`` is coded by its exponent and
-the first 10 bits of its mantissa, with the sign of u: 1024 even steps where ``|u| < 1``, as many in every octave beyond.
+the first 10 bits of its mantissa, with the sign of u: 1024 even steps where ``|u| < 1``, as many per octave beyond.
 So every cut between codes is a number that the map makes, never a value of a row.
 
 Centre and scale are those of the rows of the subjects with the smallest hashes, rounded: the scale to a power of 4, the
