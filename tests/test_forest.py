@@ -396,6 +396,24 @@ def test_an_interrupted_deletion_changes_nothing(monkeypatch):
     assert model.state_digest_ == RandomForestClassifier(5).fit(X[kept], y[kept], np.flatnonzero(kept)).state_digest_
 
 
+def test_what_is_stored_does_not_tell_in_which_leaf_somebody_was():
+    X, y = make_classification(4_000, 6, random_state=0)
+    model = RandomForestClassifier(3, max_depth=6, bootstrap=False)
+    live = clone(model).fit(X, y)
+    for i in range(2_000, 2_100):
+        live.delete([i])
+    kept = np.r_[0:2_000, 2_100:4_000]
+    stored = live._grove.__getstate__()["_trees"]
+    fresh = clone(model).fit(X[kept], y[kept], ids=kept)._grove.__getstate__()["_trees"]
+    assert np.array_equal(stored.nodes["start"], fresh.nodes["start"])
+    assert np.array_equal(stored.nodes["stop"], fresh.nodes["stop"])
+    assert np.array_equal(stored.rows, kept[fresh.rows])
+    again = pickle.loads(pickle.dumps(live))
+    again.delete([3_000, 3_001])
+    live.delete([3_000, 3_001])
+    assert again.state_digest_ == live.state_digest_
+
+
 def test_what_a_deletion_costs_is_reported():
     X, y = make_classification(5_000, 10, random_state=0)
     model = RandomForestClassifier(10, max_samples=0.2, lazy=True).fit(X, y)

@@ -235,16 +235,17 @@ class Grove:
         return trees
 
     def _repacked(self, room: int) -> _Trees:
-        """Return the same trees with more room, their nodes in preorder."""
+        """Return the same trees with more room, laid out as if newly grown: memory tells little of what was deleted."""
         old, grown = self._trees, []
         for t, (first, last) in enumerate(old.places[:, 4:]):
             nodes, stats = self.tree(t)
-            kept = np.flatnonzero(nodes["slot"] >= 0)
+            kept = np.flatnonzero((nodes["slot"] >= 0) & (nodes["n"] >= self._rule["large"]))
             slots = nodes["slot"][kept]
+            nodes["slot"] = -1
             nodes["slot"][kept] = np.arange(len(kept))
             nodes["start"] -= np.int32(first)
-            nodes["stop"] -= np.int32(first)
-            grown.append((nodes, stats, old.hists[slots], old.spans[slots], old.rows[first:last]))
+            rows = walk.settle(nodes, old.rows[first:last])
+            grown.append((nodes, stats, old.hists[slots], old.spans[slots], rows))
         new = self._packed(grown, room)
         marked = [(new.places[t, 0] + np.flatnonzero(nodes["stale"]), t) for t, (nodes, *_) in enumerate(grown)]
         new.stale = [(found, np.full(found.size, t)) for found, t in marked if found.size]
@@ -372,4 +373,4 @@ class Grove:
         return sum(a.nbytes for a in arrays)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_scratch": []}
+        return self.__dict__ | {"_scratch": [], "_trees": self._repacked(1)}

@@ -8,7 +8,7 @@ from numba import njit
 from certified.forest.grow import sides
 from certified.forest.splits import mix
 
-__all__ = ["mean_depths", "member", "predict", "preorder"]
+__all__ = ["mean_depths", "member", "predict", "preorder", "scramble", "settle"]
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -79,6 +79,24 @@ def preorder(root, nodes):
             stack.append(np.int64(nodes[k].right))
             stack.append(np.int64(nodes[k].left))
     return np.array(found)
+
+
+@njit(cache=True, nogil=True)
+def settle(nodes, rows):
+    """Return the rows of a tree in preorder, those of a leaf sorted, and let the nodes point to them."""
+    out = np.empty(nodes[0].n, np.int32)
+    place = 0
+    for k in range(len(nodes)):
+        node = nodes[k]
+        if node.feature < 0:
+            out[place : place + node.n] = np.sort(rows[node.start : node.start + node.n])
+            node.start, node.stop = place, place + node.n
+            place += node.n
+    for k in range(len(nodes) - 1, -1, -1):
+        node = nodes[k]
+        if node.feature >= 0:
+            node.start, node.stop = nodes[node.left].start, nodes[node.right].stop
+    return out
 
 
 @njit(cache=True, nogil=True)
