@@ -25,7 +25,16 @@ from certified.columns import Columns, Schema
 from certified.errors import InvalidInput, NotDeletable
 from certified.stable import Stable, Table, same
 
-__all__ = ["Chain", "Passive", "as_step", "forget_through", "learn_through", "targets"]
+__all__ = [
+    "Chain",
+    "Passive",
+    "admit",
+    "as_step",
+    "forget_through",
+    "learn_through",
+    "served",
+    "targets",
+]
 
 _STATELESS = (FunctionTransformer, Normalizer, PolynomialFeatures)
 
@@ -150,6 +159,13 @@ class Chain(Stable):
             table = table._replace(x=step._apply_rows(part, table))
         return table.x
 
+    def _renewed(self, learned: Any, left: Callable[[], Table]) -> list[Any]:
+        for step, part in zip(self.parts[:-1], learned, strict=False):
+            if not same(part, step._learned):
+                return [self._apply_rows(learned, left())]
+            left = _then(step, part, left)
+        return self.parts[-1]._renewed(learned[-1], left)
+
     def _target(self, y: Any, n_rows: int) -> Any:
         return targets([step for step in self.parts if step._supervised], y, n_rows)
 
@@ -215,15 +231,18 @@ def learn_through(steps: Sequence[Stable], table: Table) -> tuple[tuple[Any, ...
 
 def forget_through(
     steps: Sequence[Stable], removed: Table, left: Callable[[], Table]
-) -> tuple[tuple[Any, ...], tuple[Any, ...], list[bool], Callable[[], Table]]:
+) -> tuple[tuple[Any, ...], tuple[Any, ...], list[bool], Callable[[], list[Any]]]:
     """Return statistics, what is learned, which steps serve something else, and the features of the rows left.
 
-    Everything is counted anew from the first step that serves something else. Features are made only when asked for.
+    Everything is counted anew from the first step that serves something else. Features are made only when asked for,
+    in the pieces of ``Stable._renewed``.
     """
     statistics: list[Any] = []
     learned: list[Any] = []
     changed: list[bool] = []
+    entered = left
     for step in steps:
+        entered = left
         if any(changed):
             admit(step, left().x)
             statistics.append(step._count(left()))
@@ -234,7 +253,11 @@ def forget_through(
         if not any(changed):
             removed = removed._replace(x=step._apply_rows(step._learned, removed))
         left = _then(step, learned[-1], left)
-    return tuple(statistics), tuple(learned), changed, left
+
+    def pieces() -> list[Any]:
+        return [left().x] if any(changed[:-1]) else steps[-1]._renewed(learned[-1], entered)
+
+    return tuple(statistics), tuple(learned), changed, pieces
 
 
 def admit(step: Stable, x: Any) -> None:

@@ -153,6 +153,17 @@ class _Parallel(MixedTransformer, _BaseComposition):
             out.append(made)
         return joined(out)
 
+    def _renewed(self, learned: Any, left: Callable[[], Table]) -> list[Any]:
+        weights, out = self.transformer_weights or {}, []
+        for part, columns, known in self._used(learned):
+            start = self.output_indices_[part.name].start
+            for piece in part.step._renewed(known, _selected(left, columns)):
+                if isinstance(piece, slice):
+                    out.append(slice(start + piece.start, start + piece.stop))
+                else:
+                    out.append(piece * float(weights[part.name]) if part.name in weights else piece)
+        return out
+
     def _target(self, y: Any, n_rows: int) -> Any:
         return targets([part.step for part in self._parts if part.step._supervised], y, n_rows)
 

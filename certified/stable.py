@@ -123,6 +123,16 @@ class Stable(Deletable):
         """Return the rows of the fit, transformed; another value than for new rows where their targets had a part."""
         return self._apply(learned, table.x)
 
+    def _renewed(self, learned: Any, left: Callable[[], Table]) -> list[Any]:
+        """Return the rows left as :meth:`_apply_rows` does, in pieces from left to right.
+
+        What entered must be what entered before. A piece is an array of columns, or a slice of the columns that came
+        out before where they are still right.
+        """
+        if same(learned, self._learned):
+            return [slice(0, self._width(learned, int(self.n_features_in_)))]
+        return [self._apply_rows(learned, left())]
+
     def _width(self, learned: Any, n_features: int) -> int:
         """Return how many features come out where this many come in."""
         return n_features

@@ -9,9 +9,10 @@ import numpy as np
 from certified.anchor import Anchor, Solution
 from certified.exact import Products
 from certified.objective import Problem
+from certified.rows import Renewal, Rows
 from certified.typing import FloatArray
 
-__all__ = ["State", "Totals"]
+__all__ = ["State", "Totals", "carried"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,3 +76,28 @@ class State:
     anchor: Anchor
     solution: Solution
     products: Products
+
+
+def carried(w: FloatArray, before: Rows, after: Rows, new: Renewal, gram: FloatArray) -> FloatArray:
+    """Return where to start with new columns: coefficients that give nearly the same predictors.
+
+    Columns that are the same keep theirs. The new ones, and those after the features (of ones), take by least squares
+    over the rows that stay what the columns that left have contributed.
+
+    Parameters
+    ----------
+    w : array of shape (P,)
+        On the columns of `before`.
+    gram : array of shape (p, p)
+        Of the columns of `after`, with the weights of the rows before balancing.
+    """
+    old, p = w.reshape(-1, before.x.shape[1]), after.x.shape[1]
+    source = np.concatenate([new.source(), np.full(p - new.n_features, -1)])
+    stays, free = np.flatnonzero(source >= 0), np.flatnonzero(source < 0)
+    out = np.zeros((len(old), p))
+    out[:, stays] = old[:, source[stays]]
+    gone = np.setdiff1d(np.arange(old.shape[1]), source[stays])
+    weight = after.base_weight
+    lost = (before.x[:, gone] @ old[:, gone].T) * weight[:, None]
+    out[:, free] = np.linalg.lstsq(gram[np.ix_(free, free)], after.x[:, free].T @ lost, rcond=None)[0].T
+    return out.ravel()
