@@ -187,8 +187,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, StableTransformer):
         alone = np.flatnonzero(lonely(self._statistic.sums))
         if alone.size:
             raise CannotCertify(
-                f"KMeans.release would publish a training row: cluster {alone[0]} consists of one row, or of equal ones. "
-                "Ask for fewer clusters. Nothing was released."
+                f"KMeans.release would publish a training row: cluster {alone[0]} consists of one row, or of equal "
+                "ones. Ask for fewer clusters. Nothing was released."
             )
         out = self._made()
         out.cluster_centers_, out._n_threads, out.n_iter_ = self.cluster_centers_.copy(), 1, self.n_iter_

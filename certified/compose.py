@@ -212,6 +212,15 @@ class _Parallel(MixedTransformer, _BaseComposition):
 
     _steps: Any
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters, with those of the transformers."""
+        return self._get_params("_steps", deep=deep)
+
+    def set_params(self, **kwargs: Any) -> Any:
+        """Set parameters, ``name__parameter=value`` for those of a transformer."""
+        self._set_params("_steps", **kwargs)
+        return self
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         steps = [step for _, step in self._steps if not isinstance(step, str)]
@@ -336,15 +345,6 @@ class ColumnTransformer(_Parallel):
         pairs = zip(value, self.transformers, strict=True)
         self.transformers = [(name, step, columns) for (name, step), (_, _, columns) in pairs]
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters, with those of the transformers."""
-        return self._get_params("_steps", deep=deep)
-
-    def set_params(self, **kwargs: Any) -> ColumnTransformer:
-        """Set parameters, ``name__parameter=value`` for those of a transformer."""
-        self._set_params("_steps", **kwargs)
-        return self
-
 
 class FeatureUnion(_Parallel):
     """Features of several transformers of the same columns, side by side, exactly deletable.
@@ -402,15 +402,6 @@ class FeatureUnion(_Parallel):
             transformer_weights=self.transformer_weights,
             verbose_feature_names_out=self.verbose_feature_names_out,
         )
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters, with those of the transformers."""
-        return self._get_params("_steps", deep=deep)
-
-    def set_params(self, **kwargs: Any) -> FeatureUnion:
-        """Set parameters, ``name__parameter=value`` for those of a transformer."""
-        self._set_params("_steps", **kwargs)
-        return self
 
 
 def make_column_transformer(

@@ -24,8 +24,8 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, StableTransformer):
     """Nystroem features of a kernel, exactly deletable; with a linear model behind them, a kernel machine.
 
     Landmarks are the centres of :class:`certified.cluster.KMeans`, rounded means of clusters of rows, instead of rows:
-    that represents the data better, a deletion seldom changes them, and a release holds no row. Clusters that consist of
-    one row, or of equal ones, are left out, so that there may be fewer features than asked for.
+    that represents the data better, a deletion seldom changes them, and a release holds no row. Clusters that consist
+    of one row, or of equal ones, are left out, so that there may be fewer features than asked for.
 
     Parameters
     ----------

@@ -83,17 +83,17 @@ class CertifiedLinear(ReleasedLinear):
         totals = self._totals(loss, rows)
         problem = self._problem_of(loss, rows.x.shape[1], totals)
         products, start = Products.of(rows.x, rows.base_weight), self._start(problem, totals, rows)
-        problem, anchor, solution, release = self._solve(problem, rows, start, products, guess=True)
+        problem, anchor, solution = self._solve(problem, rows, start, products, guess=True)
         self._subjects, self._rows = subjects, rows
         self._transcript = Transcript()
         self._released = None
         self._rng = generator(self.random_state)
-        self._store(State(problem, totals, anchor, solution, release.products), 0.0)
+        self._store(State(problem, totals, anchor, solution, products), 0.0)
         self._draw()
 
     def _solve(
         self, problem: Problem, rows: Rows, start: FloatArray, products: Products, guess: bool = False
-    ) -> tuple[Problem, Anchor, Solution, Release]:
+    ) -> tuple[Problem, Anchor, Solution]:
         """Minimise; `guess` says that a sample of the rows would give a better start than this one."""
         n = int(np.count_nonzero(rows.weight))
         if problem.loss.outputs > 1:
@@ -119,7 +119,7 @@ class CertifiedLinear(ReleasedLinear):
                 f"{solution.passes} passes; {self._distance_target(solution):.3g} is needed. Scale the features "
                 "(StandardScaler), add a penalty, or raise max_iter, noise or epsilon."
             )
-        return problem, anchor, solution, release
+        return problem, anchor, solution
 
     def _offset(self, call: str, offset: Any, exposure: Any, n_rows: int) -> FloatArray | None:
         name = f"{type(self).__name__}.{call}"
@@ -223,8 +223,12 @@ class CertifiedLinear(ReleasedLinear):
         totals = self._totals(loss, fresh)
         problem = self._problem_of(loss, fresh.x.shape[1], totals)
         products = Products.of(fresh.x, fresh.base_weight)
-        start = carried(before.solution.w, old, fresh, new, products.matrix())
-        problem, anchor, solution, release = self._solve(problem, fresh, start, products)
+        try:
+            start = carried(before.solution.w, old, fresh, new)
+            problem, anchor, solution = self._solve(problem, fresh, start, products)
+        except CannotCertify:  # as a fit starts
+            start = self._start(problem, totals, fresh)
+            problem, anchor, solution = self._solve(problem, fresh, start, products, guess=True)
         self._require(solution, self._acceptable(solution))
 
         def commit() -> None:

@@ -14,6 +14,8 @@ from certified.typing import FloatArray
 
 __all__ = ["State", "Totals", "carried"]
 
+_COLLINEAR = 2.0**-30  # smaller eigenvalues of a correlation matrix are rounding
+
 
 @dataclass(frozen=True, eq=False)
 class Totals:
@@ -78,26 +80,22 @@ class State:
     products: Products
 
 
-def carried(w: FloatArray, before: Rows, after: Rows, new: Renewal, gram: FloatArray) -> FloatArray:
-    """Return where to start with new columns: coefficients that give nearly the same predictors.
+def carried(w: FloatArray, before: Rows, after: Rows, new: Renewal) -> FloatArray:
+    """Return where to start with new columns: coefficients that give nearly the same predictors, shape (P,).
 
-    Columns that are the same keep theirs. The new ones, and those after the features (of ones), take by least squares
-    over the rows that stay what the columns that left have contributed.
-
-    Parameters
-    ----------
-    w : array of shape (P,)
-        On the columns of `before`.
-    gram : array of shape (p, p)
-        Of the columns of `after`, with the weights of the rows before balancing.
+    Columns that are the same keep theirs, those of `w`. The new ones, and what follows the features (ones), take by
+    least squares over the rows that stay what the columns that left have contributed.
     """
     old, p = w.reshape(-1, before.x.shape[1]), after.x.shape[1]
     source = np.concatenate([new.source(), np.full(p - new.n_features, -1)])
     stays, free = np.flatnonzero(source >= 0), np.flatnonzero(source < 0)
+    gone = np.setdiff1d(np.arange(old.shape[1]), source[stays])
     out = np.zeros((len(old), p))
     out[:, stays] = old[:, source[stays]]
-    gone = np.setdiff1d(np.arange(old.shape[1]), source[stays])
-    weight = after.base_weight
-    lost = (before.x[:, gone] @ old[:, gone].T) * weight[:, None]
-    out[:, free] = np.linalg.lstsq(gram[np.ix_(free, free)], after.x[:, free].T @ lost, rcond=None)[0].T
+    root = np.sqrt(after.base_weight)[:, None]
+    design, lost = after.x[:, free] * root, before.x[:, gone] @ old[:, gone].T * root
+    gram, shares = design.T @ design, design.T @ lost
+    unit = np.sqrt(np.where(np.diag(gram) > 0.0, np.diag(gram), 1.0))
+    solved = np.linalg.lstsq(gram / np.outer(unit, unit), shares / unit[:, None], rcond=_COLLINEAR)[0]
+    out[:, free] = (solved / unit[:, None]).T
     return out.ravel()

@@ -339,7 +339,9 @@ class OneHotEncoder(_Encoder):
     def _apply(self, learned: tuple[_Category, ...], X: Any) -> FloatArray:
         out = np.zeros((len(X), self._width(learned, len(learned))))
         start = 0
-        for j, (category, dropped, column) in enumerate(zip(learned, self._dropped(learned), columns_of(X), strict=True)):
+        for j, (category, dropped, column) in enumerate(
+            zip(learned, self._dropped(learned), columns_of(X), strict=True)
+        ):
             start += self._mark(out[:, start:], category, dropped, column, j)
         return out
 
