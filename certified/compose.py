@@ -156,12 +156,10 @@ class _Parallel(MixedTransformer, _BaseComposition):
     def _renewed(self, learned: Any, left: Callable[[], Table]) -> list[Any]:
         weights, out = self.transformer_weights or {}, []
         for part, columns, known in self._used(learned):
-            start = self.output_indices_[part.name].start
+            start, factor = self.output_indices_[part.name].start, float(weights.get(part.name, 1.0))
             for piece in part.step._renewed(known, _selected(left, columns)):
-                if isinstance(piece, slice):
-                    out.append(slice(start + piece.start, start + piece.stop))
-                else:
-                    out.append(piece * float(weights[part.name]) if part.name in weights else piece)
+                moved = isinstance(piece, slice)
+                out.append(slice(start + piece.start, start + piece.stop) if moved else piece * factor)
         return out
 
     def _target(self, y: Any, n_rows: int) -> Any:
