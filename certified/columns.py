@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_array, validate_data
 from certified.errors import InvalidInput
 from certified.typing import FloatArray
 
-__all__ = ["Columns", "Schema", "columns_of", "is_frame", "joined", "read", "row_of", "select"]
+__all__ = ["Columns", "Schema", "columns_of", "is_frame", "joined", "read", "row_of", "select", "table_of"]
 
 _NUMBERS = (float, int, bool, Decimal, np.number, np.bool_)
 _LARGEST = 2**53
@@ -117,8 +117,8 @@ def read(estimator: Any, X: Any, schema: Schema | None = None) -> tuple[Any, Sch
     )
     columns, kinds = [column for column, _ in found], tuple(kind for _, kind in found)
     if schema is None:
-        return _table(columns), Schema(kinds, missing)
-    return _table(
+        return table_of(columns), Schema(kinds, missing)
+    return table_of(
         [_conform(*pair, kind, j, name) for j, (pair, kind) in enumerate(zip(found, schema.kinds, strict=True))]
     ), schema
 
@@ -131,7 +131,7 @@ def is_frame(X: Any) -> bool:
 def select(x: Any, indices: Any) -> Any:
     """Return these columns of a table."""
     if isinstance(x, Columns):
-        return _table([x.columns[j] for j in indices])
+        return table_of([x.columns[j] for j in indices])
     return x[:, np.asarray(indices, dtype=np.intp)]
 
 
@@ -149,10 +149,11 @@ def columns_of(x: Any) -> list[Any]:
 
 def row_of(values: list[Any]) -> Any:
     """Return a table of one row."""
-    return _table([np.array([v], dtype=object if v is None or isinstance(v, str) else np.float64) for v in values])
+    return table_of([np.array([v], dtype=object if v is None or isinstance(v, str) else np.float64) for v in values])
 
 
-def _table(columns: list[Any]) -> Any:
+def table_of(columns: list[Any]) -> Any:
+    """Return columns as a table: an array where all hold numbers."""
     if any(column.dtype == object for column in columns):
         return Columns([np.array(column) for column in columns])
     return np.column_stack(columns).astype(np.float64, copy=False)

@@ -387,7 +387,8 @@ class Pipeline(_BaseComposition, Deletable):
         tags.target_tags = final.target_tags
         tags.transformer_tags = final.transformer_tags
         first = self._first_tags().input_tags
-        tags.input_tags.allow_nan, tags.input_tags.categorical = first.allow_nan, first.categorical
+        for name in ("allow_nan", "categorical", "string"):
+            setattr(tags.input_tags, name, getattr(first, name))
         return tags
 
 
