@@ -116,11 +116,20 @@ class SimpleImputer(MixedTransformer):
         if self.strategy == "mean":
             detail = Products.of(_filled(table.x), limbs=2, gram=False)
         elif self.strategy == "median":
-            pairs = zip(columns, seen.T, strict=True)
-            detail = tuple(_sample(column[has], table.hashes[has], self.max_subjects) for column, has in pairs)
+            cuts: dict[bytes, Any] = {}  # columns that are observed in the same rows have the same sample
+            detail = tuple(self._sample(*pair, table.hashes, cuts) for pair in zip(columns, seen.T, strict=True))
         elif self.strategy == "most_frequent":
             detail = tuple(count(column[has]) for column, has in zip(columns, seen.T, strict=True))
         return _Counted(seen.sum(axis=0), len(table.x), text, detail)
+
+    def _sample(
+        self, column: FloatArray, has: BoolArray, hashes: Any, cuts: dict[bytes, Any]
+    ) -> tuple[Any, FloatArray]:
+        """Return the largest hash in the sample of a column, and its values there, sorted."""
+        mask = has.tobytes()
+        if mask not in cuts:
+            cuts[mask] = bottom_k(hashes[has], self.max_subjects)
+        return cuts[mask], np.sort(column[has & (hashes <= cuts[mask])] + 0.0)
 
     def _discount(self, statistic: _Counted, removed: Table) -> _Counted | None:
         seen = _seen(removed.x)
@@ -248,8 +257,3 @@ def _with(column: Any, gaps: BoolArray, value: Any) -> Any:
 def _filled(x: FloatArray) -> FloatArray:
     """Zeros in place of what is missing, and a column of ones."""
     return np.column_stack([np.where(np.isnan(x), 0.0, x), np.ones(len(x))])
-
-
-def _sample(column: FloatArray, hashes: Any, max_subjects: int) -> tuple[Any, FloatArray]:
-    cut = bottom_k(hashes, max_subjects)
-    return cut, np.sort(column[hashes <= cut] + 0.0)
