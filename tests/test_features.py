@@ -176,3 +176,11 @@ def test_a_poor_start_is_no_obstacle(monkeypatch):
     assert "standardscaler" in model.delete([3]).changed
     refit = clone(model).fit(np.delete(X, 3, axis=0), np.delete(y, 3))
     assert np.allclose(model.private_coef_, refit.private_coef_, atol=1e-5)
+
+
+def test_the_column_of_ids_is_no_feature_and_is_refused_by_name_where_it_stays():
+    table = frame(0, 40)
+    model = make_pipeline(columns(), Ridge()).fit(table, np.arange(40) % 2, ids="patient")
+    with pytest.raises(ValueError, match=r"unseen at fit time:\n- patient"):
+        model.predict(table)
+    assert model.predict(table.drop("patient")).shape == (40,)
