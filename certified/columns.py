@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import narwhals.stable.v2 as nw
 import numpy as np
+import polars as pl
 from sklearn.utils.validation import check_array, validate_data
 
 from certified.errors import InvalidInput
@@ -174,6 +175,8 @@ def _of_series(series: Any, name: str) -> tuple[Any, str]:
         if kind == "int" and len(series) and max(abs(series.min() or 0), abs(series.max() or 0)) > _LARGEST:
             raise InvalidInput(_TOO_LARGE.format(name))
         return _exact(series.cast(nw.Float64).to_numpy(), name), kind
+    if dtype in (nw.String, nw.Categorical, nw.Enum) and series.implementation.is_polars():
+        return _of_polars(series.to_native().cast(pl.String)), "text"
     if dtype in (nw.String, nw.Categorical, nw.Enum, nw.Object):
         return _of_objects(series.to_list(), f"column {series.name!r}", name)
     if dtype == nw.Unknown and all(value is None for value in series.to_list()):  # a column without a single value
@@ -182,6 +185,15 @@ def _of_series(series: Any, name: str) -> tuple[Any, str]:
         f"{name} got column {series.name!r} of type {dtype}. Numbers, booleans and text are allowed; turn dates into "
         "numbers, for example days since a date."
     )
+
+
+def _of_polars(series: pl.Series) -> Any:
+    """Return a column of text, with one object for equal text: made once for each value, not for each row."""
+    values = series.unique().drop_nulls()
+    codes = series.cast(pl.Enum(values)).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+    objects = np.empty(len(values) + 1, dtype=object)  # the last one stands for what is missing
+    objects[:-1] = values.to_list()
+    return objects[codes]
 
 
 def _of_objects(values: Any, where: str, name: str) -> tuple[Any, str]:
