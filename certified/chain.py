@@ -147,7 +147,7 @@ class Chain(Stable):
         return forget_through(self.parts, removed, left)[0]
 
     def _derive(self, statistic: Any) -> tuple[Any, ...]:
-        return tuple(step._derive(part) for step, part in zip(self.parts, statistic, strict=True))
+        return tuple(step._derived(part) for step, part in zip(self.parts, statistic, strict=True))
 
     def _apply(self, learned: Any, X: Any) -> Any:
         for step, part in zip(self.parts, learned, strict=True):
@@ -214,7 +214,8 @@ def targets(steps: Sequence[Stable], y: Any, n_rows: int) -> Any:
 def served(step: Stable, statistic: Any, learned: Any, n_features: int) -> int:
     """Let a step serve what it has learned from this many features; return how many come out. Cannot fail."""
     step.n_features_in_ = n_features
-    step._serve(statistic, learned)
+    if not (statistic is step.__dict__.get("_statistic") and learned is step._learned):
+        step._serve(statistic, learned)
     return step._width(learned, n_features)
 
 
@@ -248,7 +249,7 @@ def forget_through(
             statistics.append(step._count(left()))
         else:
             statistics.append(step._forget(step._statistic, removed, left))
-        learned.append(step._derive(statistics[-1]))
+        learned.append(step._derived(statistics[-1]))
         changed.append(not same(learned[-1], step._learned))
         if not any(changed):
             removed = removed._replace(x=step._apply_rows(step._learned, removed))

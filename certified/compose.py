@@ -127,7 +127,7 @@ class _Parallel(MixedTransformer, _BaseComposition):
     def _derive(self, statistic: Any) -> Any:
         chosen, counted = statistic
         pairs = zip(self._parts, counted, strict=True)
-        return chosen, tuple(None if found is None else part.step._derive(found) for part, found in pairs)
+        return chosen, tuple(None if found is None else part.step._derived(found) for part, found in pairs)
 
     def _used(self, learned: Any) -> list[tuple[_Part, IntArray, Any]]:
         """Return the parts that have columns, with these and with what they have learned."""
