@@ -146,10 +146,8 @@ def main() -> None:
     same, true, bound = compared(model, fresh)
     median, mean = float(np.median(times)), float(np.mean(times))
     print(f"pipeline: {len(y):,} people, {model.private_coef_.size} features, fit {fit:.2f} s")
-    print(
-        f"  {len(times):,} deletions one by one: median {1000 * median:.1f} ms, mean {1000 * mean:.1f} ms; a refit takes"
-    )
-    print(f"  {fit / median:.0f}x and {fit / mean:.0f}x that; features unchanged in {100 * unchanged:.1f} %")
+    print(f"  {len(times):,} deletions one by one: median {1000 * median:.1f} ms, mean {1000 * mean:.1f} ms; a refit")
+    print(f"  takes {fit / median:.0f}x and {fit / mean:.0f}x that; features unchanged in {100 * unchanged:.1f} %")
     print(f"  columns those of a fresh fit, bit for bit: {same}; distance certified {bound:.2e}, true {true:.2e}")
     print(f"  AUC: released {auc(model.release(), X_test, y_test):.4f}, refit {auc(fresh, X_test, y_test):.4f}")
 
