@@ -25,7 +25,16 @@ from certified.columns import Columns, Schema
 from certified.errors import InvalidInput, NotDeletable
 from certified.stable import Stable, Table, same
 
-__all__ = ["Chain", "Passive", "as_step", "forget_through", "learn_through", "targets"]
+__all__ = [
+    "Chain",
+    "Passive",
+    "admit",
+    "as_step",
+    "forget_through",
+    "learn_through",
+    "served",
+    "targets",
+]
 
 _STATELESS = (FunctionTransformer, Normalizer, PolynomialFeatures)
 
@@ -138,7 +147,7 @@ class Chain(Stable):
         return forget_through(self.parts, removed, left)[0]
 
     def _derive(self, statistic: Any) -> tuple[Any, ...]:
-        return tuple(step._derive(part) for step, part in zip(self.parts, statistic, strict=True))
+        return tuple(step._derived(part) for step, part in zip(self.parts, statistic, strict=True))
 
     def _apply(self, learned: Any, X: Any) -> Any:
         for step, part in zip(self.parts, learned, strict=True):
@@ -149,6 +158,13 @@ class Chain(Stable):
         for step, part in zip(self.parts, learned, strict=True):
             table = table._replace(x=step._apply_rows(part, table))
         return table.x
+
+    def _renewed(self, learned: Any, left: Callable[[], Table]) -> list[Any]:
+        for step, part in zip(self.parts[:-1], learned, strict=False):
+            if not same(part, step._learned):
+                return [self._apply_rows(learned, left())]
+            left = _then(step, part, left)
+        return self.parts[-1]._renewed(learned[-1], left)
 
     def _target(self, y: Any, n_rows: int) -> Any:
         return targets([step for step in self.parts if step._supervised], y, n_rows)
@@ -198,7 +214,8 @@ def targets(steps: Sequence[Stable], y: Any, n_rows: int) -> Any:
 def served(step: Stable, statistic: Any, learned: Any, n_features: int) -> int:
     """Let a step serve what it has learned from this many features; return how many come out. Cannot fail."""
     step.n_features_in_ = n_features
-    step._serve(statistic, learned)
+    if not (statistic is step.__dict__.get("_statistic") and learned is step._learned):
+        step._serve(statistic, learned)
     return step._width(learned, n_features)
 
 
@@ -215,26 +232,33 @@ def learn_through(steps: Sequence[Stable], table: Table) -> tuple[tuple[Any, ...
 
 def forget_through(
     steps: Sequence[Stable], removed: Table, left: Callable[[], Table]
-) -> tuple[tuple[Any, ...], tuple[Any, ...], list[bool], Callable[[], Table]]:
+) -> tuple[tuple[Any, ...], tuple[Any, ...], list[bool], Callable[[], list[Any]]]:
     """Return statistics, what is learned, which steps serve something else, and the features of the rows left.
 
-    Everything is counted anew from the first step that serves something else. Features are made only when asked for.
+    Everything is counted anew from the first step that serves something else. Features are made only when asked for,
+    in the pieces of ``Stable._renewed``.
     """
     statistics: list[Any] = []
     learned: list[Any] = []
     changed: list[bool] = []
+    entered = left
     for step in steps:
+        entered = left
         if any(changed):
             admit(step, left().x)
             statistics.append(step._count(left()))
         else:
             statistics.append(step._forget(step._statistic, removed, left))
-        learned.append(step._derive(statistics[-1]))
+        learned.append(step._derived(statistics[-1]))
         changed.append(not same(learned[-1], step._learned))
         if not any(changed):
             removed = removed._replace(x=step._apply_rows(step._learned, removed))
         left = _then(step, learned[-1], left)
-    return tuple(statistics), tuple(learned), changed, left
+
+    def pieces() -> list[Any]:
+        return [left().x] if any(changed[:-1]) else steps[-1]._renewed(learned[-1], entered)
+
+    return tuple(statistics), tuple(learned), changed, pieces
 
 
 def admit(step: Stable, x: Any) -> None:

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import narwhals.stable.v2 as nw
 import numpy as np
+import polars as pl
 from sklearn.utils.validation import check_array, validate_data
 
 from certified.errors import InvalidInput
 from certified.typing import FloatArray
 
-__all__ = ["Columns", "Schema", "columns_of", "is_frame", "joined", "read", "row_of", "select"]
+__all__ = ["Columns", "Schema", "columns_of", "is_frame", "joined", "read", "row_of", "select", "table_of"]
 
 _NUMBERS = (float, int, bool, Decimal, np.number, np.bool_)
 _LARGEST = 2**53
@@ -117,8 +118,8 @@ def read(estimator: Any, X: Any, schema: Schema | None = None) -> tuple[Any, Sch
     )
     columns, kinds = [column for column, _ in found], tuple(kind for _, kind in found)
     if schema is None:
-        return _table(columns), Schema(kinds, missing)
-    return _table(
+        return table_of(columns), Schema(kinds, missing)
+    return table_of(
         [_conform(*pair, kind, j, name) for j, (pair, kind) in enumerate(zip(found, schema.kinds, strict=True))]
     ), schema
 
@@ -131,7 +132,7 @@ def is_frame(X: Any) -> bool:
 def select(x: Any, indices: Any) -> Any:
     """Return these columns of a table."""
     if isinstance(x, Columns):
-        return _table([x.columns[j] for j in indices])
+        return table_of([x.columns[j] for j in indices])
     return x[:, np.asarray(indices, dtype=np.intp)]
 
 
@@ -149,10 +150,11 @@ def columns_of(x: Any) -> list[Any]:
 
 def row_of(values: list[Any]) -> Any:
     """Return a table of one row."""
-    return _table([np.array([v], dtype=object if v is None or isinstance(v, str) else np.float64) for v in values])
+    return table_of([np.array([v], dtype=object if v is None or isinstance(v, str) else np.float64) for v in values])
 
 
-def _table(columns: list[Any]) -> Any:
+def table_of(columns: list[Any]) -> Any:
+    """Return columns as a table: an array where all hold numbers."""
     if any(column.dtype == object for column in columns):
         return Columns([np.array(column) for column in columns])
     return np.column_stack(columns).astype(np.float64, copy=False)
@@ -173,6 +175,8 @@ def _of_series(series: Any, name: str) -> tuple[Any, str]:
         if kind == "int" and len(series) and max(abs(series.min() or 0), abs(series.max() or 0)) > _LARGEST:
             raise InvalidInput(_TOO_LARGE.format(name))
         return _exact(series.cast(nw.Float64).to_numpy(), name), kind
+    if dtype in (nw.String, nw.Categorical, nw.Enum) and series.implementation.is_polars():
+        return _of_polars(series.to_native().cast(pl.String)), "text"
     if dtype in (nw.String, nw.Categorical, nw.Enum, nw.Object):
         return _of_objects(series.to_list(), f"column {series.name!r}", name)
     if dtype == nw.Unknown and all(value is None for value in series.to_list()):  # a column without a single value
@@ -181,6 +185,15 @@ def _of_series(series: Any, name: str) -> tuple[Any, str]:
         f"{name} got column {series.name!r} of type {dtype}. Numbers, booleans and text are allowed; turn dates into "
         "numbers, for example days since a date."
     )
+
+
+def _of_polars(series: pl.Series) -> Any:
+    """Return a column of text, with one object for equal text: made once for each value, not for each row."""
+    values = series.unique().drop_nulls()
+    codes = series.cast(pl.Enum(values)).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+    objects = np.empty(len(values) + 1, dtype=object)  # the last one stands for what is missing
+    objects[:-1] = values.to_list()
+    return objects[codes]
 
 
 def _of_objects(values: Any, where: str, name: str) -> tuple[Any, str]:

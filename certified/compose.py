@@ -127,7 +127,7 @@ class _Parallel(MixedTransformer, _BaseComposition):
     def _derive(self, statistic: Any) -> Any:
         chosen, counted = statistic
         pairs = zip(self._parts, counted, strict=True)
-        return chosen, tuple(None if found is None else part.step._derive(found) for part, found in pairs)
+        return chosen, tuple(None if found is None else part.step._derived(found) for part, found in pairs)
 
     def _used(self, learned: Any) -> list[tuple[_Part, IntArray, Any]]:
         """Return the parts that have columns, with these and with what they have learned."""
@@ -152,6 +152,15 @@ class _Parallel(MixedTransformer, _BaseComposition):
                 made = made * float(weights[part.name])
             out.append(made)
         return joined(out)
+
+    def _renewed(self, learned: Any, left: Callable[[], Table]) -> list[Any]:
+        weights, out = self.transformer_weights or {}, []
+        for part, columns, known in self._used(learned):
+            start, factor = self.output_indices_[part.name].start, float(weights.get(part.name, 1.0))
+            for piece in part.step._renewed(known, _selected(left, columns)):
+                moved = isinstance(piece, slice)
+                out.append(slice(start + piece.start, start + piece.stop) if moved else piece * factor)
+        return out
 
     def _target(self, y: Any, n_rows: int) -> Any:
         return targets([part.step for part in self._parts if part.step._supervised], y, n_rows)
@@ -200,6 +209,15 @@ class _Parallel(MixedTransformer, _BaseComposition):
         return np.array(out, dtype=object)
 
     _steps: Any
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters, with those of the transformers."""
+        return self._get_params("_steps", deep=deep)
+
+    def set_params(self, **kwargs: Any) -> Any:
+        """Set parameters, ``name__parameter=value`` for those of a transformer."""
+        self._set_params("_steps", **kwargs)
+        return self
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -325,15 +343,6 @@ class ColumnTransformer(_Parallel):
         pairs = zip(value, self.transformers, strict=True)
         self.transformers = [(name, step, columns) for (name, step), (_, _, columns) in pairs]
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters, with those of the transformers."""
-        return self._get_params("_steps", deep=deep)
-
-    def set_params(self, **kwargs: Any) -> ColumnTransformer:
-        """Set parameters, ``name__parameter=value`` for those of a transformer."""
-        self._set_params("_steps", **kwargs)
-        return self
-
 
 class FeatureUnion(_Parallel):
     """Features of several transformers of the same columns, side by side, exactly deletable.
@@ -391,15 +400,6 @@ class FeatureUnion(_Parallel):
             transformer_weights=self.transformer_weights,
             verbose_feature_names_out=self.verbose_feature_names_out,
         )
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters, with those of the transformers."""
-        return self._get_params("_steps", deep=deep)
-
-    def set_params(self, **kwargs: Any) -> FeatureUnion:
-        """Set parameters, ``name__parameter=value`` for those of a transformer."""
-        self._set_params("_steps", **kwargs)
-        return self
 
 
 def make_column_transformer(

@@ -118,7 +118,7 @@ def improve(
     *,
     anchor: Anchor | None = None,
     factor: FloatArray | None = None,
-    fresh: float = 2.0**-5,
+    fresh: float = 2.0**-3,
     max_passes: int = 100,
 ) -> tuple[Anchor, Solution]:
     """Make passes over the kept rows until the distance in the release metric is at most `target`.

@@ -6,60 +6,66 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.impute import SimpleImputer as _Plain
-from sklearn.utils.validation import _check_feature_names_in, validate_data
+from sklearn.utils.validation import _check_feature_names_in
 
+from certified.columns import Columns, columns_of, joined, table_of
 from certified.errors import InvalidInput
 from certified.exact import Products
 from certified.hashing import bottom_k
+from certified.preprocessing._encoders import count, uncounted
 from certified.preprocessing._moments import rounded_moments
 from certified.stable import Table
-from certified.transformer import StableTransformer, named_like
+from certified.transformer import MixedTransformer, named_like
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["SimpleImputer"]
 
+_MISSING = "missing_value"  # fills text where nothing else is said, as in scikit-learn
 _STRATEGIES = ("mean", "median", "most_frequent", "constant")
 
 
 class _Counted(NamedTuple):
-    """How many values of each column are observed, among how many rows; and what the strategy needs."""
+    """How many values of each column are observed, among how many rows; which hold text; what the strategy needs."""
 
     observed: IntArray
     n_rows: int
+    text: BoolArray
     detail: Any
 
 
 class _Learned(NamedTuple):
     """What fills each column; which columns stay; which get an indicator."""
 
-    fill: FloatArray
+    fill: Any
     kept: BoolArray
     marked: BoolArray
 
 
-class SimpleImputer(StableTransformer):
-    """Fill missing values (NaN) by a statistic of the values observed, exactly deletable.
+class SimpleImputer(MixedTransformer):
+    """Fill missing values (NaN, None) by a statistic of the values observed, exactly deletable.
 
     "mean" is rounded to a multiple of a quarter of the scale (the power of two nearest to the standard deviation), so
     that almost no deletion changes it; scikit-learn's is the mean itself, which every deletion changes. "median" is
-    that of the `max_subjects` subjects with the smallest keyed hash among those with an observed value.
+    that of the `max_subjects` subjects with the smallest keyed hash among those with an observed value. Columns of text
+    take "most_frequent" and "constant".
 
     Parameters
     ----------
     strategy : {"mean", "median", "most_frequent", "constant"}, default="mean"
-    fill_value : float or None, default=None
-        For "constant"; None means 0.
+    fill_value : float, str or None, default=None
+        For "constant"; None means 0, and "missing_value" for text.
     add_indicator : bool, default=False
         Append a column of 0 and 1 for each feature with a missing value in the rows held.
     keep_empty_features : bool, default=False
-        Whether a feature without an observed value is filled with 0 (with `fill_value` for "constant") or dropped.
+        Whether a feature without an observed value is filled with 0 (with `fill_value` for "constant"; text with
+        "missing_value") or dropped.
     max_subjects : int, default=10_000
         Subjects in the sample for "median".
 
     Attributes
     ----------
     statistics_ : array of shape (n_features,)
-        What fills each feature; NaN for those dropped.
+        What fills each feature; NaN for those dropped. Objects where a feature is text.
 
     Examples
     --------
@@ -78,7 +84,7 @@ class SimpleImputer(StableTransformer):
         self,
         *,
         strategy: str = "mean",
-        fill_value: float | None = None,
+        fill_value: float | str | None = None,
         add_indicator: bool = False,
         keep_empty_features: bool = False,
         max_subjects: int = 10_000,
@@ -98,20 +104,35 @@ class SimpleImputer(StableTransformer):
     def _count(self, table: Table) -> _Counted:
         self._check_parameters()
         table = table.some("SimpleImputer")
-        seen = ~np.isnan(table.x)
+        columns = columns_of(table.x)
+        text = np.array([column.dtype == object for column in columns])
+        if text.any() and self.strategy in ("mean", "median"):
+            raise InvalidInput(
+                f"SimpleImputer(strategy={self.strategy!r}) got column {int(np.argmax(text))} of text. Use "
+                "strategy='most_frequent' or 'constant' for it, or choose other columns."
+            )
+        seen = _seen(table.x)
         detail: Any = None
         if self.strategy == "mean":
             detail = Products.of(_filled(table.x), limbs=2, gram=False)
         elif self.strategy == "median":
-            columns = zip(table.x.T, seen.T, strict=True)
-            detail = tuple(_sample(column[has], table.hashes[has], self.max_subjects) for column, has in columns)
+            cuts: dict[bytes, Any] = {}  # columns that are observed in the same rows have the same sample
+            detail = tuple(self._sample(*pair, table.hashes, cuts) for pair in zip(columns, seen.T, strict=True))
         elif self.strategy == "most_frequent":
-            columns = zip(table.x.T, seen.T, strict=True)
-            detail = tuple(np.unique(column[has] + 0.0, return_counts=True) for column, has in columns)
-        return _Counted(seen.sum(axis=0), len(table.x), detail)
+            detail = tuple(count(column[has]) for column, has in zip(columns, seen.T, strict=True))
+        return _Counted(seen.sum(axis=0), len(table.x), text, detail)
+
+    def _sample(
+        self, column: FloatArray, has: BoolArray, hashes: Any, cuts: dict[bytes, Any]
+    ) -> tuple[Any, FloatArray]:
+        """Return the largest hash in the sample of a column, and its values there, sorted."""
+        mask = has.tobytes()
+        if mask not in cuts:
+            cuts[mask] = bottom_k(hashes[has], self.max_subjects)
+        return cuts[mask], np.sort(column[has & (hashes <= cuts[mask])] + 0.0)
 
     def _discount(self, statistic: _Counted, removed: Table) -> _Counted | None:
-        seen = ~np.isnan(removed.x)
+        seen = _seen(removed.x)
         n_rows = statistic.n_rows - len(removed.x)
         detail = statistic.detail
         if n_rows == 0:
@@ -125,16 +146,17 @@ class SimpleImputer(StableTransformer):
             if np.any(seen & (removed.hashes[:, None] <= cuts)):
                 return None
         elif self.strategy == "most_frequent":
-            columns = zip(detail, removed.x.T, seen.T, strict=True)
-            detail = tuple(_uncounted(before, column[has] + 0.0) for before, column, has in columns)
-        return _Counted(statistic.observed - seen.sum(axis=0), n_rows, detail)
+            columns = zip(detail, columns_of(removed.x), seen.T, strict=True)
+            detail = tuple(uncounted(before, column[has]) for before, column, has in columns)
+        return _Counted(statistic.observed - seen.sum(axis=0), n_rows, statistic.text, detail)
 
     # --------------------------------------------------------- derive, apply
 
     def _derive(self, statistic: _Counted) -> _Learned:
-        observed, detail = statistic.observed, statistic.detail
-        constant = 0.0 if self.fill_value is None else float(self.fill_value)
-        fill = np.full(len(observed), constant if self.strategy == "constant" else 0.0)
+        observed, detail, text = statistic.observed, statistic.detail, statistic.text
+        fill = np.array([_MISSING if t else 0.0 for t in text], dtype=object if text.any() else np.float64)
+        if self.strategy == "constant" and self.fill_value is not None:
+            fill[:] = self._constant(text)
         for j in np.flatnonzero(observed):
             if self.strategy == "median":
                 fill[j] = np.median(detail[j][1])
@@ -151,12 +173,26 @@ class SimpleImputer(StableTransformer):
             )
         return _Learned(fill, kept, (observed < statistic.n_rows) & self.add_indicator)
 
-    def _apply(self, learned: _Learned, X: FloatArray) -> FloatArray:
-        missing = np.isnan(X)
-        filled = np.where(missing, learned.fill, X)[:, learned.kept]
+    def _constant(self, text: BoolArray) -> Any:
+        """Return the value given, which every column must be able to hold."""
+        given = isinstance(self.fill_value, str)
+        if np.any(text != given):
+            raise InvalidInput(
+                f"SimpleImputer(fill_value={self.fill_value!r}) does not go with column {int(np.argmax(text != given))}"
+                f", which holds {'numbers' if given else 'text'}. Fill numbers and text apart."
+            )
+        return self.fill_value
+
+    def _apply(self, learned: _Learned, X: Any) -> Any:
+        missing = ~_seen(X)
+        if isinstance(X, Columns):
+            pairs = zip(X.columns, missing.T, learned.fill, learned.kept, strict=True)
+            filled: Any = table_of([_with(column, gaps, value) for column, gaps, value, kept in pairs if kept])
+        else:
+            filled = np.where(missing, learned.fill, X)[:, learned.kept]
         if not self.add_indicator:
             return filled
-        return np.column_stack([filled, missing[:, learned.marked]])
+        return joined([filled, missing[:, learned.marked].astype(np.float64)])
 
     def _width(self, learned: _Learned, n_features: int) -> int:
         return int(learned.kept.sum() + learned.marked.sum())
@@ -173,41 +209,51 @@ class SimpleImputer(StableTransformer):
         return np.array([*names[self._learned.kept], *marks], dtype=object)
 
     def release(self) -> _Plain:
-        """Return a plain scikit-learn imputer that fills the same; its ``strategy`` reads "mean"."""
+        """Return a plain scikit-learn imputer that fills the same; its ``strategy`` is another one."""
         self._check_fitted()
-        row = self.statistics_
-        # the mean of one value is that value: no attribute of another library need be set by hand
-        rows = np.array([row, np.where(self._learned.marked, np.nan, row)])
-        return named_like(_Plain(add_indicator=self.add_indicator).fit(rows), self)
-
-    def _validated(self, X: Any, reset: bool) -> Any:
-        return validate_data(self, X, dtype=np.float64, reset=reset, ensure_all_finite="allow-nan")
+        fill, kept, marked = self._learned
+        out = _Plain(add_indicator=self.add_indicator)
+        if fill.dtype == object:
+            missing = self._schema.missing if self._schema else np.nan
+            if missing is None and not self._statistic.text.all():
+                raise InvalidInput(
+                    "SimpleImputer.release: scikit-learn's imputer takes one kind of missing value, and in this frame "
+                    "those of numbers (NaN) and of text (None) differ. Fill numbers and text apart, for example in a "
+                    "ColumnTransformer. Nothing was released."
+                )
+            out.set_params(strategy="most_frequent", missing_values=missing)
+        rows = np.stack([fill, fill])
+        rows[:, ~kept] = rows[1, marked] = out.missing_values
+        # the mean, or most frequent, of one value is that value: no attribute of another library need be set by hand
+        return named_like(out.fit(rows), self)
 
     def _check_parameters(self) -> None:
         if self.strategy not in _STRATEGIES:
             raise InvalidInput(f"SimpleImputer(strategy={self.strategy!r}) is not allowed: one of {_STRATEGIES}.")
-        if self.fill_value is not None and not np.isfinite(self.fill_value):
-            raise InvalidInput(f"SimpleImputer(fill_value={self.fill_value!r}) is not allowed: a finite number.")
+        if not (self.fill_value is None or isinstance(self.fill_value, str) or np.isfinite(self.fill_value)):
+            raise InvalidInput(
+                f"SimpleImputer(fill_value={self.fill_value!r}) is not allowed: text, or a finite number."
+            )
         if not self.max_subjects >= 1:
             raise InvalidInput(f"SimpleImputer(max_subjects={self.max_subjects!r}) is not allowed: at least 1.")
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        return tags
+
+def _seen(x: Any) -> BoolArray:
+    """Return which values are observed, shape (n_rows, n_features)."""
+    if not isinstance(x, Columns):
+        return ~np.isnan(x)
+    return np.column_stack(
+        [[v is not None for v in c.tolist()] if c.dtype == object else ~np.isnan(c) for c in x.columns]
+    )
+
+
+def _with(column: Any, gaps: BoolArray, value: Any) -> Any:
+    """Return a copy of a column with a value in its gaps."""
+    out = column.copy()
+    out[gaps] = value
+    return out
 
 
 def _filled(x: FloatArray) -> FloatArray:
     """Zeros in place of what is missing, and a column of ones."""
     return np.column_stack([np.where(np.isnan(x), 0.0, x), np.ones(len(x))])
-
-
-def _sample(column: FloatArray, hashes: Any, max_subjects: int) -> tuple[Any, FloatArray]:
-    cut = bottom_k(hashes, max_subjects)
-    return cut, np.sort(column[hashes <= cut] + 0.0)
-
-
-def _uncounted(before: tuple[FloatArray, IntArray], gone: FloatArray) -> tuple[FloatArray, IntArray]:
-    values, counts = before
-    counts = counts - np.bincount(np.searchsorted(values, gone), minlength=len(values))
-    return values[counts > 0], counts[counts > 0]

@@ -137,7 +137,10 @@ class _Search(MetaEstimatorMixin, Deletable):
         where it cannot be without them. If no candidate has a score any more, it goes on serving.
         """
         late = before is not None
-        scores = np.array([[self._score(model, f, late) for f, model in enumerate(row)] for row in self._models])
+        folds = [self._part(f) for f in range(self.cv)]
+        scores = np.array(
+            [[self._score(m, *part, late) for m, part in zip(row, folds, strict=True)] for row in self._models]
+        )
         means = scores.mean(axis=1)
         every = np.ones(len(self._ids), dtype=bool)
         problem: CertifiedError | None = None
@@ -152,12 +155,14 @@ class _Search(MetaEstimatorMixin, Deletable):
             raise problem or CannotCertify(f"{type(self).__name__}: no candidate has a score in every fold.")
         self._show(scores, before, held)
 
-    def _score(self, model: Any, fold: int, late: bool) -> float:
+    def _part(self, fold: int) -> tuple[Any, Any]:
+        """Return the rows of a fold, and their targets."""
+        rows = np.flatnonzero(self._fold == fold)
+        return _safe_indexing(self._X, rows), None if self._y is None else _safe_indexing(self._y, rows)
+
+    def _score(self, model: Any, x: Any, y: Any, late: bool) -> float:
         if model is None:
             return np.nan
-        rows = np.flatnonzero(self._fold == fold)
-        y = None if self._y is None else _safe_indexing(self._y, rows)
-        x = _safe_indexing(self._X, rows)
         try:
             return float(self._scorer(model, x) if y is None else self._scorer(model, x, y))
         except Exception as error:

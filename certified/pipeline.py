@@ -27,7 +27,7 @@ from certified.chain import Passive, as_step, forget_through, learn_through, ser
 from certified.columns import Columns, Schema, is_frame, read
 from certified.compose import FeatureUnion, make_union
 from certified.errors import InvalidInput, InvalidRequest, NotDeletable
-from certified.rows import Subjects
+from certified.rows import Renewal, Subjects
 from certified.stable import Stable, Table
 from certified.typing import FloatArray, IntArray
 
@@ -185,7 +185,7 @@ class Pipeline(_BaseComposition, Deletable):
                 "delete(ids=...) would remove every row. Discard the model instead. Nothing was changed."
             )
         removed = self._table.take(rows).present()
-        statistics, learned, moved, left = forget_through(
+        statistics, learned, moved, pieces = forget_through(
             self._before, removed, cache(lambda: self._table.present(without=rows))
         )
         changed = [name for (name, _), flag in zip(self.steps_, moved, strict=False) if flag]
@@ -194,7 +194,7 @@ class Pipeline(_BaseComposition, Deletable):
             if changed:
                 held = self._table.weight > 0.0
                 held[rows] = False
-                head = final._plan_features(rows, self._placed(left().x, held))
+                head = final._plan_features(rows, Renewal(held, pieces()))
             else:
                 head = final._plan(rows)
             changed.append(self.steps_[-1][0])
@@ -387,7 +387,8 @@ class Pipeline(_BaseComposition, Deletable):
         tags.target_tags = final.target_tags
         tags.transformer_tags = final.transformer_tags
         first = self._first_tags().input_tags
-        tags.input_tags.allow_nan, tags.input_tags.categorical = first.allow_nan, first.categorical
+        for name in ("allow_nan", "categorical", "string"):
+            setattr(tags.input_tags, name, getattr(first, name))
         return tags
 
 

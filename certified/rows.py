@@ -7,6 +7,7 @@ changes values but never a shape, so nothing is compiled again.
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from certified.errors import InvalidInput, InvalidRequest, UnknownIds
 from certified.hashing import subject_hash
 from certified.typing import BoolArray, FloatArray, IntArray
 
-__all__ = ["BLOCK", "Rows", "Subjects", "as_ids"]
+__all__ = ["BLOCK", "Renewal", "Rows", "Subjects", "as_ids"]
 
 _NONE = np.zeros((1, 1))  # no offset
 BLOCK = 1024
@@ -184,6 +185,49 @@ class Subjects:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Renewal:
+    """Features of the rows that stay, where a deletion has changed some of them.
+
+    Attributes
+    ----------
+    kept : bool array of shape (n_rows,)
+        Which positions stay.
+    pieces : list of slice or array of shape (n_kept, k)
+        From left to right: columns that were there before and are the same for the rows that stay, or new ones.
+    """
+
+    kept: BoolArray
+    pieces: list[Any]
+
+    @property
+    def spots(self) -> list[slice]:
+        """Where each piece stands among the new columns."""
+        widths = [p.stop - p.start if isinstance(p, slice) else p.shape[1] for p in self.pieces]
+        ends = np.cumsum(widths).tolist()
+        return [slice(end - width, end) for end, width in zip(ends, widths, strict=True)]
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns."""
+        return int(self.spots[-1].stop)
+
+    def source(self) -> IntArray:
+        """Position that each column had before, -1 for new ones."""
+        out = [np.arange(p.start, p.stop) if isinstance(p, slice) else np.full(p.shape[1], -1) for p in self.pieces]
+        return np.concatenate(out)
+
+    def write(self, x: FloatArray, before: FloatArray) -> None:
+        """Fill the first columns of `x` (zeros), with `before` as they were; rows that do not stay are left zero."""
+        n = len(self.kept)
+        for spot, piece in zip(self.spots, self.pieces, strict=True):
+            if isinstance(piece, slice):
+                x[:n, spot] = before[:n, piece]
+            else:
+                x[:n][self.kept, spot] = piece
+        x[:n][~self.kept] = 0.0
+
+
 class Rows:
     """Design matrix, targets and weights in padded buffers.
 
@@ -271,6 +315,13 @@ class Rows:
             if extra is not None:
                 extra[rows] = 0.0
 
+    def clear(self) -> None:
+        """Overwrite everything with zeros."""
+        for part in (self.x, self.y, self.weight, self.offset, self.base):
+            if part is not None:
+                part.fill(0.0)
+        self._peak = None
+
     @property
     def peak(self) -> FloatArray:
         """Largest absolute value of each column, shape (p,)."""
@@ -292,6 +343,16 @@ class Rows:
             np.concatenate([self.base_weight[held], weight]),
             offset=known,
         )
+
+    def renewed(self, new: Renewal, extra: int) -> Rows:
+        """Return the rows that stay, at their positions and with new columns; the last `extra` ones are kept."""
+        n, p = len(new.kept), new.n_features
+        offset = None if self.offset is None else self.offset[:n] * new.kept
+        out = Rows(np.empty((n, 0)), self.y[:n] * new.kept, self.base_weight[:n] * new.kept, offset=offset)
+        out.x = _aligned((len(out.y), p + extra))
+        out.x[:n, p:] = self.x[:n, self.x.shape[1] - extra :]
+        new.write(out.x, self.x)
+        return out
 
     def every(self, step: int) -> Rows:
         """Return a copy of every `step`-th block, for a first guess."""

@@ -115,6 +115,10 @@ class Stable(Deletable):
         """Return what is served, nested tuples and mappings of arrays; raise where nothing can be."""
         raise NotImplementedError
 
+    def _derived(self, statistic: Any) -> Any:
+        """Return what :meth:`_derive` does, without the work where the statistic is the one that is served."""
+        return self._learned if statistic is self.__dict__.get("_statistic") else self._derive(statistic)
+
     def _apply(self, learned: Any, X: Any) -> Any:
         """Return the validated rows X as a transformer that learned this transforms them; others leave them alone."""
         return X
@@ -122,6 +126,16 @@ class Stable(Deletable):
     def _apply_rows(self, learned: Any, table: Table) -> Any:
         """Return the rows of the fit, transformed; another value than for new rows where their targets had a part."""
         return self._apply(learned, table.x)
+
+    def _renewed(self, learned: Any, left: Callable[[], Table]) -> list[Any]:
+        """Return the rows left as :meth:`_apply_rows` does, in pieces from left to right.
+
+        What entered must be what entered before. A piece is an array of columns, or a slice of the columns that came
+        out before where they are still right.
+        """
+        if same(learned, self._learned):
+            return [slice(0, self._width(learned, int(self.n_features_in_)))]
+        return [self._apply_rows(learned, left())]
 
     def _width(self, learned: Any, n_features: int) -> int:
         """Return how many features come out where this many come in."""
@@ -196,6 +210,8 @@ def project(X: FloatArray, directions: FloatArray) -> FloatArray:
 
 def same(a: Any, b: Any) -> bool:
     """Whether two served states are equal bit for bit."""
+    if a is b:
+        return True
     first, second = list(_leaves(a)), list(_leaves(b))
     return len(first) == len(second) and digest(*first) == digest(*second)
 

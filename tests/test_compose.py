@@ -17,6 +17,7 @@ from sklearn.base import clone
 from sklearn.preprocessing import FunctionTransformer, PolynomialFeatures
 
 from certified.chain import forget_through
+from certified.columns import read
 from certified.compose import (
     ColumnTransformer,
     FeatureUnion,
@@ -281,6 +282,16 @@ def test_what_cannot_be_used_is_refused_with_a_reason():
 def test_columns_that_cannot_be_read_are_refused(values, match):
     with pytest.raises(InvalidInput, match=match):
         OneHotEncoder().fit(pl.DataFrame({"a": values}))
+
+
+@settings(max_examples=60)
+@given(values=st.lists(st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"]), max_size=3)), min_size=1))
+@pytest.mark.parametrize("dtype", [pl.String, pl.Categorical])
+def test_text_of_a_polars_column_is_that_of_its_list(dtype, values):
+    x, schema = read(OneHotEncoder(), pl.DataFrame({"a": pl.Series(values, dtype=pl.String).cast(dtype)}))
+    assert schema.kinds == ("text",)
+    assert x.columns[0].tolist() == values
+    assert len({id(v) for v in x.columns[0]}) == len(set(values))
 
 
 def test_a_column_of_numbers_and_text_is_refused():

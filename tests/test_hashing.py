@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certified.hashing import bottom_k, subject_hash
@@ -104,3 +104,12 @@ def test_deleting_subjects_outside_the_sample_leaves_the_cut(ids, k, key, draw):
     gone = draw.draw(st.sets(st.sampled_from(outside))) if outside else set()
     assert bottom_k(np.delete(hashes, list(gone)), k) == cut
     assert bottom_k(hashes[hashes <= cut], k) == cut  # exactly k subjects are left
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 60), repeats=st.integers(1, 8), k=st.integers(1, 20))
+def test_the_cut_is_the_kth_smallest_distinct_hash(seed, n, repeats, k):
+    rng = np.random.default_rng(seed)
+    hashes = rng.permutation(np.repeat(rng.integers(0, 2**64, n, dtype=np.uint64), rng.integers(1, repeats + 1, n)))
+    distinct = sorted(set(hashes.tolist()))
+    assert int(bottom_k(hashes, k)) == (distinct[k - 1] if len(distinct) >= k else 2**64 - 1)

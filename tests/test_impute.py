@@ -1,19 +1,23 @@
 """Imputers agree with scikit-learn where the definition is the same, and with a refit bit for bit always."""
 
+import pickle
 import warnings
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import sklearn.impute as plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 
+from certified.compose import make_column_transformer
 from certified.errors import InvalidInput, InvalidRequest
 from certified.impute import SimpleImputer
 from certified.linear_model import LogisticRegression, Ridge
 from certified.pipeline import make_pipeline
-from certified.preprocessing import StandardScaler
+from certified.preprocessing import OneHotEncoder, StandardScaler
 
 IMPUTERS = [
     SimpleImputer(strategy=strategy, add_indicator=add, keep_empty_features=keep, max_subjects=6)
@@ -104,7 +108,7 @@ def test_missing_values_are_refused_where_no_step_takes_them():
     X = np.array([[1.0], [np.nan], [3.0]])
     with pytest.raises(ValueError, match="NaN"):
         make_pipeline(StandardScaler(), Ridge()).fit(X, [1.0, 2.0, 3.0])
-    with pytest.raises(ValueError, match="infinity"):
+    with pytest.raises(ValueError, match="infinite"):
         SimpleImputer().fit([[np.inf], [1.0]])
 
 
@@ -129,3 +133,77 @@ def test_a_deletion_that_leaves_nothing_observed_is_refused_and_changes_nothing(
 def test_parameters_that_cannot_be_used_are_refused(wrong):
     with pytest.raises(InvalidInput, match="not allowed"):
         wrong.fit([[1.0], [2.0]])
+
+
+TEXT = [
+    SimpleImputer(strategy=strategy, add_indicator=add, keep_empty_features=add)
+    for strategy in ("most_frequent", "constant")
+    for add in (False, True)
+]
+WORDS = st.sampled_from([None, "Rome", "Oslo", "Bern", ""])
+
+
+@pytest.mark.parametrize("imputer", TEXT, ids=str)
+@settings(max_examples=30)
+@given(data=st.data(), n=st.integers(4, 14))
+def test_text_forgets_in_any_sequence_and_order(imputer, data, n):
+    rows = data.draw(st.lists(st.tuples(WORDS, st.sampled_from([None, 1.0, 2.0]), WORDS), min_size=n, max_size=n))
+    rows[0] = ("Rome", 1.0, None)
+    frame = pl.DataFrame(rows, schema={"a": pl.String, "b": pl.Float64, "c": pl.String}, orient="row")
+    ids = np.array([0, *data.draw(st.lists(st.integers(0, 6), min_size=n - 1, max_size=n - 1))])
+    model = clone(imputer).fit(frame, ids=ids)
+    for subject in data.draw(st.permutations(np.unique(ids[ids > 0]).tolist()))[:5]:
+        model.delete([subject])
+    kept = data.draw(st.permutations(np.flatnonzero(np.isin(ids, model.ids_)).tolist()))
+    refit = clone(imputer).fit(frame[kept], ids=ids[kept])
+    assert model.state_digest_ == refit.state_digest_
+    out = model.transform(frame)
+    assert np.array_equal(out, refit.transform(frame))
+    assert None not in out.ravel().tolist()
+    with pytest.raises(InvalidInput, match="numbers and text apart"):
+        model.release()
+
+
+@pytest.mark.parametrize("make", [pl.DataFrame, pd.DataFrame])
+@pytest.mark.parametrize("strategy", ["most_frequent", "constant"])
+def test_text_is_filled_as_by_scikit_learn(make, strategy):
+    rng = np.random.default_rng(0)
+    words = np.array(["Rome", "Oslo", "Bern", None], dtype=object)
+    frame = make({"a": rng.choice(words, 60).tolist(), "b": rng.choice(words, 60, p=[0.1, 0.1, 0.7, 0.1]).tolist()})
+    ours = SimpleImputer(strategy=strategy, add_indicator=True).fit(frame)
+    missing = None if make is pl.DataFrame else np.nan
+    theirs = plain.SimpleImputer(strategy=strategy, add_indicator=True, missing_values=missing)
+    if make is pd.DataFrame:
+        frame = frame.astype(object).where(frame.notna(), np.nan)
+    wanted = theirs.fit_transform(frame)
+    assert np.array_equal(ours.transform(frame), wanted)
+    assert np.array_equal(ours.release().transform(frame), wanted)
+    assert ours.get_feature_names_out().tolist() == theirs.get_feature_names_out().tolist()
+    if make is pd.DataFrame:  # numbers and text together
+        both = frame.assign(n=np.where(rng.random(60) < 0.2, np.nan, rng.integers(0, 3, 60)))
+        ours = SimpleImputer(strategy=strategy, add_indicator=True).fit(both)
+        assert np.array_equal(ours.transform(both), ours.release().transform(both))
+
+
+def test_filled_text_goes_on_to_an_encoder_and_is_forgotten():
+    frame = pl.DataFrame({"city": ["Rome", "Rome", None, "Oslo", "Oslo", "Reykjavik", None], "n": range(7)})
+    columns = make_column_transformer(
+        (make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder()), ["city"]), remainder="passthrough"
+    )
+    model = make_pipeline(columns, Ridge()).fit(frame, np.arange(7.0))
+    assert model.steps_[0][1].transform(frame)[2, :3].tolist() == [1.0, 0.0, 0.0]  # Oslo, the smaller of two
+    model.delete([3, 5])
+    assert model.steps_[0][1].transform(frame[[2]])[0, :2].tolist() == [0.0, 1.0]
+    assert b"Reykjavik" not in pickle.dumps(model)
+    rest = [0, 1, 2, 4, 6]
+    assert model.state_digest_ == make_pipeline(columns, Ridge()).fit(frame[rest], np.array(rest)).state_digest_
+
+
+def test_text_that_cannot_be_filled_is_refused():
+    frame = pl.DataFrame({"a": ["Rome", None], "b": [1.0, None]})
+    with pytest.raises(InvalidInput, match="column 0 of text"):
+        SimpleImputer().fit(frame)
+    with pytest.raises(InvalidInput, match="column 1, which holds numbers"):
+        SimpleImputer(strategy="constant", fill_value="none").fit(frame)
+    with pytest.raises(InvalidInput, match="column 0, which holds text"):
+        SimpleImputer(strategy="constant", fill_value=-1.0).fit(frame)

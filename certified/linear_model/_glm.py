@@ -15,11 +15,11 @@ from certified.errors import CannotCertify, InvalidInput, NotDeletable
 from certified.exact import Products
 from certified.head import forget, improve, learn
 from certified.linear_model._release import ReleasedLinear
-from certified.linear_model._state import State, Totals
+from certified.linear_model._state import State, Totals, carried
 from certified.losses import Loss
 from certified.newton import Blocks
 from certified.objective import Problem, Release
-from certified.rows import Rows, Subjects
+from certified.rows import Renewal, Rows, Subjects
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["CertifiedLinear"]
@@ -82,22 +82,25 @@ class CertifiedLinear(ReleasedLinear):
         rows = Rows(X, y, weight, offset=offset, intercept=self.fit_intercept)
         totals = self._totals(loss, rows)
         problem = self._problem_of(loss, rows.x.shape[1], totals)
-        problem, anchor, solution, release = self._solve(problem, rows, self._start(problem, totals, rows))
+        products, start = Products.of(rows.x, rows.base_weight), self._start(problem, totals, rows)
+        problem, anchor, solution = self._solve(problem, rows, start, products, guess=True)
         self._subjects, self._rows = subjects, rows
         self._transcript = Transcript()
         self._released = None
         self._rng = generator(self.random_state)
-        self._store(State(problem, totals, anchor, solution, release.products), 0.0)
+        self._store(State(problem, totals, anchor, solution, products), 0.0)
         self._draw()
 
-    def _solve(self, problem: Problem, rows: Rows, start: FloatArray) -> tuple[Problem, Anchor, Solution, Release]:
+    def _solve(
+        self, problem: Problem, rows: Rows, start: FloatArray, products: Products, guess: bool = False
+    ) -> tuple[Problem, Anchor, Solution]:
+        """Minimise; `guess` says that a sample of the rows would give a better start than this one."""
         n = int(np.count_nonzero(rows.weight))
-        products = Products.of(rows.x, rows.base_weight)
         if problem.loss.outputs > 1:
             problem = replace(problem, gauge=problem.scale * products.matrix())
         release = Release.of(problem, products, n)
         factor = None
-        if n > _SAMPLE_ROWS:
+        if guess and n > _SAMPLE_ROWS:
             start, factor = _first_guess(problem, rows, start)
         anchor, solution = improve(
             problem,
@@ -116,7 +119,7 @@ class CertifiedLinear(ReleasedLinear):
                 f"{solution.passes} passes; {self._distance_target(solution):.3g} is needed. Scale the features "
                 "(StandardScaler), add a penalty, or raise max_iter, noise or epsilon."
             )
-        return problem, anchor, solution, release
+        return problem, anchor, solution
 
     def _offset(self, call: str, offset: Any, exposure: Any, n_rows: int) -> FloatArray | None:
         name = f"{type(self).__name__}.{call}"
@@ -211,30 +214,28 @@ class CertifiedLinear(ReleasedLinear):
 
         return Plan(commit, True, state.solution.method, differencing, state.solution.passes)
 
-    def _plan_features(self, rows: IntArray, X: FloatArray) -> Plan:
-        """Plan for changed features, more or fewer too: X holds those of all rows, the deleted ones ignored."""
+    def _plan_features(self, rows: IntArray, new: Renewal) -> Plan:
+        """Plan for changed features, more or fewer too."""
         self._check_leaves_enough(rows)
-        old = self._rows
-        n = len(X)
-        weight = _without(old.base_weight[:n], rows)
-        kept = weight > 0
-        offset = None if old.offset is None else old.offset[:n] * kept
-        fresh = Rows(X * kept[:, None], old.y[:n] * kept, weight, offset=offset, intercept=self.fit_intercept)
-        loss = self._state.problem.loss
+        old, before = self._rows, self._state
+        fresh = old.renewed(new, int(self.fit_intercept))
+        loss = before.problem.loss
         totals = self._totals(loss, fresh)
         problem = self._problem_of(loss, fresh.x.shape[1], totals)
-        start, p = self._state.solution.w, fresh.x.shape[1]
-        if p != old.x.shape[1]:
-            start = np.zeros(start.size // old.x.shape[1] * p)
-        problem, anchor, solution, release = self._solve(problem, fresh, start)
+        products = Products.of(fresh.x, fresh.base_weight)
+        try:
+            start = carried(before.solution.w, old, fresh, new)
+            problem, anchor, solution = self._solve(problem, fresh, start, products)
+        except CannotCertify:  # as a fit starts
+            start = self._start(problem, totals, fresh)
+            problem, anchor, solution = self._solve(problem, fresh, start, products, guess=True)
         self._require(solution, self._acceptable(solution))
 
         def commit() -> None:
             self._count_out(rows)
-            old.erase(np.arange(n))
-            self._rows, self.n_features_in_ = fresh, X.shape[1]
-            self._rows.erase(rows)
-            self._store(State(problem, totals, anchor, solution, release.products), np.inf)
+            old.clear()
+            self._rows, self.n_features_in_ = fresh, new.n_features
+            self._store(State(problem, totals, anchor, solution, products), np.inf)
             self._released = None
 
         return Plan(commit, True, solution.method, np.inf, solution.passes)

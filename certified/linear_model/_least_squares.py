@@ -17,7 +17,7 @@ from certified.certificate import Certificate
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
 from certified.exact import Products
 from certified.moments import Moments
-from certified.rows import Rows, Subjects
+from certified.rows import Renewal, Rows, Subjects
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["LeastSquares", "number"]
@@ -200,7 +200,7 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
 
         def commit() -> None:
             if storage is not self._rows:
-                self._rows.erase(np.arange(len(self._rows.y)))
+                self._rows.clear()
                 self._rows, self.n_features_in_ = storage, n_features
             self._rows.erase(rows)
             self._store(products, solution, self._since_release() + differencing)
@@ -213,13 +213,9 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         squares = [max(float(part @ self._metric(k) @ part), 0.0) for k, part in enumerate(change)]
         return float(np.sqrt(sum(squares)))
 
-    def _plan_features(self, rows: IntArray, X: FloatArray) -> Plan:
-        """Plan for changed features, more or fewer too: X holds those of all rows, the deleted ones ignored."""
-        n = len(X)
-        weight = self._rows.weight[:n].copy()
-        weight[rows] = 0.0
-        table = np.column_stack([X, self._rows.x[:n, self.n_features_in_ : -1]]) * (weight > 0)[:, None]
-        storage = Rows(table, None, weight, intercept=True)
+    def _plan_features(self, rows: IntArray, new: Renewal) -> Plan:
+        """Plan for changed features, more or fewer too."""
+        storage = self._rows.renewed(new, self._rows.x.shape[1] - int(self.n_features_in_))
         return self._planned(rows, Products.of(storage.x, storage.weight, limbs=2), storage)
 
     def _store(self, products: Products, solution: Solution, differencing: float) -> None:

@@ -9,9 +9,12 @@ import numpy as np
 from certified.anchor import Anchor, Solution
 from certified.exact import Products
 from certified.objective import Problem
+from certified.rows import Renewal, Rows
 from certified.typing import FloatArray
 
-__all__ = ["State", "Totals"]
+__all__ = ["State", "Totals", "carried"]
+
+_COLLINEAR = 2.0**-30  # smaller eigenvalues of a correlation matrix are rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,3 +78,24 @@ class State:
     anchor: Anchor
     solution: Solution
     products: Products
+
+
+def carried(w: FloatArray, before: Rows, after: Rows, new: Renewal) -> FloatArray:
+    """Return where to start with new columns: coefficients that give nearly the same predictors, shape (P,).
+
+    Columns that are the same keep theirs, those of `w`. The new ones, and what follows the features (ones), take by
+    least squares over the rows that stay what the columns that left have contributed.
+    """
+    old, p = w.reshape(-1, before.x.shape[1]), after.x.shape[1]
+    source = np.concatenate([new.source(), np.full(p - new.n_features, -1)])
+    stays, free = np.flatnonzero(source >= 0), np.flatnonzero(source < 0)
+    gone = np.setdiff1d(np.arange(old.shape[1]), source[stays])
+    out = np.zeros((len(old), p))
+    out[:, stays] = old[:, source[stays]]
+    root = np.sqrt(after.base_weight)[:, None]
+    design, lost = after.x[:, free] * root, before.x[:, gone] @ old[:, gone].T * root
+    gram, shares = design.T @ design, design.T @ lost
+    unit = np.sqrt(np.where(np.diag(gram) > 0.0, np.diag(gram), 1.0))
+    solved = np.linalg.lstsq(gram / np.outer(unit, unit), shares / unit[:, None], rcond=_COLLINEAR)[0]
+    out[:, free] = (solved / unit[:, None]).T
+    return out.ravel()

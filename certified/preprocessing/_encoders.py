@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Callable
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +16,7 @@ from sklearn.utils.validation import _check_feature_names_in
 
 from certified.columns import columns_of, row_of
 from certified.errors import InvalidInput
-from certified.stable import Table
+from certified.stable import Table, same
 from certified.transformer import MixedTransformer, named_like
 from certified.typing import BoolArray, FloatArray, IntArray
 
@@ -57,7 +59,7 @@ def codes_of(values: Any, column: Any) -> IntArray:
     """Return the position of each row's value among `values`, -1 where it is not one of them."""
     if column.dtype == object:
         index = {value: k for k, value in enumerate(values.tolist())}
-        return np.fromiter((index.get(v, -1) for v in column.tolist()), dtype=np.int64, count=len(column))
+        return np.fromiter(map(index.get, column.tolist(), repeat(-1)), dtype=np.int64, count=len(column))
     missing = np.isnan(values[-1:]).sum()  # they are sorted, NaN last
     known = values[: len(values) - missing]
     found = np.searchsorted(known, column)
@@ -161,14 +163,16 @@ class _Encoder(MixedTransformer):
 
     def _codes(self, learned: tuple[_Category, ...], X: Any) -> list[tuple[IntArray, BoolArray]]:
         """Return the group of each row in each column, 0 for unknown ones, and which are unknown."""
-        out = []
-        for j, (category, column) in enumerate(zip(learned, columns_of(X), strict=True)):
-            codes = codes_of(category.values, column)
-            unknown = codes < 0
-            if unknown.any() and self.handle_unknown == "error":
-                raise self._unknown(column[unknown], j, "transform")
-            out.append((category.group[np.where(unknown, 0, codes)], unknown))
-        return out
+        columns = zip(learned, columns_of(X), strict=True)
+        return [self._coded(category, column, j) for j, (category, column) in enumerate(columns)]
+
+    def _coded(self, category: _Category, column: Any, j: int) -> tuple[IntArray, BoolArray]:
+        """Return the group of each row, 0 for unknown ones, and which are unknown, in column j."""
+        codes = codes_of(category.values, column)
+        unknown = codes < 0
+        if unknown.any() and self.handle_unknown == "error":
+            raise self._unknown(column[unknown], j, "transform")
+        return category.group[np.where(unknown, 0, codes)], unknown
 
     def _unknown(self, values: Any, j: int, where: str) -> InvalidInput:
         shown = list(dict.fromkeys(values.tolist()))[:5]
@@ -333,18 +337,44 @@ class OneHotEncoder(_Encoder):
         return out
 
     def _apply(self, learned: tuple[_Category, ...], X: Any) -> FloatArray:
-        parts = []
-        columns = zip(learned, self._dropped(learned), self._codes(learned, X), strict=True)
-        for j, (category, dropped, (codes, unknown)) in enumerate(columns):
-            if unknown.any():
-                if self.handle_unknown == "warn":
-                    warnings.warn(f"Unknown categories in column {j} are encoded as infrequent or zeros.", stacklevel=4)
-                if self.handle_unknown != "ignore" and category.joined >= 0:
-                    codes, unknown = np.where(unknown, category.joined, codes), np.zeros_like(unknown)
-            part = np.zeros((len(codes), category.n_groups))
-            part[np.flatnonzero(~unknown), codes[~unknown]] = 1.0
-            parts.append(np.delete(part, dropped, axis=1) if dropped >= 0 else part)
-        return np.hstack(parts)
+        out = np.zeros((len(X), self._width(learned, len(learned))))
+        start = 0
+        for j, (category, dropped, column) in enumerate(
+            zip(learned, self._dropped(learned), columns_of(X), strict=True)
+        ):
+            start += self._mark(out[:, start:], category, dropped, column, j)
+        return out
+
+    def _mark(self, out: FloatArray, category: _Category, dropped: int, column: Any, j: int) -> int:
+        """Write 1 where a row has a category; return how many columns of `out` belong to feature j."""
+        codes, unknown = self._coded(category, column, j)
+        if unknown.any():
+            if self.handle_unknown == "warn":
+                warnings.warn(f"Unknown categories in column {j} are encoded as infrequent or zeros.", stacklevel=5)
+            if self.handle_unknown != "ignore" and category.joined >= 0:
+                codes, unknown = np.where(unknown, category.joined, codes), np.zeros_like(unknown)
+        marked = ~unknown & (codes != dropped)
+        if dropped >= 0:
+            codes = codes - (codes > dropped)
+        out[np.flatnonzero(marked), codes[marked]] = 1.0
+        return category.n_groups - (dropped >= 0)
+
+    def _renewed(self, learned: tuple[_Category, ...], left: Callable[[], Table]) -> list[Any]:
+        out: list[Any] = []
+        start = 0
+        before = zip(self._learned, self._dropped(self._learned), strict=True)
+        after = zip(learned, self._dropped(learned), strict=True)
+        for j, (old, new) in enumerate(zip(before, after, strict=True)):
+            width = old[0].n_groups - (old[1] >= 0)
+            if same(old, new):
+                out.append(slice(start, start + width))
+            else:
+                table = left().x
+                part = np.zeros((len(table), new[0].n_groups - (new[1] >= 0)))
+                self._mark(part, *new, columns_of(table)[j], j)
+                out.append(part)
+            start += width
+        return out
 
     def _width(self, learned: tuple[_Category, ...], n_features: int) -> int:
         pairs = zip(learned, self._dropped(learned), strict=True)
