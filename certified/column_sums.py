@@ -126,8 +126,8 @@ def _entries(x: Any, weight: FloatArray) -> Any:
                 squares = x[start : start + rows] ** 2 * weight[start : start + rows, None]
                 live = np.nonzero(squares)
                 yield live[1], squares[live]
-        live = np.flatnonzero(weight)
-        yield np.full(live.size, p), weight[live]
+        held = np.flatnonzero(weight)
+        yield np.full(held.size, p), weight[held]
 
 
 def _split(squares: FloatArray) -> tuple[IntArray, IntArray, IntArray]:

@@ -183,7 +183,8 @@ def release(w: np.ndarray, factor: np.ndarray, sigma: float, rng: np.random.Gene
     w : ndarray of float64, shape (d,)
         The un-noised parameter; secret.
     factor : ndarray of float64, shape (d, d) or (d,)
-        Lower-triangular L with G = LL'; one dimension for a diagonal L. It must be bit for bit the matrix that a refit on the kept rows has.
+        Lower-triangular L with G = LL'; one dimension for a diagonal L. It must be bit for bit the
+        matrix that a refit on the kept rows has.
     sigma : float > 0
         Noise in the units of the norm of G, fixed before the data are seen.
     rng : numpy.random.Generator, optional

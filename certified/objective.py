@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import LinAlgError, cholesky
 
+from certified import noise
 from certified.errors import CannotCertify
 from certified.exact import Products
 from certified.losses import Loss
@@ -114,6 +115,14 @@ class Release:
         quantum = np.ldexp(np.sqrt(float(n_rows)), products.exponents - 20)
         root_x = np.tile((np.sqrt(np.diag(gram)) + quantum) * (np.sqrt(problem.most) * (1 + 2.0**-30)), K)
         return cls(products, problem.scale, matrix, factor, np.sqrt(np.diag(matrix)) * (1 + 2.0**-30), root_x)
+
+    def whitened(self, v: FloatArray) -> FloatArray:
+        """Return a vector whose Euclidean norm is the G norm of v."""
+        return self.factor.T @ v
+
+    def noised(self, w: FloatArray, sigma: float, rng: np.random.Generator | None) -> FloatArray:
+        """Return w with fresh noise of covariance ``sigma^2 G^-1``."""
+        return noise.release(w, self.factor, sigma, rng)
 
     def covers(self, later: Release) -> bool:
         """Whether a later metric is the same but for rows that were removed, which make it smaller."""

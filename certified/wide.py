@@ -12,7 +12,7 @@ Proofs: ``docs/theory/wide.rst``. Tests: ``tests/test_wide.py``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,7 @@ __all__ = ["WideRelease", "improve"]
 _SHARE = 0.3  # part of the bound asked for that conjugate gradients may leave
 _LOOSE = 0.25  # a step leaves at most this part of the gradient
 _INNER = 2000  # conjugate gradients in a step
+_CLOSER = 2.0**-4  # M nu from which M is measured
 _STALLED = 3  # steps in a row that did not halve the gradient
 _PAIRWISE = 300  # chain of additions in a sum by numpy
 
@@ -184,31 +185,38 @@ class _Search:
 
     def metric(self, point: _Point) -> _Metric:
         """Form A and bound what the theorems need of it: lemma 2 of the proofs."""
-        self.passes += 1
-        h, rows, strength = point.bends, self.rows, self.strength
-        root = np.square(self.release.root).max(initial=0.0)
-        if not rows.intercept:
-            M = self.problem.loss.kappa * float(self.lengths.max()) / np.sqrt(strength)
-            return _Metric(np.zeros(1), 0.0, 1.0, up(M), up(np.sqrt(up(root / strength))))
+        h, strength, kappa = point.bends, self.strength, self.problem.loss.kappa
+        furthest = float(self.lengths.max())
+        root = np.square(self.release.root)
+        if not self.rows.intercept:
+            M = up(kappa * furthest / np.sqrt(strength))
+            return _Metric(np.zeros(1), 0.0, 1.0, M, up(np.sqrt(up(float(root.max()) / strength))))
         s = float(np.sum(h))
         if not (s > 0.0 and np.isfinite(s)):
             raise CannotCertify(
                 "The rows have no curvature in float64 where the search went. Scale the features or add a penalty. "
                 "Nothing was changed."
             )
-        mean = rows.pull(h) / s
-        off = float(np.max(np.where(h > 0, self._score(point), 0.0)))
-        relative = 2.0 * gamma(rows.chain + 16) + 2.0 * gamma(_PAIRWISE) + 2.0 * self._curvature_error(off)
-        theta = relative * _norm(rows.pull_absolute(h)) / np.sqrt(strength * s) * (1.0 + 2.0**-20)
-        low = (1.0 - theta) * (1.0 - gamma(_PAIRWISE) - self._curvature_error(off)) * (1.0 - 2.0**-40)
+        mean = self.rows.pull(h) / s
+        error = self._curvature_error(float(np.max(np.where(h > 0, self._score(point), 0.0))))
+        relative = 2.0 * (gamma(self.rows.chain + 16) + gamma(_PAIRWISE) + error)
+        theta = relative * np.sqrt(up(float(np.sum(h * np.square(self.lengths)))) / strength)
+        low = (1.0 - up(theta)) * (1.0 - up(gamma(_PAIRWISE) + error)) * (1.0 - 2.0**-40)
         length = _norm(mean)
-        squared = np.square(self.lengths) - 2.0 * rows.push(mean) + length**2
-        far = float(np.max(np.where(self.weight > 0, squared, 0.0)))
-        far = max(far, 0.0) + 4.0 * gamma(rows.longest + len(mean) + 16) * (float(self.lengths.max()) + length) ** 2
-        k_squared = np.square(self.release.root[:-1]).max(initial=0.0) / strength
-        k_squared += self.release.root[-1] ** 2 * (1.0 / s + up(length**2) / strength)
-        M = self.problem.loss.kappa * np.sqrt(up(far) / strength + 1.0 / s)
-        return _Metric(mean, up(1.0 / s), low, up(M), up(np.sqrt(up(k_squared))))
+        squared = float(root[:-1].max(initial=0.0)) / strength + float(root[-1]) * (1.0 / s + up(length**2) / strength)
+        M = kappa * np.sqrt(up((furthest + length) ** 2) / strength + 1.0 / s)
+        return _Metric(mean, up(1.0 / s), float(low), up(M), up(np.sqrt(up(squared))))
+
+    def closer(self, metric: _Metric) -> _Metric:
+        """Measure M: how far rows are from m, for features that are far from 0."""
+        if not self.rows.intercept:
+            return metric
+        length, furthest = _norm(metric.mean), float(self.lengths.max())
+        squared = np.square(self.lengths) - 2.0 * self.rows.push(metric.mean) + length**2
+        far = max(float(np.max(np.where(self.weight > 0, squared, 0.0))), 0.0)
+        far += 4.0 * gamma(self.rows.longest + len(metric.mean) + 16) * (furthest + length) ** 2
+        M = self.problem.loss.kappa * np.sqrt(up(far) / self.strength + metric.per_s)
+        return replace(metric, M=min(metric.M, up(M)))
 
     def _score(self, point: _Point) -> FloatArray:
         """Bound the rounding error of every row's predictor."""
@@ -225,6 +233,8 @@ class _Search:
         """Bound the distance by theorem 1; return it with the measured nu and its rounding envelope."""
         nu, envelope = self.nu(point.gradient, metric), self._envelope(point, metric)
         total = up(nu + envelope)
+        if _CLOSER < metric.M * total < np.inf:
+            metric = self.closer(metric)
         distance = up(metric.k_G * theorem1(total, metric.M, metric.low))
         assumptions = {
             "nu": total,
@@ -251,15 +261,11 @@ class _Search:
         if not self.problem.loss.kappa * float(np.max(np.where(self.weight > 0, score, 0.0))) < 0.5:
             return np.inf
         terms = 32.0 * UNIT * point.sizes + 2.0 * point.bends * score
-        slopes = np.abs(point.slopes)
-        e = self.rows.pull_absolute(gamma(self.rows.chain + 4) * slopes + terms)
-        u, _ = self.split(point.w)
-        g, _ = self.split(point.gradient)
-        e = e * (1.0 + 2.0**-20) + 4.0 * UNIT * (self.strength * np.abs(u) + np.abs(g))
-        at_b = 0.0
-        if self.rows.intercept:
-            at_b = float(np.sum(gamma(_PAIRWISE) * slopes + terms)) * (1.0 + 2.0**-20)
-        return up(_norm(e + np.abs(metric.mean) * at_b) / np.sqrt(self.strength) + at_b * np.sqrt(metric.per_s))
+        terms += gamma(max(self.rows.chain, _PAIRWISE) + 4) * np.abs(point.slopes)
+        at_u = up(float(np.sum(terms * self.lengths)))
+        at_u += 4.0 * UNIT * (self.strength * _norm(self.split(point.w)[0]) + _norm(self.split(point.gradient)[0]))
+        at_b = up(float(np.sum(terms))) if self.rows.intercept else 0.0
+        return up(up(at_u + _norm(metric.mean) * at_b) / np.sqrt(self.strength) + at_b * np.sqrt(metric.per_s))
 
     def advance(self, point: _Point, metric: _Metric, nu: float, goal: float) -> tuple[_Point, float]:
         """Take a step that lowers the objective; return the new point and kappa times the largest change proposed."""
@@ -275,7 +281,7 @@ class _Search:
     def _share(self, point: _Point, step: FloatArray, moved: FloatArray, least: float) -> float:
         """Part of a long step to take: halved until the objective falls; the last part, `least`, is proved to do."""
         u, p = self.split(point.w)[0], self.split(step)[0]
-        slope, square, mixed = float(point.gradient @ step), float(p @ p), float(u @ p)
+        slope, square, mixed = _dot(point.gradient, step), _dot(p, p), _dot(u, p)
         before = _value(self.problem.loss, self.rows.y, point.predictor, self.weight)
         share = 1.0
         while share > least:
@@ -286,9 +292,7 @@ class _Search:
             share *= 0.5
         return least
 
-    def _step(
-        self, point: _Point, metric: _Metric, nu: float, goal: float
-    ) -> tuple[FloatArray, FloatArray]:
+    def _step(self, point: _Point, metric: _Metric, nu: float, goal: float) -> tuple[FloatArray, FloatArray]:
         """Solve ``H p = -g`` by conjugate gradients; return p and the change of the predictors.
 
         The intercept is eliminated, so that the system is that of features centred at m. The iteration ends where the
@@ -304,16 +308,16 @@ class _Search:
         r = -(g - metric.mean * at_b)
         shift = -at_b / s if rows.intercept else 0.0
         y = r / diagonal
-        d, rho = y.copy(), float(r @ y)
+        d, rho = y.copy(), _dot(r, y)
         for _ in range(_INNER):
             if not rho > 0.0:
                 break
             self.passes += 1
             change = rows.push(d)
             if rows.intercept:
-                change = change - float(h @ change) / s
+                change = change - _dot(h, change) / s
             curved = strength * d + rows.pull(h * change)
-            size = rho / float(d @ curved)
+            size = rho / _dot(d, curved)
             p += size * d
             moved += size * change
             r -= size * curved
@@ -321,15 +325,20 @@ class _Search:
             if _norm(r) / np.sqrt(strength) <= max(_SHARE * goal, min(_LOOSE, _SHARE * reach) * nu):
                 break
             y = r / diagonal
-            before, rho = rho, float(r @ y)
+            before, rho = rho, _dot(r, y)
             d = y + rho / before * d
-        b = shift - float(metric.mean @ p) if rows.intercept else 0.0
+        b = shift - _dot(metric.mean, p) if rows.intercept else 0.0
         return self.joined(p, b), moved + shift
 
 
 def _norm(v: FloatArray) -> float:
     """Upper bound of the Euclidean norm."""
-    return float(np.sqrt(v @ v)) * (1.0 + gamma(v.size + 4))
+    return float(np.sqrt(_dot(v, v))) * (1.0 + gamma(v.size + 4))
+
+
+def _dot(a: FloatArray, b: FloatArray) -> float:
+    """Inner product, on one core: a few hundred thousand products are not worth waking others."""
+    return float(np.einsum("i,i->", a, b))
 
 
 @float64

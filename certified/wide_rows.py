@@ -98,15 +98,8 @@ class WideRows:
 
     def pull(self, r: FloatArray) -> FloatArray:
         """Return ``x' r``, shape (p,)."""
-        return self._pulled(lambda part, block: block.T @ r[part])
-
-    def pull_absolute(self, r: FloatArray) -> FloatArray:
-        """Return ``|x|' r``, shape (p,)."""
-        return self._pulled(lambda part, block: abs(block).T @ r[part])
-
-    def _pulled(self, product: Callable[[slice, Any], FloatArray]) -> FloatArray:
         total = np.zeros(self.x.shape[1])
-        for found in _on_all(product, self.blocks):
+        for found in _on_all(lambda part, block: block.T @ r[part], self.blocks):
             total += found
         return total
 
@@ -137,13 +130,14 @@ class WideRows:
         if issparse(self.x) and 4 * self._erased > self.x.nnz:
             self.x, self._blocks, self._erased = _compact(self.x), None, 0
 
-    def joined(self, held: IntArray, x: Any, y: FloatArray, weight: FloatArray, offset: Any = None) -> WideRows:
-        """Return a copy of the rows at these positions, followed by new ones (weights not balanced)."""
+    def joined(self, held: IntArray, block: Any) -> WideRows:
+        """Return a copy of the rows at these positions, followed by those of a block (weights not balanced)."""
+        x, y, weight, offset = (part[0] for part in block)
         known = None
-        if self.offset is not None or offset is not None:
+        if self.offset is not None or np.any(offset):
             before = np.zeros(held.size) if self.offset is None else self.offset[held]
-            known = np.concatenate([before, np.zeros(len(y)) if offset is None else offset])
-        both = vstack([self.x[held], csr_array(x)]) if issparse(self.x) else np.concatenate([self.x[held], x])
+            known = np.concatenate([before, np.broadcast_to(offset, y.shape)])
+        both = vstack([self.x[held], x]) if issparse(self.x) else np.concatenate([self.x[held], x])
         return WideRows(
             both,
             np.concatenate([self.y[held], y]),
@@ -186,7 +180,7 @@ def _blocks(x: Any) -> Iterator[tuple[slice, Any]]:
         for start in range(0, n, rows):
             yield slice(start, min(start + rows, n)), x[start : start + rows]
         return
-    count = int(np.clip(x.nnz // max(4 * p, _ENTRIES), 1, _MOST))
+    count = int(np.clip(x.nnz // max(2 * p, _ENTRIES), 1, _MOST))
     edges = np.unique(np.append(np.searchsorted(x.indptr, np.linspace(0, x.nnz, count, endpoint=False)), n))
     edges[0] = 0
     for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
