@@ -37,7 +37,7 @@ _SHARE = 0.3  # part of the bound asked for that conjugate gradients may leave
 _LOOSE = 0.25  # a step leaves at most this part of the gradient
 _INNER = 2000  # conjugate gradients in a step
 _CLOSER = 2.0**-4  # M nu from which M is measured
-_STALLED = 3  # steps in a row that did not halve the gradient
+_STALLED = 3  # steps in a row that hardly shrank the gradient
 _PAIRWISE = 300  # chain of additions in a sum by numpy
 
 
@@ -143,7 +143,7 @@ def improve(
         found, nu, envelope = work.certify(point, metric)
         if best is None or not found.distance > best.distance:
             best = found
-        stalled = stalled + 1 if nu > 0.5 * last and reach <= 1.0 else 0
+        stalled = stalled + 1 if nu > 0.9 * last and reach <= 1.0 else 0
         if best.distance <= target or step == max_steps or stalled > _STALLED or nu <= 2.0 * envelope:
             break
         last = min(last, nu)

@@ -43,6 +43,7 @@ def _expected(estimator):
     [
         LogisticRegression(noise=0),
         LogisticRegression(),
+        LogisticRegression(noise=0, solver="newton-cg"),
         Ridge(),
         LinearRegression(),
         ElasticNet(),

@@ -24,6 +24,8 @@ from certified.typing import FloatArray, IntArray
 
 __all__ = ["CertifiedLinear"]
 
+_DRAWN = 10_000  # larger releases take seconds to draw, so they are drawn when they are asked for
+
 
 class CertifiedLinear(ReleasedLinear):
     """Base class: subclasses give the problem, check the data and turn the parameter vector into attributes.
@@ -90,7 +92,7 @@ class CertifiedLinear(ReleasedLinear):
         self._released = None
         self._rng = generator(self.random_state)
         self._store(state, 0.0)
-        if self._head.by_theorem2:  # wide models draw when they are asked: it takes seconds for a million features
+        if self._head.by_theorem2 or len(state.solution.w) <= _DRAWN:
             self._draw()
 
     def _solve(self, loss: Loss, rows: Any, n_columns: int, start: FloatArray | None = None) -> State:

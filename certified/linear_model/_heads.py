@@ -142,8 +142,8 @@ def chosen(caller: str, solver: Any, X: Any, outputs: int, penalised: bool) -> A
         return Cholesky
     if outputs > 1:
         raise InvalidInput(
-            f"{caller} got {outputs} classes with sparse features or solver='newton-cg', which serve two classes. Call "
-            "X.toarray() where memory allows, or fit one model for each class."
+            f"{caller} got {outputs} classes with sparse features or solver='newton-cg'. Only binary classification is "
+            "supported there. Call X.toarray() where memory allows, or fit one model for each class."
         )
     return NewtonCG
 

@@ -172,6 +172,13 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         most = 1.0 if factors is None else float(np.max(factors))
         return Problem(loss, pattern, strength, loss.scale(0.5), most=most)
 
+    def _start(self, problem: Problem, totals: Totals | None, rows: Any) -> FloatArray:
+        start = super()._start(problem, totals, rows)
+        if self.fit_intercept and not self._head.by_theorem2:
+            ones = float(np.sum(rows.weight * rows.y))
+            start[-1] = np.log(ones / (float(np.sum(rows.weight)) - ones))
+        return start
+
     def _summed_classes(self, loss: Loss) -> int | None:
         return max(2, loss.outputs) if self.class_weight == "balanced" else None
 
@@ -272,5 +279,7 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
+        # Sparse features serve two classes; a tag that promises them for any number belongs to the solver that does.
+        tags.input_tags.sparse = self.solver == "newton-cg"
+        tags.classifier_tags.multi_class = self.solver != "newton-cg"
         return tags
