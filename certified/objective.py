@@ -20,7 +20,7 @@ _TINY = 2.0**-40  # Lambda0 on directions without a penalty
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What is minimised: ``sum_i s_i l(y_i, x_i'w + o_i) + (strength/2) w' diag(pattern) w``.
+    """What is minimised: ``sum_i s_i l(y_i, x_i'w + o_i) + (strength/2) w' diag(pattern) w + corner ||pattern w||_1``.
 
     Attributes
     ----------
@@ -37,6 +37,8 @@ class Problem:
         minimiser nor the loss there, and makes the Hessian definite. Any positive definite matrix will do.
     ridged : bool
         Whether the strength depends on the rows.
+    corner : float
+        Strength of an L1 penalty on the coefficients that the pattern names.
     most : float
         At least the ratio of any row's weight to that with which it enters the release metric.
     """
@@ -47,6 +49,7 @@ class Problem:
     scale: float
     gauge: FloatArray | None = None
     ridged: bool = False
+    corner: float = 0.0
     most: float = 1.0
 
     @property

@@ -12,8 +12,6 @@ from certified.anchor import Solution, reweighted
 from certified.base import Plan, Transcript, all_or_nothing, generator, split_column
 from certified.certificate import Certificate
 from certified.errors import CannotCertify, InvalidInput, NotDeletable
-from certified.head import forget, learn
-from certified.linear_model._heads import chosen
 from certified.linear_model._release import ReleasedLinear
 from certified.linear_model._state import State, Totals
 from certified.losses import Loss
@@ -42,8 +40,8 @@ class CertifiedLinear(ReleasedLinear):
         """The problem on rows with these totals; `n_columns` counts the column of ones."""
         raise NotImplementedError
 
-    def _penalised(self) -> bool:
-        """Whether the coefficients have a penalty."""
+    def _chosen(self, X: Any, loss: Loss) -> Any:
+        """The head that solves the problem on these features."""
         raise NotImplementedError
 
     def _summed_classes(self, loss: Loss) -> int | None:
@@ -83,7 +81,7 @@ class CertifiedLinear(ReleasedLinear):
     ) -> None:
         """Fit on checked data; on an error the estimator keeps its former state."""
         self._check_parameters()
-        self._head = chosen(type(self).__name__, self.solver, X, loss.outputs, self._penalised())
+        self._head = self._chosen(X, loss)
         subjects = Subjects.of(ids, X.shape[0])
         rows = self._head.rows(X, y, weight, offset=offset, intercept=self.fit_intercept)
         state = self._solve(loss, rows, X.shape[1] + self.fit_intercept)
@@ -163,7 +161,7 @@ class CertifiedLinear(ReleasedLinear):
         anchor, solution = None, state.solution
         few = 2 * rows.size < self.n_rows_ and problem.scale == state.problem.scale
         if self._head.by_theorem2 and products is not None and few:
-            anchor, solution = forget(problem, state.anchor, Blocks(*kept.block_of(rows)))
+            anchor, solution = self._head.forget(problem, state.anchor, Blocks(*kept.block_of(rows)))
             if factors is None and solution.distance <= target:
                 moved = anchor.release.whitened(solution.w - state.solution.w)
                 return self._planned(rows, State(problem, totals, anchor, solution, products), moved)
@@ -339,8 +337,8 @@ class CertifiedLinear(ReleasedLinear):
         release = self._head.release(problem, products, int(np.count_nonzero(rows.base_weight)))
         target, w = self._distance_target(state.solution), state.solution.w
         anchor = None
-        if self._head.by_theorem2 and rows.base is None:
-            anchor, solution = learn(problem, state.anchor, release, new)
+        if self._head.learn is not None and rows.base is None:
+            anchor, solution = self._head.learn(problem, state.anchor, release, new)
             if solution.distance <= target:
                 return State(problem, totals, anchor, solution, products), release.whitened(solution.w - w)
             if np.isfinite(solution.distance):

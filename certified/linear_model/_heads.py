@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array, issparse
 
-from certified import head, wide
+from certified import corners, head, wide
 from certified.anchor import Anchor, Solution
 from certified.column_sums import ColumnSquares
 from certified.errors import CannotCertify, InvalidInput
@@ -18,7 +18,7 @@ from certified.rows import Rows
 from certified.typing import FloatArray
 from certified.wide_rows import WideRows
 
-__all__ = ["Cholesky", "NewtonCG", "chosen"]
+__all__ = ["Cholesky", "NewtonCG", "ProximalNewton", "chosen"]
 
 _WIDE = 5_000  # features from which a Hessian is no longer formed
 _SAMPLE_ROWS = 50_000  # fits of more rows than this start from the solution on every 16th block
@@ -29,6 +29,8 @@ class Cholesky:
 
     rows = Rows
     by_theorem2 = True
+    forget = staticmethod(head.forget)
+    learn: Any = staticmethod(head.learn)
 
     @staticmethod
     def sums(rows: Rows, weight: FloatArray) -> Products:
@@ -80,11 +82,45 @@ class Cholesky:
         return np.column_stack([X, np.ones(len(X))]) if rows.x.shape[1] > X.shape[1] else X
 
 
+class ProximalNewton(Cholesky):
+    """Head for an L1 penalty on dense features."""
+
+    forget = staticmethod(corners.forget)
+    learn = None
+
+    @staticmethod
+    def fit(
+        problem: Problem, rows: Rows, sums: Products, start: FloatArray, tol: float, max_iter: int
+    ) -> tuple[Problem, Anchor | None, Solution]:
+        """Minimise from scratch."""
+        release = Release.of(problem, sums, int(np.count_nonzero(rows.weight)))
+        found = corners.improve(problem, rows, rows.weight, release, start, tol, fresh=2.0**-7, max_passes=max_iter)
+        return problem, *found
+
+    @staticmethod
+    def improve(
+        problem: Problem,
+        rows: Rows,
+        weight: FloatArray,
+        release: Release,
+        start: FloatArray,
+        target: float,
+        max_iter: int,
+        anchor: Anchor | None = None,
+        fresh: float = 2.0**-5,
+    ) -> tuple[Anchor | None, Solution]:
+        """Pass over the kept rows until the distance is at most `target`."""
+        return corners.improve(
+            problem, rows, weight, release, start, target, anchor=anchor, fresh=fresh, max_passes=max_iter
+        )
+
+
 class NewtonCG:
     """Head for sparse features, or more of them than a Hessian can be formed of: some passes for every request."""
 
     rows = WideRows
     by_theorem2 = False
+    learn = None
 
     @staticmethod
     def sums(rows: WideRows, weight: FloatArray) -> ColumnSquares:
@@ -127,8 +163,8 @@ class NewtonCG:
         return X.toarray() if issparse(X) else X
 
 
-def chosen(caller: str, solver: Any, X: Any, outputs: int, penalised: bool) -> Any:
-    """Return the head for these features, or raise InvalidInput where the solver does not fit them."""
+def chosen(caller: str, solver: Any, X: Any, outputs: int, penalised: bool, corner: bool = False) -> Any:
+    """Return the head for these features and penalties, or raise InvalidInput where the solver does not fit them."""
     allowed = ("auto", "newton-cholesky", "newton-cg")
     if solver not in allowed:
         raise InvalidInput(f"{caller}(solver={solver!r}) is not allowed: one of {', '.join(map(repr, allowed))} is.")
@@ -137,6 +173,13 @@ def chosen(caller: str, solver: Any, X: Any, outputs: int, penalised: bool) -> A
             f"{caller}(solver='newton-cholesky') got sparse features. Dense ones are needed: call X.toarray(), or use "
             "solver='newton-cg'."
         )
+    if corner:
+        if issparse(X) or solver == "newton-cg" or outputs > 1:
+            raise InvalidInput(
+                f"{caller} got an L1 penalty with sparse features, solver='newton-cg' or {outputs} classes. Dense "
+                "features and two classes are needed: call X.toarray() where memory allows, or set l1_ratio=0."
+            )
+        return ProximalNewton
     large = X.shape[1] > _WIDE and outputs == 1 and penalised
     if not (issparse(X) or solver == "newton-cg" or (solver == "auto" and large)):
         return Cholesky

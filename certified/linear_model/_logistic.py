@@ -15,6 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from certified.base import all_or_nothing, split_column, split_ids
 from certified.errors import InvalidInput, InvalidRequest
 from certified.linear_model._glm import CertifiedLinear
+from certified.linear_model._heads import chosen
 from certified.linear_model._state import Totals
 from certified.losses import Logistic, Loss, Softmax
 from certified.objective import Problem
@@ -26,15 +27,19 @@ __all__ = ["LogisticRegression"]
 class LogisticRegression(ClassifierMixin, CertifiedLinear):
     """Logistic regression whose subjects can be deleted, with a certificate.
 
-    Minimises ``C * sum_i s_i log(1 + exp(-y_i (x_i'w + b))) + ||w||^2 / 2`` as scikit-learn does; the intercept b is
-    not penalised. With more than two classes the loss is the multinomial one, with a vector w and an intercept for
-    every class. The fitted object is the private *keeper*: it holds the rows. ``coef_``, ``predict`` and
-    ``release()`` serve the *released* parameters, to which Gaussian noise was added.
+    Minimises ``C * sum_i s_i log(1 + exp(-y_i (x_i'w + b))) + (1 - l1_ratio) ||w||^2 / 2 + l1_ratio ||w||_1`` as
+    scikit-learn does; the intercept b is not penalised. With more than two classes the loss is the multinomial one,
+    with a vector w and an intercept for every class. The fitted object is the private *keeper*: it holds the rows.
+    ``coef_``, ``predict`` and ``release()`` serve the *released* parameters, to which Gaussian noise was added.
 
     Parameters
     ----------
     C : float, default=1.0
-        Inverse strength of the L2 penalty; ``inf`` for none.
+        Inverse strength of the penalty; ``inf`` for none.
+    l1_ratio : float, default=0.0
+        Share of the L1 penalty, from 0 to 1, for dense features and two classes. The private coefficients have zeros;
+        a release with noise has none, because noise falls on every coefficient. A pure L1 penalty is refused where
+        the Hessian is singular: with duplicate columns, or more features than rows.
     epsilon, delta : float, default=1.0 and 1e-6
         Every release is (epsilon, delta)-indistinguishable from one of a refit without the deleted subjects.
     noise : float, default=0.1
@@ -95,6 +100,7 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         self,
         C: float = 1.0,
         *,
+        l1_ratio: float = 0.0,
         epsilon: float = 1.0,
         delta: float = 1e-6,
         noise: float = 0.1,
@@ -106,6 +112,7 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         random_state: Any = None,
     ) -> None:
         self.C = C
+        self.l1_ratio = l1_ratio
         self.epsilon = epsilon
         self.delta = delta
         self.noise = noise
@@ -141,6 +148,10 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         X, offset = split_column(X, offset, "offset")
         if not (isinstance(self.C, int | float | np.number) and self.C > 0):
             raise InvalidInput(f"LogisticRegression(C={self.C!r}) is not allowed: a number > 0 is needed.")
+        if not (isinstance(self.l1_ratio, int | float | np.number) and 0.0 <= self.l1_ratio <= 1.0):
+            raise InvalidInput(
+                f"LogisticRegression(l1_ratio={self.l1_ratio!r}) is not allowed: a number from 0 to 1 is needed."
+            )
         X, y = validate_data(self, X, y, dtype=np.float64, order="C", accept_sparse="csr")
         check_classification_targets(y)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
@@ -160,17 +171,18 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         self.classes_, self._counts = classes, counts
         return self
 
-    def _penalised(self) -> bool:
-        return bool(np.isfinite(self.C))
+    def _chosen(self, X: Any, loss: Loss) -> Any:
+        penalised = bool(np.isfinite(self.C))
+        return chosen(type(self).__name__, self.solver, X, loss.outputs, penalised, penalised and self.l1_ratio > 0)
 
     def _problem_of(self, loss: Loss, n_columns: int, totals: Totals | None) -> Problem:
         pattern = self._pattern(loss, n_columns)
-        strength = 1.0 / float(self.C)
-        if strength == 0.0:
+        total, share = 1.0 / float(self.C), float(self.l1_ratio)
+        if total == 0.0:
             pattern = np.zeros_like(pattern)
         factors = self._factors(totals)
         most = 1.0 if factors is None else float(np.max(factors))
-        return Problem(loss, pattern, strength, loss.scale(0.5), most=most)
+        return Problem(loss, pattern, (1.0 - share) * total, loss.scale(0.5), corner=share * total, most=most)
 
     def _start(self, problem: Problem, totals: Totals | None, rows: Any) -> FloatArray:
         start = super()._start(problem, totals, rows)
@@ -271,6 +283,8 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         """
         coef, intercept = self.coef_, self.intercept_
         out = _SklearnLogisticRegression(C=self.C, fit_intercept=self.fit_intercept)
+        if self.l1_ratio > 0:
+            out.set_params(l1_ratio=self.l1_ratio, solver="saga")
         out.coef_, out.intercept_, out.classes_ = coef, intercept, self.classes_.copy()
         out.n_features_in_ = self.n_features_in_
         if hasattr(self, "feature_names_in_"):

@@ -18,6 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from certified.base import all_or_nothing, split_column, split_ids
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
 from certified.linear_model._glm import CertifiedLinear
+from certified.linear_model._heads import chosen
 from certified.linear_model._state import Totals
 from certified.losses import Gamma, LogCosh, Loss, Poisson, Squared, Tweedie
 from certified.objective import Problem
@@ -96,8 +97,8 @@ class _Regressor(RegressorMixin, CertifiedLinear):
     def _summed_classes(self, loss: Loss) -> int | None:
         return 0
 
-    def _penalised(self) -> bool:
-        return bool(self.alpha > 0)
+    def _chosen(self, X: Any, loss: Loss) -> Any:
+        return chosen(type(self).__name__, self.solver, X, 1, bool(self.alpha > 0))
 
     def _problem_of(self, loss: Loss, n_columns: int, totals: Totals | None) -> Problem:
         assert totals is not None
