@@ -1,4 +1,4 @@
-"""Wide and sparse heads: certified distances are at least the true ones, deletions end at refits, rows leave no trace."""
+"""Wide and sparse heads: certificates are above true distances, deletions end at refits, rows leave no trace."""
 
 import pickle
 
