@@ -47,16 +47,13 @@ class WideRelease:
 
     Attributes
     ----------
-    squares : ColumnSquares
-        Exact sums over the kept rows.
-    scale : float
-        The constant c.
+    squares : array of shape (p + 1,)
+        Sums ``sum_i s_i x_ij^2`` over the kept rows, and ``sum_i s_i``.
     root : array of shape (p,)
         Square roots of the diagonal. The norm ``||v||_G`` is defined by them.
     """
 
-    squares: ColumnSquares
-    scale: float
+    squares: FloatArray
     root: FloatArray
 
     @classmethod
@@ -69,8 +66,8 @@ class WideRelease:
                 "computed. Give a finite C or an alpha > 0, or dense features, at most some thousands, with "
                 "solver='newton-cholesky'. Nothing was changed."
             )
-        diagonal = problem.scale * squares.values()[:p] + problem.penalty
-        return cls(squares, problem.scale, np.sqrt(diagonal))
+        values = squares.values()
+        return cls(values, np.sqrt(problem.scale * values[:p] + problem.penalty))
 
     @property
     def matrix(self) -> Any:
@@ -159,7 +156,7 @@ class _Search:
     def __init__(self, problem: Problem, rows: WideRows, weight: FloatArray, release: WideRelease) -> None:
         self.problem, self.rows, self.weight, self.release = problem, rows, weight, release
         self.offset = np.zeros(1) if rows.offset is None else rows.offset
-        self.strength, self.squares = problem.strength, release.squares.values()
+        self.strength, self.squares = problem.strength, release.squares
         self.lengths = np.where(weight > 0, rows.lengths, 0.0)
         self.passes = 0
 

@@ -21,6 +21,7 @@ from certified.linear_model import (
     TweedieRegressor,
 )
 from certified.losses import Gamma, LogCosh, Logistic, Poisson, Squared, Tweedie
+from certified.model_selection import GridSearchCV
 from certified.objective import Problem
 from certified.wide_rows import WideRows
 
@@ -315,3 +316,11 @@ def test_dense_features_beyond_some_thousands_are_solved_by_products():
     assert model._state.anchor is None
     small = LogisticRegression(C=0.01).fit(X[:, :50], y)
     assert small._state.anchor is not None
+
+
+def test_a_search_over_sparse_features_forgets():
+    X, z, rng = table()
+    y = (z + rng.logistic(size=len(z)) > 0).astype(int)
+    search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=3).fit(X, y)
+    assert search.delete([3, 4]).certificate.claim == "indistinguishable"
+    assert search.predict(X).shape == y.shape
