@@ -120,7 +120,7 @@ def test_no_certificate_is_below_the_true_distance():
 @extended
 @pytest.mark.slow
 def test_no_certificate_is_below_the_true_distance_in_many_cases():
-    _judge(_run(range(1000, 1300)), 300)
+    _judge(_run(range(1000, 1150)), 150)
 
 
 def _certified_where_a_zero_is_wrong():
