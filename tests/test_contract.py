@@ -32,6 +32,7 @@ ESTIMATORS = {
     "logistic without intercept": LogisticRegression(fit_intercept=False),
     "logistic, weak penalty": LogisticRegression(C=100.0),
     "logistic by products": LogisticRegression(solver="newton-cg"),
+    "logistic, elastic net": LogisticRegression(C=0.3, l1_ratio=0.6),
     "poisson by products": PoissonRegressor(solver="newton-cg"),
     "ridge": Ridge(),
     "ridge with noise": Ridge(noise=0.1),

@@ -230,7 +230,7 @@ def test_what_has_no_unique_minimiser_is_refused():
         LogisticRegression(C=1.0, l1_ratio=1.0).fit(X[:10], np.arange(10) % 2)
     with pytest.raises(InvalidInput, match="Dense features"):
         LogisticRegression(l1_ratio=0.5).fit(csr_array(X), y)
-    with pytest.raises(InvalidInput, match="3 classes"):
+    with pytest.raises(InvalidInput, match="Only binary"):
         LogisticRegression(l1_ratio=0.5).fit(X, np.arange(len(y)) % 3)
     for wrong in (-0.1, 1.1, "l1"):
         with pytest.raises(InvalidInput, match="from 0 to 1"):

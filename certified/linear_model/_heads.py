@@ -176,8 +176,9 @@ def chosen(caller: str, solver: Any, X: Any, outputs: int, penalised: bool, corn
     if corner:
         if issparse(X) or solver == "newton-cg" or outputs > 1:
             raise InvalidInput(
-                f"{caller} got an L1 penalty with sparse features, solver='newton-cg' or {outputs} classes. Dense "
-                "features and two classes are needed: call X.toarray() where memory allows, or set l1_ratio=0."
+                f"{caller} got an L1 penalty with sparse features, solver='newton-cg' or more than two classes. Dense "
+                "features are needed. Only binary classification is supported. Call X.toarray() where memory allows, "
+                "or set l1_ratio=0."
             )
         return ProximalNewton
     large = X.shape[1] > _WIDE and outputs == 1 and penalised

@@ -295,5 +295,5 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         tags = super().__sklearn_tags__()
         # Sparse features serve two classes; a tag that promises them for any number belongs to the solver that does.
         tags.input_tags.sparse = self.solver == "newton-cg"
-        tags.classifier_tags.multi_class = self.solver != "newton-cg"
+        tags.classifier_tags.multi_class = self.solver != "newton-cg" and self.l1_ratio == 0
         return tags
