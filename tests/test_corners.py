@@ -114,7 +114,7 @@ def _judge(ratios, cases):
 
 @extended
 def test_no_certificate_is_below_the_true_distance():
-    _judge(_run(range(45)), 45)
+    _judge(_run(range(30)), 30)
 
 
 @extended
