@@ -106,8 +106,9 @@ def _add(words: IntArray, first: int, x: Any, weight: FloatArray, sign: int) -> 
     for columns, squares in _entries(x, weight):
         low, high, word = _split(squares)
         at = columns * n_words + (word - first)
-        np.add.at(flat, at[low > 0], sign * low[low > 0])
-        np.add.at(flat, at[high > 0] + 1, sign * high[high > 0])
+        for part, place in ((low, at), (high, at + 1)):
+            some = slice(None) if n_words == _WORDS else part > 0  # a part that is 0 may have no word there
+            np.add.at(flat, place[some], sign * part[some])
 
 
 def _entries(x: Any, weight: FloatArray) -> Any:

@@ -20,7 +20,6 @@ from certified.typing import FloatArray, IntArray
 __all__ = ["WideRows"]
 
 _ENTRIES = 1 << 17  # entries worth a block of their own
-_DENSE = 1 << 19  # entries of a block of dense rows
 _MOST = 64  # blocks
 
 
@@ -173,12 +172,13 @@ def _squares(block: Any) -> FloatArray:
 
 
 def _blocks(x: Any) -> Iterator[tuple[slice, Any]]:
-    """Yield blocks of rows: large enough to be worth a sum of length p, small enough for short chains of additions."""
+    """Yield blocks of sparse rows: large enough to be worth a sum of length p, small enough for short chains.
+
+    Dense rows are one block: their products have cores of their own.
+    """
     n, p = x.shape
     if not issparse(x):
-        rows = max(1, _DENSE // p)
-        for start in range(0, n, rows):
-            yield slice(start, min(start + rows, n)), x[start : start + rows]
+        yield slice(0, n), x
         return
     count = int(np.clip(x.nnz // max(2 * p, _ENTRIES), 1, _MOST))
     edges = np.unique(np.append(np.searchsorted(x.indptr, np.linspace(0, x.nnz, count, endpoint=False)), n))
