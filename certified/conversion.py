@@ -69,7 +69,7 @@ def _converted(estimator: Any, name: str, problems: list[str], top: bool = False
             continue
         elif (type(estimator).__name__, parameter) in _MEANS:
             given |= _MEANS[type(estimator).__name__, parameter](value, where, problems)
-        elif parameter in own:
+        elif parameter in own and parameter != "solver":  # ours chooses by itself
             given[parameter] = value
         elif parameter not in _WORK:
             problems.append(f"{where}: {type(estimator).__name__}({parameter}={value!r}) is not supported.")
@@ -114,9 +114,7 @@ def _is_nan(value: Any) -> bool:
 def _penalty(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
     if value is None or value == "none":
         return {"C": np.inf}
-    if value not in ("l2", "deprecated"):
-        problems.append(f"{where}: LogisticRegression(penalty={value!r}) is not supported, only 'l2' and None.")
-    return {}
+    return {"l1": {"l1_ratio": 1.0}, "l2": {"l1_ratio": 0.0}}.get(value, {})  # l1_ratio of its own for "elasticnet"
 
 
 def _dense(value: Any, where: str, problems: list[str]) -> dict[str, Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_solve, cholesky
+from threadpoolctl import ThreadpoolController
 
 from certified.exact import Products
 from certified.typing import IntArray
 
-__all__ = ["Moments", "solved"]
+__all__ = ["Moments", "on_one_thread", "solved"]
 
 _DIGIT = 28  # bits of a digit: a product of two has at most 56, and sums of eight such products fit in 64
 _N_DIGITS = 4  # of a sum: 80 bits of each product and the number of rows, below 2^31
@@ -102,6 +104,16 @@ def _digits(sums: IntArray) -> IntArray:
         out[k + 1] += out[k] >> _DIGIT
         out[k] &= mask
     return out
+
+
+def on_one_thread() -> Any:
+    """Return a context in which linear algebra adds in one order, whatever number of threads the process has."""
+    return _controller().limit(limits=1, user_api="blas")
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def solved(matrix: Any, target: Any) -> Any:

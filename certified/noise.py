@@ -97,22 +97,23 @@ def discrete_gaussian(size: int, scale: float, rng: np.random.Generator | None =
 
 
 def _check(w: np.ndarray, factor: np.ndarray, sigma: float) -> None:
-    for name, array, ndim in (("w", w, 1), ("factor", factor, 2)):
+    for name, array, ndims in (("w", w, (1,)), ("factor", factor, (1, 2))):
         if not isinstance(array, np.ndarray) or array.dtype != np.float64:
             _refuse(f"{name} of type {getattr(array, 'dtype', type(array).__name__)}", "a NumPy array of float64")
-        if array.ndim != ndim:
+        if array.ndim not in ndims:
             raise InvalidInput(
                 f"release(w, factor, sigma) got {name} of shape {array.shape}. w must have shape (d,) and factor "
-                "(d, d). Pass arrays of these shapes; nothing was released."
+                "(d, d), or (d,) if it is diagonal. Pass arrays of these shapes; nothing was released."
             )
         if not np.isfinite(array).all():
             _refuse(f"NaN or infinity in {name}", "finite")
-    if factor.shape != (w.size, w.size):
+    if factor.shape not in ((w.size, w.size), w.shape):
         raise InvalidInput(
             f"release(w, factor, sigma) got w of shape {w.shape} and factor of shape {factor.shape}. factor must have "
-            "shape (d, d) for w of shape (d,). Pass matching arrays; nothing was released."
+            "shape (d, d) or (d,) for w of shape (d,). Pass matching arrays; nothing was released."
         )
-    if np.triu(factor, 1).any() or not np.diag(factor).all():
+    diagonal = factor if factor.ndim == 1 else np.diag(factor)
+    if (factor.ndim == 2 and np.triu(factor, 1).any()) or not diagonal.all():
         _refuse("a factor that is singular or not lower triangular", "the Cholesky factor of a positive definite G")
     if not 0 < sigma < math.inf:
         _refuse(f"sigma={sigma!r}", "a positive number")
@@ -131,8 +132,8 @@ def whiten(w: np.ndarray, factor: np.ndarray, sigma: float) -> tuple[np.ndarray,
     Parameters
     ----------
     w : ndarray of float64, shape (d,)
-    factor : ndarray of float64, shape (d, d)
-        Lower-triangular L with G = LL'.
+    factor : ndarray of float64, shape (d, d) or (d,)
+        Lower-triangular L with G = LL'; one dimension for a diagonal L.
     sigma : float > 0
 
     Returns
@@ -161,8 +162,12 @@ def whiten(w: np.ndarray, factor: np.ndarray, sigma: float) -> tuple[np.ndarray,
     _check(w, factor, sigma)
     d = w.size
     with np.errstate(over="ignore", invalid="ignore"):
-        u = (factor.T @ w) / sigma
-        size = float(np.linalg.norm(np.abs(factor).T @ np.abs(w))) / sigma
+        if factor.ndim == 1:
+            u = (factor * w) / sigma
+            size = float(np.linalg.norm(u))
+        else:
+            u = (factor.T @ w) / sigma
+            size = float(np.linalg.norm(np.abs(factor).T @ np.abs(w))) / sigma
     relative = (d + 2) * _U / (1 - (d + 2) * _U) * (1 + (4 * d + 32) * _U)
     arithmetic = math.nextafter(size * relative + d * 2.0**-1000 / sigma + d * 2.0**-400, math.inf)
     if not (np.isfinite(u).all() and math.isfinite(arithmetic)):
@@ -177,8 +182,9 @@ def release(w: np.ndarray, factor: np.ndarray, sigma: float, rng: np.random.Gene
     ----------
     w : ndarray of float64, shape (d,)
         The un-noised parameter; secret.
-    factor : ndarray of float64, shape (d, d)
-        Lower-triangular L with G = LL'. It must be bit for bit the matrix that a refit on the kept rows has.
+    factor : ndarray of float64, shape (d, d) or (d,)
+        Lower-triangular L with G = LL'; one dimension for a diagonal L. It must be bit for bit the
+        matrix that a refit on the kept rows has.
     sigma : float > 0
         Noise in the units of the norm of G, fixed before the data are seen.
     rng : numpy.random.Generator, optional
@@ -211,5 +217,7 @@ def release(w: np.ndarray, factor: np.ndarray, sigma: float, rng: np.random.Gene
     if not (np.abs(scaled) < _LIMIT).all():
         _refuse("parameters more than 2^42 standard deviations of the noise from zero", "closer, or sigma larger")
     points = np.rint(scaled).astype(np.int64) + discrete_gaussian(w.size, 1 / STEP, rng)
+    if factor.ndim == 1:
+        return sigma * (points * STEP / factor)
     theta = solve_triangular(factor, points * STEP, lower=True, trans="T", check_finite=False) if w.size else w.copy()
     return sigma * theta

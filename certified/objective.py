@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import LinAlgError, cholesky
 
+from certified import noise
 from certified.errors import CannotCertify
 from certified.exact import Products
 from certified.losses import Loss
@@ -19,7 +20,7 @@ _TINY = 2.0**-40  # Lambda0 on directions without a penalty
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What is minimised: ``sum_i s_i l(y_i, x_i'w + o_i) + (strength/2) w' diag(pattern) w``.
+    """What is minimised: ``sum_i s_i l(y_i, x_i'w + o_i) + (strength/2) w' diag(pattern) w + corner ||pattern w||_1``.
 
     Attributes
     ----------
@@ -36,6 +37,8 @@ class Problem:
         minimiser nor the loss there, and makes the Hessian definite. Any positive definite matrix will do.
     ridged : bool
         Whether the strength depends on the rows.
+    corner : float
+        Strength of an L1 penalty on the coefficients that the pattern names.
     most : float
         At least the ratio of any row's weight to that with which it enters the release metric.
     """
@@ -46,6 +49,7 @@ class Problem:
     scale: float
     gauge: FloatArray | None = None
     ridged: bool = False
+    corner: float = 0.0
     most: float = 1.0
 
     @property
@@ -114,6 +118,14 @@ class Release:
         quantum = np.ldexp(np.sqrt(float(n_rows)), products.exponents - 20)
         root_x = np.tile((np.sqrt(np.diag(gram)) + quantum) * (np.sqrt(problem.most) * (1 + 2.0**-30)), K)
         return cls(products, problem.scale, matrix, factor, np.sqrt(np.diag(matrix)) * (1 + 2.0**-30), root_x)
+
+    def whitened(self, v: FloatArray) -> FloatArray:
+        """Return a vector whose Euclidean norm is the G norm of v."""
+        return self.factor.T @ v
+
+    def noised(self, w: FloatArray, sigma: float, rng: np.random.Generator | None) -> FloatArray:
+        """Return w with fresh noise of covariance ``sigma^2 G^-1``."""
+        return noise.release(w, self.factor, sigma, rng)
 
     def covers(self, later: Release) -> bool:
         """Whether a later metric is the same but for rows that were removed, which make it smaller."""

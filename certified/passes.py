@@ -15,7 +15,7 @@ from certified.objective import Problem, Release
 from certified.rows import Rows
 from certified.typing import FloatArray
 
-__all__ = ["Passes"]
+__all__ = ["Gradient", "Passes"]
 
 _STALE = 0.5  # rebuild the Hessian when a pass shrinks the gradient by less than this factor
 _PATIENCE = 8  # a new Hessian about halves the passes ahead and costs P / 16 of them
@@ -24,7 +24,7 @@ _LOWEST = 0.25  # rebuild the Hessian when the kept rows may have less than this
 
 
 @dataclass(frozen=True)
-class _Gradient:
+class Gradient:
     """Gradient at a point, penalty included, with what its rounding envelope needs.
 
     ``moved`` bounds kappa times the change of any kept row's linear predictor since ``metric.point``; inf or NaN where
@@ -53,15 +53,15 @@ class Passes:
         self.peak = np.ldexp(1.0, release.products.exponents) if rows.unweighted else rows.peak
         self.passes, self.max_passes = 0, max_passes
 
-    def gradient(self, w: FloatArray, moved: float) -> _Gradient:
+    def gradient(self, w: FloatArray, moved: float) -> Gradient:
         """Pass at w; moved as far as it is known."""
         self.passes += 1
         loss = self.problem.loss
         found = newton.gradient(loss, self.rows, w)
         value = found.gradient + self.problem.slope(w)
-        return _Gradient(value, float(found.slopes), float(found.sizes), float(found.bend), moved)
+        return Gradient(value, float(found.slopes), float(found.sizes), float(found.bend), moved)
 
-    def still(self, w: FloatArray, g: _Gradient, metric: Metric) -> _Gradient:
+    def still(self, w: FloatArray, g: Gradient, metric: Metric) -> Gradient:
         """Measure how far the predictors have moved, unless a small bound is known."""
         loss, move = self.problem.loss, w - metric.point
         if loss.kappa == 0.0 or not np.any(move):
@@ -132,21 +132,21 @@ class Passes:
         )
         return up(loss.kappa * (np.sqrt(squared) * (1 + 2.0**-40) + 2.0 * rounding))
 
-    def newton_length(self, g: _Gradient, metric: Metric) -> float:
+    def newton_length(self, g: Gradient, metric: Metric) -> float:
         """Length of the Newton step in the release metric, roughly."""
         return float(np.linalg.norm(self.release.factor.T @ self.step(g, metric)[2]))
 
-    def step(self, g: _Gradient, metric: Metric) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def step(self, g: Gradient, metric: Metric) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Whitened gradient, whitened Newton step and Newton step, the steps with the sign of the gradient."""
         white = metric.inverse_factor @ g.value
         pi = metric.P @ white
         return white, pi, pi @ metric.inverse_factor
 
-    def certify(self, w: FloatArray, g: _Gradient, metric: Metric) -> Solution:
+    def certify(self, w: FloatArray, g: Gradient, metric: Metric) -> Solution:
         """Bound the distance by theorem 1 and its corollary."""
         p = len(w)
         white, pi, step = self.step(g, metric)
-        envelope = self._envelope(w, g, metric)
+        envelope = self.envelope(w, g, metric)
         nu = up(float(np.linalg.norm(white)) * (1.0 + gamma(p + 4)) + envelope)
         length = up(float(np.linalg.norm(pi)) * (1.0 + gamma(p + 4)))
         residual = float(np.linalg.norm(white - pi + metric.W @ pi)) * (1.0 + gamma(p + 4))
@@ -154,7 +154,7 @@ class Passes:
         spread = (np.abs(pi) @ np.abs(metric.inverse_factor)) @ self.release.root
         in_release = float(np.linalg.norm(self.release.factor.T @ step)) * (1.0 + gamma(p + 4))
         in_release = up(in_release + gamma(3 * p + 8) * float(spread))
-        low, rho = self._drifted(g, metric)
+        low, rho = self.drifted(g, metric)
         distance = bounds.measured_distance(
             nu, metric.M, low, rho, in_release, length, residual, metric.k_G, metric.rise
         )
@@ -171,13 +171,13 @@ class Passes:
         weight = up(float(np.abs(w) @ self.release.root))
         return Solution(w, or_inf(distance), "theorem-1", assumptions, weight, self.passes)
 
-    def _drifted(self, g: _Gradient, metric: Metric) -> tuple[float, float]:
+    def drifted(self, g: Gradient, metric: Metric) -> tuple[float, float]:
         """Lower bound and uncertainty of the whitened Hessian after the predictors have moved (lemma 1)."""
         grow = up(np.expm1(min(g.moved, 600.0)))
         rho = up(metric.rho + metric.drift)
         return metric.low / (1.0 + grow) * (1.0 - 2.0**-40), up(rho + grow * (1.0 + rho + metric.rise))
 
-    def _envelope(self, w: FloatArray, g: _Gradient, metric: Metric) -> float:
+    def envelope(self, w: FloatArray, g: Gradient, metric: Metric) -> float:
         absolute = np.abs(metric.inverse_factor)
         root, p = self.release.root_x, len(w)
         widen = 1.0 + 2.0**-30
@@ -194,8 +194,8 @@ class Passes:
         return up(rows + gamma(p + 4) * float(np.linalg.norm(absolute @ np.abs(g.value))) * widen)
 
     def advance(
-        self, w: FloatArray, g: _Gradient, metric: Metric, target: float, fresh: float
-    ) -> tuple[FloatArray, _Gradient, Metric] | None:
+        self, w: FloatArray, g: Gradient, metric: Metric, target: float, fresh: float
+    ) -> tuple[FloatArray, Gradient, Metric] | None:
         """Take a step that shrinks the gradient; None at the rounding floor.
 
         The Hessian is formed anew where further steps with the factor at hand would cost more.
@@ -218,7 +218,7 @@ class Passes:
                 if rate > _STALE or (many and self._would_stay(found, metric, fresh)):
                     metric, found = self.metric(trial), replace(found, moved=0.0)
                 return trial, found, metric
-            if size <= 4.0 * self._envelope(w, g, metric):
+            if size <= 4.0 * self.envelope(w, g, metric):
                 return None
             if not formed_here:
                 metric, formed_here, alpha = self.metric(w), True, 1.0
@@ -230,7 +230,7 @@ class Passes:
                 return None
         return None
 
-    def _would_stay(self, g: _Gradient, metric: Metric, fresh: float) -> bool:
+    def _would_stay(self, g: Gradient, metric: Metric, fresh: float) -> bool:
         """Whether a Hessian formed here would still be fresh at the minimiser, as far as the next step tells."""
         loss = self.problem.loss
         return loss.kappa * float(newton.reach(loss, self.rows, self.step(g, metric)[2])) <= 0.5 * fresh
@@ -240,10 +240,10 @@ class Passes:
         length = float(np.linalg.norm(pi)) * (1.0 + 2.0**-30) + 2.0 * metric.place(w, pi, metric.root)
         return up(before + metric.M * length)
 
-    def anchor(self, w: FloatArray, g: _Gradient, metric: Metric) -> Anchor:
+    def anchor(self, w: FloatArray, g: Gradient, metric: Metric) -> Anchor:
         """The state to delete from: the same metric, seen from w."""
-        _, rho = self._drifted(g, metric)
+        _, rho = self.drifted(g, metric)
         here = replace(metric, point=w, drift=up(max(rho - metric.rho, 0.0)) if g.moved else metric.drift)
         white = metric.inverse_factor @ g.value
-        envelope = self._envelope(w, g, metric)
+        envelope = self.envelope(w, g, metric)
         return Anchor(here, self.release, white, np.zeros(len(w)), envelope, self.problem.strength)

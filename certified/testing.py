@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.utils import get_tags
 
@@ -122,14 +123,22 @@ def _assert_equals_refit(model: Any, refit: Any) -> None:
     gap = np.append(
         np.ravel(model.private_coef_) - np.ravel(refit.private_coef_),
         model.private_intercept_ - refit.private_intercept_,
-    )[: len(model.release_metric_)]
-    distance = float(np.sqrt(gap @ model.release_metric_ @ gap))
+    )
+    metric, fresh = _metric(model), _metric(refit)
+    gap = gap[: len(metric)]
+    distance = float(np.sqrt(gap @ metric @ gap))
     allowed = model.certificate_.distance_bound + refit.certificate_.distance_bound
     assert np.isfinite(allowed), "the certificate gives no bound"
     assert distance <= allowed * (1 + 1e-9) + 1e-12, (
         f"after deletion the parameters are {distance:.3g} from a refit, the certificates allow {allowed:.3g}"
     )
-    assert np.array_equal(model.release_metric_, refit.release_metric_), "the release metric is not that of a refit"
+    assert np.array_equal(metric, fresh), "the release metric is not that of a refit"
+
+
+def _metric(model: Any) -> FloatArray:
+    """The release metric as a dense array."""
+    metric = model.release_metric_
+    return metric.toarray() if issparse(metric) else metric
 
 
 def _assert_same_state(model: Any, refit: Any) -> None:
@@ -246,7 +255,7 @@ def check_noise_is_fresh(estimator: Any) -> None:
     assert not np.any(first == second), "two fits released the same parameters: the noise is not fresh"
     gap = (
         (first - np.ravel(models[0].private_coef_))
-        @ np.linalg.inv(np.linalg.inv(models[0].release_metric_)[: first.size, : first.size])
+        @ np.linalg.inv(np.linalg.inv(_metric(models[0]))[: first.size, : first.size])
         @ (first - np.ravel(models[0].private_coef_))
     )
     scale = models[0].certificate_.sigma

@@ -6,10 +6,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone
 
 from certified import head
 from certified.errors import InvalidInput, NotDeletable
-from certified.linear_model import GammaRegressor, LogCoshRegressor, LogisticRegression, PoissonRegressor
+from certified.linear_model import (
+    ElasticNet,
+    GammaRegressor,
+    Lasso,
+    LinearRegression,
+    LogCoshRegressor,
+    LogisticRegression,
+    PoissonRegressor,
+    Ridge,
+)
 from certified.pipeline import make_pipeline
 
 N, P = 240, 3
@@ -148,3 +158,46 @@ def test_wrong_rows_are_refused_and_change_nothing():
     pipeline = make_pipeline(LogisticRegression()).fit(x, y)
     with pytest.raises(NotDeletable, match="step of a fitted pipeline"):
         pipeline.named_steps["logisticregression"].add(x[:1], y[:1], ids=[N])
+
+
+# --------------------------------------------------------------------------------------- least squares, exactly
+
+
+@pytest.mark.parametrize("estimator", [Ridge(), LinearRegression(), ElasticNet(alpha=0.1), Lasso(alpha=0.1)], ids=str)
+@given(seed=st.integers(0, 10**6), outputs=st.sampled_from([0, 2]), far=st.booleans())
+@settings(max_examples=8)
+def test_least_squares_after_rows_that_join_and_leave_is_that_of_a_refit(estimator, seed, outputs, far):
+    rng = np.random.default_rng(seed)
+    x, s = rng.normal(size=(50, P)), rng.uniform(0.2, 3.0, size=50)
+    y = x @ rng.normal(size=(P, max(outputs, 1))) + rng.normal(size=(50, max(outputs, 1)))
+    if far:
+        x[40:] *= 1e3  # new exponents
+    y = y if outputs else y[:, 0]
+    model = clone(estimator).fit(x[:40], y[:40], sample_weight=s[:40])
+    model.delete(range(5))
+    certificate = model.add(x[40:], y[40:], ids=np.arange(100, 110), sample_weight=s[40:])
+    assert certificate.claim == "exact"
+    model.delete([7, 101])
+    kept = np.setdiff1d(np.arange(50), [0, 1, 2, 3, 4, 7, 41])
+    refit = clone(estimator).fit(x[kept], y[kept], sample_weight=s[kept])
+    assert model.state_digest_ == refit.state_digest_
+    assert np.array_equal(model.release_metric_, refit.release_metric_)
+    assert np.array_equal(model.coef_, refit.coef_)
+    assert model.ids_.size == kept.size
+
+
+def test_rows_that_cannot_join_least_squares_change_nothing():
+    x, _, rng = table(LogisticRegression())
+    y = x @ [1.0, 2.0, 3.0] + rng.normal(size=N)
+    model = Ridge().fit(x, y)
+    before = pickle.dumps(model)
+    for wrong, error, match in (
+        ((x[:2], np.ones((2, 3)), [1000, 1001]), InvalidInput, "outputs"),
+        ((x[:2, :2], y[:2], [1000, 1001]), ValueError, "features"),
+        ((x[:2], y[:2], [1000]), InvalidInput, "1 ids for 2 rows"),
+        ((x[:2], y[:2], ["a", "b"]), InvalidInput, "ids of type"),
+        ((x[:2], [1.0, np.nan], [1000, 1001]), ValueError, "NaN"),
+    ):
+        with pytest.raises(error, match=match):
+            model.add(*wrong)
+        assert pickle.dumps(model) == before

@@ -15,7 +15,7 @@ from certified import head, noise
 from certified.compose import ColumnTransformer, make_union
 from certified.errors import NotDeletable
 from certified.impute import SimpleImputer
-from certified.linear_model import LinearRegression, LogisticRegression, Ridge
+from certified.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, Ridge
 from certified.pipeline import Pipeline, make_pipeline
 from certified.preprocessing import KBinsDiscretizer, MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
 from certified.testing import (
@@ -31,6 +31,9 @@ ESTIMATORS = {
     "logistic": LogisticRegression(),
     "logistic without intercept": LogisticRegression(fit_intercept=False),
     "logistic, weak penalty": LogisticRegression(C=100.0),
+    "logistic by products": LogisticRegression(solver="newton-cg"),
+    "logistic, elastic net": LogisticRegression(C=0.3, l1_ratio=0.6),
+    "poisson by products": PoissonRegressor(solver="newton-cg"),
     "ridge": Ridge(),
     "ridge with noise": Ridge(noise=0.1),
     "least squares": LinearRegression(),

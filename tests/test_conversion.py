@@ -73,6 +73,24 @@ def test_a_single_estimator_is_converted(plain):
     ours.fit(X, y > 100 if isinstance(plain, GaussianNB) else y).delete([0])
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"l1_ratio": 0.4, "solver": "saga", "C": 0.2}, {"l1_ratio": 0.4, "C": 0.2}),
+        ({"penalty": "elasticnet", "l1_ratio": 0.4, "solver": "saga"}, {"l1_ratio": 0.4}),
+        ({"penalty": "l1", "solver": "liblinear"}, {"l1_ratio": 1.0}),
+        ({"penalty": "l2", "l1_ratio": 0.4}, {"l1_ratio": 0.0}),
+        ({"penalty": None, "solver": "newton-cg"}, {"C": np.inf, "l1_ratio": 0.0}),
+    ],
+)
+def test_penalties_of_logistic_regression_keep_their_meaning(given, expected):
+    if not set(given) <= set(LogisticRegression().get_params()):
+        pytest.skip("this scikit-learn has no such parameter")
+    ours = certified.certify(LogisticRegression(**given)).get_params()
+    assert {k: ours[k] for k in expected} == expected
+    assert ours["solver"] == "auto"
+
+
 def test_what_is_ours_already_stays():
     model = Ours(C=3.0)
     found = certified.certify(model)

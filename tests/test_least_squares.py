@@ -1,6 +1,9 @@
 """Least squares with several outputs and with L1 penalties: the minimum, and bit for bit the state of a refit."""
 
+import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -382,3 +385,26 @@ def test_constant_columns_and_targets_have_coefficients_of_zero():
         assert not model.coef_[:, 1].any()
         assert not model.coef_[2].any()
         assert model.intercept_[2] == 3.0
+
+
+def test_the_digest_does_not_depend_on_the_number_of_threads():
+    """Wide enough that the linear algebra library shares the work where it may."""
+    code = (
+        "import numpy as np\n"
+        "from certified.linear_model import Ridge, ElasticNet\n"
+        "rng = np.random.default_rng(0)\n"
+        "x = rng.normal(size=(600, 300)); y = x[:, :50].sum(axis=1) + rng.normal(size=600)\n"
+        "print([m.fit(x, y).state_digest_ for m in (Ridge(), ElasticNet(alpha=0.05))])"
+    )
+    found = set()
+    for threads in ("1", "2", "4"):
+        names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | dict.fromkeys(names, threads),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found.add(run.stdout)
+    assert len(found) == 1

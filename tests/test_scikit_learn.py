@@ -62,6 +62,8 @@ def _expected(estimator):
     [
         LogisticRegression(noise=0),
         LogisticRegression(),
+        LogisticRegression(noise=0, solver="newton-cg"),
+        LogisticRegression(noise=0, l1_ratio=0.3),
         Ridge(),
         LinearRegression(),
         ElasticNet(),

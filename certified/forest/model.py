@@ -20,7 +20,7 @@ from certified.errors import InvalidInput, InvalidRequest, NotDeletable
 from certified.forest.codes import Coding, coding_of, encode
 from certified.forest.grove import Grove, Work
 from certified.forest.grove import Plan as Growth
-from certified.rows import Subjects
+from certified.rows import Renewal, Subjects
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["GroveModel"]
@@ -211,18 +211,19 @@ class GroveModel(Deletable):
                 "changed."
             )
 
-    def _plan_features(self, rows: IntArray, X: FloatArray) -> Plan:
-        """Plan for changed features, more or fewer too: X holds those of all rows, the deleted ones ignored."""
+    def _plan_features(self, rows: IntArray, new: Renewal) -> Plan:
+        """Plan for changed features, more or fewer too."""
         self._check_left(rows)
-        x = check_array(X, dtype=np.float32, ensure_all_finite="allow-nan")
+        x = np.zeros((len(self._x), new.n_features), dtype=np.float32)
+        new.write(x, self._x)
+        x = check_array(x, ensure_all_finite="allow-nan") + np.float32(0.0)
         alive = self._alive.copy()
         alive[rows] = False
         before = self._x
         try:
-            self._x = np.where(alive[:, None], x, np.float32(0.0)) + np.float32(0.0)
+            self._x = x
             basis = self._based(alive, None, None)
             grove = self._grow(basis, alive)
-            x = self._x
         finally:
             self._x = before
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from sklearn.linear_model import ElasticNet as _SklearnElasticNet
 from sklearn.linear_model import Lasso as _SklearnLasso
 from sklearn.linear_model import enet_path
 
+from certified.active_set import search
 from certified.certificate import Certificate
 from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._least_squares import LeastSquares, number
@@ -21,7 +21,6 @@ from certified.typing import FloatArray, IntArray
 __all__ = ["ElasticNet", "Lasso"]
 
 _ROUNDS = ((1e-4, 100), (1e-7, 1000), (1e-10, 10_000), (1e-13, 10**9))  # tolerance and passes of coordinate descent
-_FLAT = 2.0**-36  # ridge, as a share of the diagonal, for steps of the active set
 _ENOUGH = 1e-14  # gap, as a share of y'y, below which rounding is all that is left
 
 
@@ -101,38 +100,8 @@ class _Problem:
         return np.ascontiguousarray(coefs[:, 0]), int(n_iter[0])
 
     def search(self, w: FloatArray) -> FloatArray:
-        """Active-set descent from w: Newton steps at fixed signs, cut at the first zero; the steepest feature enters.
-
-        No step raises the objective, but for rounding: this is float64, and at most 200 + d steps. The small ridge
-        turns a direction in which the sums are flat into a long step, which ends at a zero.
-        """
-        Q, q, w = self.Q.astype(np.float64), self.q.astype(np.float64), w.copy()
-        sign, lift = np.sign(w), self.b + _FLAT * np.diag(Q)
-        for _ in range(200 + len(w)):
-            live = np.flatnonzero(sign)
-            rest = q[live] - self.a * sign[live] - Q[np.ix_(live, live)] @ w[live] - self.b * w[live]
-            matrix = Q[np.ix_(live, live)]
-            matrix[np.diag_indices(live.size)] += lift[live]
-            try:
-                step = cho_solve(cho_factor(matrix, lower=True, check_finite=False), rest, check_finite=False)
-            except LinAlgError:
-                break
-            crossing = np.flatnonzero((w[live] + step) * sign[live] <= 0.0)
-            if crossing.size:
-                share = np.abs(w[live[crossing]]) / np.maximum(np.abs(step[crossing]), 2.0**-1000)
-                first = np.argmin(share)
-                w[live] += share[first] * step
-                w[live[crossing[first]]] = sign[live[crossing[first]]] = 0.0
-                continue
-            w[live] += step
-            slope = q - Q[:, live] @ w[live]
-            slack = 2.0**-48 * (np.abs(q) + np.abs(Q[:, live]) @ np.abs(w[live]))
-            excess = np.where(sign == 0.0, (slope if self.positive else np.abs(slope)) - self.a - slack, -1.0)
-            enters = np.argmax(excess)
-            if excess[enters] <= 0.0:
-                break
-            sign[enters] = np.sign(slope[enters])
-        return w
+        """Active-set descent from w."""
+        return search(self.Q.astype(np.float64), self.q.astype(np.float64), self.a, self.b, w, self.positive)
 
     def polish(self, w: FloatArray) -> FloatArray:
         """Solve for the coefficients whose signs w proposes; return w where they are not determined."""

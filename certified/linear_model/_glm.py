@@ -8,23 +8,21 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from certified.anchor import Anchor, Solution, reweighted
+from certified.anchor import Solution, reweighted
 from certified.base import Plan, Transcript, all_or_nothing, generator, split_column
 from certified.certificate import Certificate
 from certified.errors import CannotCertify, InvalidInput, NotDeletable
-from certified.exact import Products
-from certified.head import forget, improve, learn
 from certified.linear_model._release import ReleasedLinear
-from certified.linear_model._state import State, Totals, carried
+from certified.linear_model._state import State, Totals
 from certified.losses import Loss
 from certified.newton import Blocks
-from certified.objective import Problem, Release
-from certified.rows import Renewal, Rows, Subjects
+from certified.objective import Problem
+from certified.rows import Renewal, Subjects
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["CertifiedLinear"]
 
-_SAMPLE_ROWS = 50_000  # fits of more rows than this start from the solution on every 16th block
+_DRAWN = 10_000  # larger releases take seconds to draw, so they are drawn when they are asked for
 
 
 class CertifiedLinear(ReleasedLinear):
@@ -35,10 +33,15 @@ class CertifiedLinear(ReleasedLinear):
     """
 
     max_iter: int
+    solver: str
     _log_link = False
 
     def _problem_of(self, loss: Loss, n_columns: int, totals: Totals | None) -> Problem:
         """The problem on rows with these totals; `n_columns` counts the column of ones."""
+        raise NotImplementedError
+
+    def _chosen(self, X: Any, loss: Loss) -> Any:
+        """The head that solves the problem on these features."""
         raise NotImplementedError
 
     def _summed_classes(self, loss: Loss) -> int | None:
@@ -49,7 +52,7 @@ class CertifiedLinear(ReleasedLinear):
         """Factors of the weights of each class, shape (classes,); None for none that depend on the rows."""
         return None
 
-    def _totals(self, loss: Loss, rows: Rows) -> Totals | None:
+    def _totals(self, loss: Loss, rows: Any) -> Totals | None:
         """Totals where the problem needs them; balances the weights of the rows if they are to be balanced."""
         classes = self._summed_classes(loss)
         if classes is None:
@@ -67,59 +70,48 @@ class CertifiedLinear(ReleasedLinear):
             one[-1] = 0.0
         return np.tile(one, loss.outputs)
 
-    def _start(self, problem: Problem, totals: Totals | None, rows: Rows) -> FloatArray:
+    def _start(self, problem: Problem, totals: Totals | None, rows: Any) -> FloatArray:
         """Where a fit starts, shape (P,)."""
         return np.zeros(len(problem.pattern))
 
     # ------------------------------------------------------------------ fit
 
     def _fit_rows(
-        self, loss: Loss, X: FloatArray, y: FloatArray, weight: FloatArray, ids: Any, offset: FloatArray | None = None
+        self, loss: Loss, X: Any, y: FloatArray, weight: FloatArray, ids: Any, offset: FloatArray | None = None
     ) -> None:
         """Fit on checked data; on an error the estimator keeps its former state."""
         self._check_parameters()
-        subjects = Subjects.of(ids, len(X))
-        rows = Rows(X, y, weight, offset=offset, intercept=self.fit_intercept)
-        totals = self._totals(loss, rows)
-        problem = self._problem_of(loss, rows.x.shape[1], totals)
-        products, start = Products.of(rows.x, rows.base_weight), self._start(problem, totals, rows)
-        problem, anchor, solution = self._solve(problem, rows, start, products, guess=True)
+        self._head = self._chosen(X, loss)
+        subjects = Subjects.of(ids, X.shape[0])
+        rows = self._head.rows(X, y, weight, offset=offset, intercept=self.fit_intercept)
+        state = self._solve(rows, *self._posed(loss, rows, X.shape[1] + self.fit_intercept))
         self._subjects, self._rows = subjects, rows
         self._transcript = Transcript()
         self._released = None
         self._rng = generator(self.random_state)
-        self._store(State(problem, totals, anchor, solution, products), 0.0)
-        self._draw()
+        self._store(state, 0.0)
+        if self._head.by_theorem2 or len(state.solution.w) <= _DRAWN:
+            self._draw()
+
+    def _posed(self, loss: Loss, rows: Any, n_columns: int) -> tuple[Totals | None, Problem, Any]:
+        """Return totals, problem and exact sums of the rows; balances their weights if they are to be balanced."""
+        totals = self._totals(loss, rows)
+        return totals, self._problem_of(loss, n_columns, totals), self._head.sums(rows, rows.base_weight)
 
     def _solve(
-        self, problem: Problem, rows: Rows, start: FloatArray, products: Products, guess: bool = False
-    ) -> tuple[Problem, Anchor, Solution]:
-        """Minimise; `guess` says that a sample of the rows would give a better start than this one."""
-        n = int(np.count_nonzero(rows.weight))
-        if problem.loss.outputs > 1:
-            problem = replace(problem, gauge=problem.scale * products.matrix())
-        release = Release.of(problem, products, n)
-        factor = None
-        if guess and n > _SAMPLE_ROWS:
-            start, factor = _first_guess(problem, rows, start)
-        anchor, solution = improve(
-            problem,
-            rows,
-            rows.weight,
-            release,
-            start,
-            self.tol,
-            factor=factor,
-            fresh=2.0**-7,
-            max_passes=self.max_iter,
-        )
+        self, rows: Any, totals: Totals | None, problem: Problem, sums: Any, start: FloatArray | None = None
+    ) -> State:
+        """Minimise from `start`, or from where a fit starts."""
+        guess = start is None
+        start = self._start(problem, totals, rows) if start is None else start
+        problem, anchor, solution = self._head.fit(problem, rows, sums, start, self.tol, self.max_iter, guess)
         if solution.distance > self._acceptable(solution):
             raise CannotCertify(
                 f"fit reached a distance of at most {solution.distance:.3g} standard errors to the minimiser in "
                 f"{solution.passes} passes; {self._distance_target(solution):.3g} is needed. Scale the features "
                 "(StandardScaler), add a penalty, or raise max_iter, noise or epsilon."
             )
-        return problem, anchor, solution
+        return State(problem, totals, anchor, solution, sums)
 
     def _offset(self, call: str, offset: Any, exposure: Any, n_rows: int) -> FloatArray | None:
         name = f"{type(self).__name__}.{call}"
@@ -161,22 +153,23 @@ class CertifiedLinear(ReleasedLinear):
     def _plan(self, rows: IntArray) -> Plan:
         self._check_leaves_enough(rows)
         state, kept = self._state, self._rows
-        gone = Blocks(*kept.block_of(rows))
-        base_gone = kept.base[rows] if kept.base is not None else gone.s[0]
-        products = state.products.minus(gone.x[0], base_gone)
+        base_gone = kept.base_weight[rows]
+        products = state.products.minus(kept.x[rows], base_gone)
         totals, problem = state.totals, state.problem
         if totals is not None:
             classes = totals.classes
-            totals = totals.minus(gone.y[0], base_gone)
+            totals = totals.minus(kept.y[rows], base_gone)
             totals = totals or Totals.of(kept.y, _without(kept.base_weight, rows), classes)
-            problem = replace(self._problem_of(problem.loss, kept.x.shape[1], totals), gauge=problem.gauge)
+            n_columns = len(problem.pattern) // problem.loss.outputs
+            problem = replace(self._problem_of(problem.loss, n_columns, totals), gauge=problem.gauge)
         factors, before = self._factors(totals), self._factors(state.totals)
         target = self._distance_target(state.solution)
         anchor, solution = None, state.solution
-        if products is not None and 2 * rows.size < self.n_rows_ and problem.scale == state.problem.scale:
-            anchor, solution = forget(problem, state.anchor, gone)
+        few = 2 * rows.size < self.n_rows_ and problem.scale == state.problem.scale
+        if self._head.by_theorem2 and products is not None and few:
+            anchor, solution = self._head.forget(problem, state.anchor, Blocks(*kept.block_of(rows)))
             if factors is None and solution.distance <= target:
-                moved = anchor.release.factor.T @ (solution.w - state.solution.w)
+                moved = anchor.release.whitened(solution.w - state.solution.w)
                 return self._planned(rows, State(problem, totals, anchor, solution, products), moved)
             if factors is not None and before is not None:
                 anchor = reweighted(anchor, float(np.max(np.abs(factors / before - 1.0))))
@@ -184,12 +177,12 @@ class CertifiedLinear(ReleasedLinear):
         base = _without(kept.base_weight, rows)
         weight = base if factors is None else base * factors[kept.y.astype(np.int64)]
         if products is None:
-            products = Products.of(kept.x * (base > 0)[:, None], base)
-        release = Release.of(problem, products, int(np.count_nonzero(base)))
+            products = self._head.sums(kept, base)
+        release = self._head.release(problem, products, int(np.count_nonzero(base)))
         start = solution.w if np.all(np.isfinite(solution.w)) and np.isfinite(solution.distance) else state.solution.w
-        anchor, found = improve(problem, kept, weight, release, start, target, anchor=anchor, max_passes=self.max_iter)
+        anchor, found = self._head.improve(problem, kept, weight, release, start, target, self.max_iter, anchor)
         self._require(found, self._acceptable(found))
-        moved = release.factor.T @ (found.w - state.solution.w)
+        moved = release.whitened(found.w - state.solution.w)
         return self._planned(rows, State(problem, totals, anchor, found, products), moved, weight)
 
     def _require(self, found: Solution, target: float) -> None:
@@ -218,27 +211,22 @@ class CertifiedLinear(ReleasedLinear):
         """Plan for changed features, more or fewer too."""
         self._check_leaves_enough(rows)
         old, before = self._rows, self._state
-        fresh = old.renewed(new, int(self.fit_intercept))
-        loss = before.problem.loss
-        totals = self._totals(loss, fresh)
-        problem = self._problem_of(loss, fresh.x.shape[1], totals)
-        products = Products.of(fresh.x, fresh.base_weight)
+        fresh, start = self._head.renewed(old, new, before.solution.w, int(self.fit_intercept))
+        posed = self._posed(before.problem.loss, fresh, new.n_features + self.fit_intercept)
         try:
-            start = carried(before.solution.w, old, fresh, new)
-            problem, anchor, solution = self._solve(problem, fresh, start, products)
+            state = self._solve(fresh, *posed, start)
         except CannotCertify:  # as a fit starts
-            start = self._start(problem, totals, fresh)
-            problem, anchor, solution = self._solve(problem, fresh, start, products, guess=True)
-        self._require(solution, self._acceptable(solution))
+            state = self._solve(fresh, *posed)
+        self._require(state.solution, self._acceptable(state.solution))
 
         def commit() -> None:
             self._count_out(rows)
             old.clear()
             self._rows, self.n_features_in_ = fresh, new.n_features
-            self._store(State(problem, totals, anchor, solution, products), np.inf)
+            self._store(state, np.inf)
             self._released = None
 
-        return Plan(commit, True, solution.method, np.inf, solution.passes)
+        return Plan(commit, True, state.solution.method, np.inf, state.solution.passes)
 
     def _check_leaves_enough(self, rows: IntArray) -> None:
         raise NotImplementedError
@@ -263,19 +251,19 @@ class CertifiedLinear(ReleasedLinear):
         """
         self._check_fitted()
         state, release = self._state, self._release_now()
-        anchor, found = improve(
+        anchor, found = self._head.improve(
             state.problem,
             self._rows,
             self._rows.weight,
             release,
             state.solution.w,
             self.tol,
-            anchor=state.anchor,
+            self.max_iter,
+            state.anchor,
             fresh=2.0**-7,
-            max_passes=self.max_iter,
         )
         self._require(found, self._acceptable(found))
-        moved = float(np.linalg.norm(release.factor.T @ (found.w - state.solution.w)))
+        moved = float(np.linalg.norm(release.whitened(found.w - state.solution.w)))
         after = State(state.problem, state.totals, anchor, found, state.products)
         self._store(after, self._since_release() + (moved / self.noise if self.noise else 0.0))
         self._released = None
@@ -314,20 +302,24 @@ class CertifiedLinear(ReleasedLinear):
         X, ids = split_column(X, ids, "ids")
         X, offset = split_column(X, offset, "offset")
         X, exposure = split_column(X, exposure, "exposure")
-        X, y = validate_data(self, X, y, dtype=np.float64, order="C", reset=False, y_numeric=False)
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        known = self._offset("add", offset, exposure, len(X))
-        column = np.ones((len(X), int(self.fit_intercept)))
-        y, weight = self._encoded(y, weight)
-        block = (
-            np.hstack([X, column])[None],
-            y[None],
-            weight[None],
-            np.zeros((1, 1)) if known is None else known[None],
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            dtype=np.float64,
+            order="C",
+            reset=False,
+            y_numeric=False,
+            accept_sparse=False if self._head.by_theorem2 else "csr",
         )
-        held, subjects = self._subjects.joined(ids, len(X))
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        known = self._offset("add", offset, exposure, X.shape[0])
+        y, weight = self._encoded(y, weight)
+        x: Any = [self._head.features(self._rows, X)]  # a list: sparse rows have two dimensions
+        block = Blocks(x, y[None], weight[None], np.zeros((1, 1)) if known is None else known[None])
+        held, subjects = self._subjects.joined(ids, X.shape[0])
         rows = self._rows.joined(held, block)
-        state, whitened = self._with(rows, Blocks(*block))
+        state, whitened = self._with(rows, block)
         moved = float(np.linalg.norm(whitened))
         self._count_in(y, weight)
         differencing = moved / self.noise if self.noise > 0 else (np.inf if moved > 0 else 0.0)
@@ -335,26 +327,27 @@ class CertifiedLinear(ReleasedLinear):
         self._rows, self._subjects, self._released = rows, subjects, None
         return self.certificate_
 
-    def _with(self, rows: Rows, new: Blocks) -> tuple[State, FloatArray]:
+    def _with(self, rows: Any, new: Blocks) -> tuple[State, FloatArray]:
         """State on rows that the new ones have joined, and how far it moved, whitened."""
         state = self._state
         totals = self._totals(state.problem.loss, rows)
         problem = state.problem
         if totals is not None:
-            problem = replace(self._problem_of(problem.loss, rows.x.shape[1], totals), gauge=problem.gauge)
-        products = state.products.plus(new.x[0], new.s[0]) or Products.of(rows.x, rows.base_weight)
-        release = Release.of(problem, products, int(np.count_nonzero(rows.base_weight)))
+            n_columns = len(problem.pattern) // problem.loss.outputs
+            problem = replace(self._problem_of(problem.loss, n_columns, totals), gauge=problem.gauge)
+        products = state.products.plus(new.x[0], new.s[0]) or self._head.sums(rows, rows.base_weight)
+        release = self._head.release(problem, products, int(np.count_nonzero(rows.base_weight)))
         target, w = self._distance_target(state.solution), state.solution.w
         anchor = None
-        if rows.base is None:
-            anchor, solution = learn(problem, state.anchor, release, new)
+        if self._head.learn is not None and rows.base is None:
+            anchor, solution = self._head.learn(problem, state.anchor, release, new)
             if solution.distance <= target:
-                return State(problem, totals, anchor, solution, products), release.factor.T @ (solution.w - w)
+                return State(problem, totals, anchor, solution, products), release.whitened(solution.w - w)
             if np.isfinite(solution.distance):
                 w = solution.w
-        anchor, found = improve(problem, rows, rows.weight, release, w, target, anchor=anchor, max_passes=self.max_iter)
+        anchor, found = self._head.improve(problem, rows, rows.weight, release, w, target, self.max_iter, anchor)
         self._require(found, self._acceptable(found))
-        return State(problem, totals, anchor, found, products), release.factor.T @ (found.w - state.solution.w)
+        return State(problem, totals, anchor, found, products), release.whitened(found.w - state.solution.w)
 
     def _encoded(self, y: Any, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Targets and weights of new rows as they are stored; raise InvalidInput where they are not allowed."""
@@ -369,15 +362,3 @@ def _without(weight: FloatArray, rows: IntArray) -> FloatArray:
     weight = weight.copy()
     weight[rows] = 0.0
     return weight
-
-
-def _first_guess(problem: Problem, rows: Rows, start: FloatArray) -> tuple[FloatArray, FloatArray | None]:
-    """Minimise on a sixteenth of the rows, roughly; the penalty is scaled with them. Returns w and a factor."""
-    some = rows.every(16)
-    scaled = replace(problem, strength=problem.strength / 16.0)
-    try:
-        release = Release.of(scaled, Products.of(some.x, some.weight), len(some.y))
-        anchor, found = improve(scaled, some, some.weight, release, start, 1.0, fresh=np.inf)
-        return found.w, anchor.metric.inverse_factor / 4.0
-    except CannotCertify:
-        return start, None

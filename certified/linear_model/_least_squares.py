@@ -12,11 +12,21 @@ from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from certified import noise as lattice
-from certified.base import Deletable, Plan, Transcript, all_or_nothing, digest, generator, split_ids, versions
+from certified.base import (
+    Deletable,
+    Plan,
+    Transcript,
+    all_or_nothing,
+    digest,
+    generator,
+    split_column,
+    split_ids,
+    versions,
+)
 from certified.certificate import Certificate
-from certified.errors import CannotCertify, InvalidInput, InvalidRequest
+from certified.errors import CannotCertify, InvalidInput, InvalidRequest, NotDeletable
 from certified.exact import Products
-from certified.moments import Moments
+from certified.moments import Moments, on_one_thread
 from certified.rows import Renewal, Rows, Subjects
 from certified.typing import FloatArray, IntArray
 
@@ -136,15 +146,16 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
     def _solve(self, products: Products, n_features: int) -> Solution:
         """Return what is learned, a function of the exact sums alone."""
         moments = Moments(products, n_features, self.fit_intercept)
-        coef, report = self._coefficients(moments)
-        d, m = moments.n_features, moments.n_outputs
-        parameter = coef
-        if self.fit_intercept:
-            intercept = [moments.mean[d + k] - moments.mean[:d] @ coef[k] for k in range(m)]
-            parameter = np.column_stack([coef, intercept])
-        gram = products.matrix()
-        ridge = self._ridge(float(gram[-1, -1]), m)
-        return Solution(parameter, ridge, self._variance(gram, coef), report)
+        with on_one_thread():
+            coef, report = self._coefficients(moments)
+            d, m = moments.n_features, moments.n_outputs
+            parameter = coef
+            if self.fit_intercept:
+                intercept = [moments.mean[d + k] - moments.mean[:d] @ coef[k] for k in range(m)]
+                parameter = np.column_stack([coef, intercept])
+            gram = products.matrix()
+            ridge = self._ridge(float(gram[-1, -1]), m)
+            return Solution(parameter, ridge, self._variance(gram, coef), report)
 
     def _variance(self, gram: FloatArray, coef: FloatArray) -> FloatArray:
         """Mean squared residual of each output, rounded to a power of two."""
@@ -194,9 +205,7 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         solution = self._solve(products, n_features)
         comparable = n_features == self.n_features_in_
         change = solution.parameter - self._solution.parameter if comparable else solution.parameter
-        differencing = np.inf if not comparable or np.any(change) else 0.0
-        if self.noise > 0 and comparable:
-            differencing = self._moved(change) / self.noise
+        differencing = self._differencing_of(change) if comparable else np.inf
 
         def commit() -> None:
             if storage is not self._rows:
@@ -217,6 +226,57 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         """Plan for changed features, more or fewer too."""
         storage = self._rows.renewed(new, self._rows.x.shape[1] - int(self.n_features_in_))
         return self._planned(rows, Products.of(storage.x, storage.weight, limbs=2), storage)
+
+    # ------------------------------------------------------------------ add
+
+    @all_or_nothing
+    def add(self, X: Any, y: Any, ids: Any, sample_weight: Any = None) -> Certificate:
+        """Add rows, exactly: the state is bit for bit that of a refit on the rows held and the new ones.
+
+        All or nothing: after an error the model is what it was before.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in :meth:`fit`, for the new rows.
+        ids : array-like of shape (n_new_rows,) or column name
+            Subject of each row; a subject that is already held gets more rows.
+
+        Returns
+        -------
+        Certificate
+            Of the new state.
+        """
+        self._check_fitted()
+        name = type(self).__name__
+        if self._owned:
+            raise NotDeletable(f"add was called on {name}, which is a step of a fitted pipeline.")
+        X, ids = split_column(X, ids, "ids")
+        X, y = validate_data(self, X, y, dtype=np.float64, order="C", reset=False, y_numeric=True, multi_output=True)
+        y = np.asarray(y, dtype=np.float64)
+        outputs = len(self._solution.parameter)
+        if (y.ndim == 1) != self._one_dimensional or y.size != outputs * len(X):
+            raise InvalidInput(
+                f"{name}.add got y of shape {y.shape}. {outputs} outputs in the form of the fit are needed. "
+                "Nothing was changed."
+            )
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        table = np.column_stack([X, y.reshape(len(X), outputs), np.ones(len(X))])
+        held, subjects = self._subjects.joined(ids, len(X))
+        rows = self._rows.joined(held, (table[None], np.zeros((1, len(X))), weight[None], np.zeros((1, 1))))
+        products = self._products.plus(table, weight) or Products.of(rows.x, rows.weight, limbs=2)
+        solution = self._solve(products, X.shape[1])
+        change = solution.parameter - self._solution.parameter
+        differencing = self._differencing_of(change)
+        self._store(products, solution, self._since_release() + differencing)
+        self._rows, self._subjects, self._released = rows, subjects, None
+        return self.certificate_
+
+    def _differencing_of(self, change: FloatArray) -> float:
+        """How far the parameters have moved, in units of the noise; before a new state is stored."""
+        if self.noise > 0:
+            return self._moved(change) / self.noise
+        return np.inf if np.any(change) else 0.0
 
     def _store(self, products: Products, solution: Solution, differencing: float) -> None:
         self._products, self._solution, self._differencing = products, solution, differencing

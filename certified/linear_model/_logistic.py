@@ -15,6 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from certified.base import all_or_nothing, split_column, split_ids
 from certified.errors import InvalidInput, InvalidRequest
 from certified.linear_model._glm import CertifiedLinear
+from certified.linear_model._heads import chosen
 from certified.linear_model._state import Totals
 from certified.losses import Logistic, Loss, Softmax
 from certified.objective import Problem
@@ -26,15 +27,19 @@ __all__ = ["LogisticRegression"]
 class LogisticRegression(ClassifierMixin, CertifiedLinear):
     """Logistic regression whose subjects can be deleted, with a certificate.
 
-    Minimises ``C * sum_i s_i log(1 + exp(-y_i (x_i'w + b))) + ||w||^2 / 2`` as scikit-learn does; the intercept b is
-    not penalised. With more than two classes the loss is the multinomial one, with a vector w and an intercept for
-    every class. The fitted object is the private *keeper*: it holds the rows. ``coef_``, ``predict`` and
-    ``release()`` serve the *released* parameters, to which Gaussian noise was added.
+    Minimises ``C * sum_i s_i log(1 + exp(-y_i (x_i'w + b))) + (1 - l1_ratio) ||w||^2 / 2 + l1_ratio ||w||_1`` as
+    scikit-learn does; the intercept b is not penalised. With more than two classes the loss is the multinomial one,
+    with a vector w and an intercept for every class. The fitted object is the private *keeper*: it holds the rows.
+    ``coef_``, ``predict`` and ``release()`` serve the *released* parameters, to which Gaussian noise was added.
 
     Parameters
     ----------
     C : float, default=1.0
-        Inverse strength of the L2 penalty; ``inf`` for none.
+        Inverse strength of the penalty; ``inf`` for none.
+    l1_ratio : float, default=0.0
+        Share of the L1 penalty, from 0 to 1, for dense features and two classes. The private coefficients have zeros;
+        a release with noise has none, because noise falls on every coefficient. A pure L1 penalty is refused where
+        the Hessian is singular: with duplicate columns, or more features than rows.
     epsilon, delta : float, default=1.0 and 1e-6
         Every release is (epsilon, delta)-indistinguishable from one of a refit without the deleted subjects.
     noise : float, default=0.1
@@ -45,10 +50,15 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         Factors of the weights of each class. "balanced" is ``sum of weights / (n_classes * weight of the class)``; a
         deletion changes it for every row that stays, so that each takes a pass over the rows. The noise keeps to the
         unbalanced weights.
+    solver : {"auto", "newton-cholesky", "newton-cg"}, default="auto"
+        "newton-cholesky" forms Hessians: dense features, up to some thousands; most deletions take no pass over the
+        rows. "newton-cg" takes products with the rows alone: sparse features, which stay sparse, and wide ones; every
+        request takes some passes, and the noise has a diagonal metric. It needs a penalty and serves two classes.
+        "auto" takes "newton-cg" for sparse features and for more than 5,000.
     tol : float, default=1e-6
         ``fit`` stops when the distance to the minimiser is at most this, in standard errors.
     max_iter : int, default=100
-        Largest number of passes over the rows for a fit or a deletion.
+        Largest number of passes over the rows for a fit or a deletion; of Newton steps with "newton-cg".
     random_state : int, RandomState or None, default=None
         None draws the noise from the operating system. A seed makes simulations repeatable and voids the
         certificate, because whoever knows the seed can subtract the noise.
@@ -90,21 +100,25 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         self,
         C: float = 1.0,
         *,
+        l1_ratio: float = 0.0,
         epsilon: float = 1.0,
         delta: float = 1e-6,
         noise: float = 0.1,
         fit_intercept: bool = True,
         class_weight: Any = None,
+        solver: str = "auto",
         tol: float = 1e-6,
         max_iter: int = 100,
         random_state: Any = None,
     ) -> None:
         self.C = C
+        self.l1_ratio = l1_ratio
         self.epsilon = epsilon
         self.delta = delta
         self.noise = noise
         self.fit_intercept = fit_intercept
         self.class_weight = class_weight
+        self.solver = solver
         self.tol = tol
         self.max_iter = max_iter
         self.random_state = random_state
@@ -115,7 +129,7 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
 
         Parameters
         ----------
-        X : array-like or data frame of shape (n_rows, n_features)
+        X : array-like, data frame or sparse matrix of shape (n_rows, n_features)
         y : array-like of shape (n_rows,)
             At least two classes.
         ids : array-like of shape (n_rows,), column name or None
@@ -134,10 +148,14 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         X, offset = split_column(X, offset, "offset")
         if not (isinstance(self.C, int | float | np.number) and self.C > 0):
             raise InvalidInput(f"LogisticRegression(C={self.C!r}) is not allowed: a number > 0 is needed.")
-        X, y = validate_data(self, X, y, dtype=np.float64, order="C")
+        if not (isinstance(self.l1_ratio, int | float | np.number) and 0.0 <= self.l1_ratio <= 1.0):
+            raise InvalidInput(
+                f"LogisticRegression(l1_ratio={self.l1_ratio!r}) is not allowed: a number from 0 to 1 is needed."
+            )
+        X, y = validate_data(self, X, y, dtype=np.float64, order="C", accept_sparse="csr")
         check_classification_targets(y)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        offset = self._offset("fit", offset, None, len(X))
+        offset = self._offset("fit", offset, None, X.shape[0])
         classes, encoded = np.unique(y, return_inverse=True)
         counts = np.bincount(encoded[weight > 0], minlength=len(classes))
         if len(classes) < 2 or np.any(counts == 0):
@@ -153,14 +171,25 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         self.classes_, self._counts = classes, counts
         return self
 
+    def _chosen(self, X: Any, loss: Loss) -> Any:
+        penalised = bool(np.isfinite(self.C))
+        return chosen(type(self).__name__, self.solver, X, loss.outputs, penalised, penalised and self.l1_ratio > 0)
+
     def _problem_of(self, loss: Loss, n_columns: int, totals: Totals | None) -> Problem:
         pattern = self._pattern(loss, n_columns)
-        strength = 1.0 / float(self.C)
-        if strength == 0.0:
+        total, share = 1.0 / float(self.C), float(self.l1_ratio)
+        if total == 0.0:
             pattern = np.zeros_like(pattern)
         factors = self._factors(totals)
         most = 1.0 if factors is None else float(np.max(factors))
-        return Problem(loss, pattern, strength, loss.scale(0.5), most=most)
+        return Problem(loss, pattern, (1.0 - share) * total, loss.scale(0.5), corner=share * total, most=most)
+
+    def _start(self, problem: Problem, totals: Totals | None, rows: Any) -> FloatArray:
+        start = super()._start(problem, totals, rows)
+        if self.fit_intercept and not self._head.by_theorem2:
+            ones = float(np.sum(rows.weight * rows.y))
+            start[-1] = np.log(ones / (float(np.sum(rows.weight)) - ones))
+        return start
 
     def _summed_classes(self, loss: Loss) -> int | None:
         return max(2, loss.outputs) if self.class_weight == "balanced" else None
@@ -225,7 +254,7 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
     def decision_function(self, X: Any) -> FloatArray:
         """Return the released linear predictor, shape (n_rows,), or (n_rows, n_classes) for more than two classes."""
         self._check_fitted()
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = validate_data(self, X, dtype=np.float64, reset=False, accept_sparse="csr")
         coef, intercept = self._shaped(self._parameter)
         z = X @ coef.T + intercept
         return z[:, 0] if z.shape[1] == 1 else z
@@ -254,8 +283,17 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         """
         coef, intercept = self.coef_, self.intercept_
         out = _SklearnLogisticRegression(C=self.C, fit_intercept=self.fit_intercept)
+        if self.l1_ratio > 0:
+            out.set_params(l1_ratio=self.l1_ratio, solver="saga")
         out.coef_, out.intercept_, out.classes_ = coef, intercept, self.classes_.copy()
         out.n_features_in_ = self.n_features_in_
         if hasattr(self, "feature_names_in_"):
             out.feature_names_in_ = self.feature_names_in_.copy()
         return out
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        # Sparse features serve two classes; a tag that promises them for any number belongs to the solver that does.
+        tags.input_tags.sparse = self.solver == "newton-cg"
+        tags.classifier_tags.multi_class = self.solver != "newton-cg" and self.l1_ratio == 0
+        return tags

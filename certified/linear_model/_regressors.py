@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,12 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from certified.base import all_or_nothing, split_column, split_ids
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
 from certified.linear_model._glm import CertifiedLinear
+from certified.linear_model._heads import chosen
 from certified.linear_model._state import Totals
-from certified.losses import Gamma, LogCosh, Loss, Poisson, Tweedie
+from certified.losses import Gamma, LogCosh, Loss, Poisson, Squared, Tweedie
 from certified.objective import Problem
-from certified.rows import Rows
 from certified.typing import FloatArray, IntArray
+from certified.wide import improve
 
 __all__ = ["GammaRegressor", "LogCoshRegressor", "PoissonRegressor", "TweedieRegressor"]
 
@@ -46,7 +48,7 @@ class _Regressor(RegressorMixin, CertifiedLinear):
 
         Parameters
         ----------
-        X : array-like or data frame of shape (n_rows, n_features)
+        X : array-like, data frame or sparse matrix of shape (n_rows, n_features)
         y : array-like of shape (n_rows,)
         ids : array-like of shape (n_rows,), column name or None
             Subject of each row; several rows may share one. None numbers the rows 0..n-1. A column named here, as
@@ -70,9 +72,9 @@ class _Regressor(RegressorMixin, CertifiedLinear):
         X, ids = split_ids(X, ids)
         X, offset = split_column(X, offset, "offset")
         X, exposure = split_column(X, exposure, "exposure")
-        X, y = validate_data(self, X, y, dtype=np.float64, order="C", y_numeric=True)
+        X, y = validate_data(self, X, y, dtype=np.float64, order="C", y_numeric=True, accept_sparse="csr")
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        offset = self._offset("fit", offset, exposure, len(X))
+        offset = self._offset("fit", offset, exposure, X.shape[0])
         y, weight = self._encoded(y, weight)
         self._fit_rows(loss, X, y, weight, ids, offset)
         self._positive = int(np.count_nonzero(weight))
@@ -95,6 +97,9 @@ class _Regressor(RegressorMixin, CertifiedLinear):
     def _summed_classes(self, loss: Loss) -> int | None:
         return 0
 
+    def _chosen(self, X: Any, loss: Loss) -> Any:
+        return chosen(type(self).__name__, self.solver, X, 1, bool(self.alpha > 0))
+
     def _problem_of(self, loss: Loss, n_columns: int, totals: Totals | None) -> Problem:
         assert totals is not None
         mean = float(totals.means[0])
@@ -108,7 +113,7 @@ class _Regressor(RegressorMixin, CertifiedLinear):
         strength = float(self.alpha) * totals.weight
         return Problem(loss, self._pattern(loss, n_columns), strength, scale, ridged=strength > 0.0)
 
-    def _start(self, problem: Problem, totals: Totals | None, rows: Rows) -> FloatArray:
+    def _start(self, problem: Problem, totals: Totals | None, rows: Any) -> FloatArray:
         start = np.zeros(len(problem.pattern))
         if not self.fit_intercept or totals is None:
             return start
@@ -146,8 +151,8 @@ class _Regressor(RegressorMixin, CertifiedLinear):
         array of shape (n_rows,)
         """
         self._check_fitted()
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        known = self._offset("predict", offset, exposure, len(X))
+        X = validate_data(self, X, dtype=np.float64, reset=False, accept_sparse="csr")
+        known = self._offset("predict", offset, exposure, X.shape[0])
         coef, intercept = self._shaped(self._parameter)
         z = X @ coef + intercept + (0.0 if known is None else known)
         return np.exp(z) if self._log_link else z
@@ -161,6 +166,7 @@ class _Regressor(RegressorMixin, CertifiedLinear):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
         tags.target_tags.positive_only = not bool(self._loss().targets[1](np.float64(-1.0)))
         return tags
 
@@ -188,7 +194,7 @@ _PARAMETERS = """alpha : float, default=1.0
         Strength of the L2 penalty on the coefficients, as in scikit-learn: the objective is the weighted mean of the
         losses plus ``alpha ||w||^2 / 2``. The strength in the sum form, ``alpha sum_i s_i``, shrinks with every
         deletion, as a refit's does. 0 for none.
-    epsilon, delta, noise, fit_intercept, tol, max_iter, random_state
+    epsilon, delta, noise, fit_intercept, solver, tol, max_iter, random_state
         As in :class:`certified.linear_model.LogisticRegression`. Standard errors are those at dispersion 1.
 
     Attributes
@@ -230,6 +236,7 @@ class PoissonRegressor(_LogLink):
         delta: float = 1e-6,
         noise: float = 0.1,
         fit_intercept: bool = True,
+        solver: str = "auto",
         tol: float = 1e-6,
         max_iter: int = 100,
         random_state: Any = None,
@@ -239,6 +246,7 @@ class PoissonRegressor(_LogLink):
         self.delta = delta
         self.noise = noise
         self.fit_intercept = fit_intercept
+        self.solver = solver
         self.tol = tol
         self.max_iter = max_iter
         self.random_state = random_state
@@ -272,6 +280,7 @@ class GammaRegressor(_LogLink):
         delta: float = 1e-6,
         noise: float = 0.1,
         fit_intercept: bool = True,
+        solver: str = "auto",
         tol: float = 1e-6,
         max_iter: int = 100,
         random_state: Any = None,
@@ -281,6 +290,7 @@ class GammaRegressor(_LogLink):
         self.delta = delta
         self.noise = noise
         self.fit_intercept = fit_intercept
+        self.solver = solver
         self.tol = tol
         self.max_iter = max_iter
         self.random_state = random_state
@@ -315,6 +325,7 @@ class TweedieRegressor(_LogLink):
         delta: float = 1e-6,
         noise: float = 0.1,
         fit_intercept: bool = True,
+        solver: str = "auto",
         tol: float = 1e-6,
         max_iter: int = 100,
         random_state: Any = None,
@@ -325,6 +336,7 @@ class TweedieRegressor(_LogLink):
         self.delta = delta
         self.noise = noise
         self.fit_intercept = fit_intercept
+        self.solver = solver
         self.tol = tol
         self.max_iter = max_iter
         self.random_state = random_state
@@ -371,6 +383,7 @@ class LogCoshRegressor(_Regressor):
         delta: float = 1e-6,
         noise: float = 0.1,
         fit_intercept: bool = True,
+        solver: str = "auto",
         tol: float = 1e-6,
         max_iter: int = 100,
         random_state: Any = None,
@@ -381,6 +394,7 @@ class LogCoshRegressor(_Regressor):
         self.delta = delta
         self.noise = noise
         self.fit_intercept = fit_intercept
+        self.solver = solver
         self.tol = tol
         self.max_iter = max_iter
         self.random_state = random_state
@@ -390,8 +404,10 @@ class LogCoshRegressor(_Regressor):
             raise InvalidInput(f"LogCoshRegressor(width={self.width!r}) is not allowed: a number > 0 is needed.")
         return LogCosh(float(self.width))
 
-    def _start(self, problem: Problem, totals: Totals | None, rows: Rows) -> FloatArray:
+    def _start(self, problem: Problem, totals: Totals | None, rows: Any) -> FloatArray:
         """Reweighted least squares: far from the minimum the loss is nearly flat, and Newton's method would fail."""
+        if not self._head.by_theorem2:
+            return self._wide_start(problem, rows)
         some = rows.every(16) if len(rows.y) > _MANY else rows
         share = float(some.weight.sum() / rows.weight.sum())
         x, y, s = some.x, some.y - (0.0 if some.offset is None else some.offset), some.weight
@@ -400,11 +416,27 @@ class LogCoshRegressor(_Regressor):
         for _ in range(50):
             gram = (x * weight[:, None]).T @ x + np.diag(share * problem.penalty)
             before, w = w, lstsq(gram, x.T @ (weight * y), check_finite=False)[0]
-            r = np.abs(x @ w - y) / self.width
-            weight = s * np.divide(np.tanh(r), r, out=np.ones_like(r), where=r > 1e-8)
+            weight = s * self._pull(x @ w - y)
             if np.linalg.norm(w - before) <= 1e-2 * np.linalg.norm(w):
                 break
         return w
+
+    def _wide_start(self, problem: Problem, rows: Any) -> FloatArray:
+        quadratic = replace(problem, loss=Squared())
+        release = self._head.release(quadratic, self._head.sums(rows, rows.weight), 0)
+        w, weight, known = np.zeros(len(problem.pattern)), rows.weight, 0.0 if rows.offset is None else rows.offset
+        for _ in range(50):
+            before, w = w, improve(quadratic, rows, weight, release, w, 1.0, 1).w
+            coef, intercept = self._shaped(w)
+            weight = rows.weight * self._pull(rows.push(coef) + intercept + known - rows.y)
+            if np.linalg.norm(w - before) <= 1e-2 * np.linalg.norm(w):
+                break
+        return w
+
+    def _pull(self, residual: FloatArray) -> FloatArray:
+        """Weights of the parabolas above the loss that touch it at these residuals."""
+        r = np.abs(residual) / self.width
+        return np.divide(np.tanh(r), r, out=np.ones_like(r), where=r > 1e-8)
 
     def release(self) -> _SklearnLinear:
         """Return a plain scikit-learn linear regressor with the released parameters; it holds no training row."""

@@ -14,7 +14,6 @@ from certified.bounds import gamma
 from certified.certificate import Certificate
 from certified.errors import CannotCertify
 from certified.linear_model._state import State
-from certified.objective import Release
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["ReleasedLinear"]
@@ -32,6 +31,7 @@ class ReleasedLinear(Deletable):
     tol: float
     random_state: Any
     _state: State
+    _head: Any  # how the problem is solved, see `_heads`
     _rng: np.random.Generator | None
     _transcript: Transcript
     _differencing: float
@@ -77,12 +77,11 @@ class ReleasedLinear(Deletable):
         if self.noise == 0:
             self._released = found.w
             return
-        release = self._release_now()
-        self._released = noise.release(found.w, release.factor, self.noise, self._rng)
+        self._released = self._release_now().noised(found.w, self.noise, self._rng)
         self._transcript.record(self._mu())
 
-    def _release_now(self) -> Release:
-        return Release.of(self._state.problem, self._state.products, self.n_rows_)
+    def _release_now(self) -> Any:
+        return self._head.release(self._state.problem, self._state.products, self.n_rows_)
 
     @property
     def _parameter(self) -> FloatArray:
@@ -147,10 +146,10 @@ class ReleasedLinear(Deletable):
         return self._shaped(self._state.solution.w)[1]
 
     @property
-    def release_metric_(self) -> FloatArray:
+    def release_metric_(self) -> Any:
         """G over [coef, intercept], shape (p, p): the noise has covariance ``noise^2 G^-1``.
 
-        For auditors; never to be published.
+        A sparse diagonal array where the model was fitted by ``newton-cg``. For auditors; never to be published.
         """
         self._check_fitted()
         return self._release_now().matrix

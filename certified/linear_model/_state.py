@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from certified.anchor import Anchor, Solution
+from certified.anchor import Solution
 from certified.exact import Products
 from certified.objective import Problem
 from certified.rows import Renewal, Rows
@@ -67,17 +68,18 @@ class State:
         On the kept rows.
     totals : Totals or None
         Where the problem depends on them.
-    anchor : Anchor
+    anchor : Anchor or None
+        None where every request takes passes.
     solution : Solution
-    products : Products
-        Exact Gram matrix of the kept rows.
+    products : Products or ColumnSquares
+        Exact sums of the kept rows for the release metric: the Gram matrix, or its diagonal.
     """
 
     problem: Problem
     totals: Totals | None
-    anchor: Anchor
+    anchor: Any
     solution: Solution
-    products: Products
+    products: Any
 
 
 def carried(w: FloatArray, before: Rows, after: Rows, new: Renewal) -> FloatArray:
