@@ -1,7 +1,7 @@
 """Bins of one feature: stable cuts between numbers, frequent categories of text, and a bin for what is missing.
 
-A cut is the shortest decimal number near a quantile of a hash sample. So it reads well, it is seldom a value of
-anybody, and a deletion inside the sample seldom moves it.
+A cut is a short decimal number that has enough rows of a hash sample on both sides. So it reads well, it tells nothing
+about anybody's value, and even a deletion inside the sample seldom changes it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["Axis", "Tally", "axis_of", "cuts_of", "shortest", "tally", "untallied"]
+__all__ = ["Axis", "Tally", "axis_of", "cuts_of", "halfway", "tally", "untallied"]
 
-_WINDOW = 0.25  # of the width of a bin, to both sides of a quantile: where its cut is looked for
-_LIGHTEST = 8  # a bin between spikes holds at least one part in this many of an even share of the rows
+_SPIKES = 8  # a value with this part of the rows is not counted when bins are sized
+_FEWEST = 3  # binary logarithm of the fewest values of the sample in a bin
 
 
 class Tally(NamedTuple):
@@ -113,55 +113,59 @@ def axis_of(found: Tally, sample: Any, max_bins: int, min_frequency: int) -> Axi
 
 
 def cuts_of(values: FloatArray, max_bins: int) -> FloatArray:
-    """Return cuts for at most `max_bins` bins, a function of the multiset of the values, which are sorted.
+    """Return cuts for about `max_bins` bins at most, a function of the multiset of the values, which are sorted.
 
-    A value with at least an even share of the rows, a spike, gets a bin of its own; the other values share the bins
-    that are left, by quantiles.
+    A tree of short decimal numbers, the same for everybody, splits the line; a number is a cut where on both sides in
+    its branch enough values lie. So a value that goes can change only what lies next to it, and that only where the
+    number of values there is just enough. Enough is a power of two near half an even share, not counting values so
+    frequent that they need a bin of their own anyway.
     """
-    n = len(values)
-    distinct, counts = np.unique(values, return_counts=True)
-    if len(distinct) < 2:
-        return np.empty(0)
-    spike = counts * max_bins >= n
-    rest = np.repeat(distinct[~spike], counts[~spike])
-    m = len(rest)
-    bins = max(1, min(max_bins - int(np.count_nonzero(spike)), -(-_LIGHTEST * max_bins * m // n)))
-    cuts = set()
-    for k in range(1, bins):
-        low = rest[int((k - _WINDOW) * m / bins)]
-        high = rest[min(math.ceil((k + _WINDOW) * m / bins), m - 1)]
-        if low == high:
-            at = int(np.searchsorted(distinct, low))
-            if at == 0:
-                continue
-            low = distinct[at - 1]
-        cuts.add(shortest(float(low), float(high)))
-    for at in np.flatnonzero(spike).tolist():
-        for below in (at - 1, at):
-            if 0 <= below < len(distinct) - 1:
-                low, high = float(distinct[below]), float(distinct[below + 1])
-                if not any(low < cut <= high for cut in cuts):
-                    cuts.add(shortest(low, high))
+    _, counts = np.unique(values, return_counts=True)
+    rest = int(counts[counts * _SPIKES < len(values)].sum())
+    least = 2 ** max(_FEWEST, round(math.log2(max(rest, 1) / (2.0 * max_bins))))
+    cuts: list[float] = []
+    branches = [(-math.inf, math.inf, 0, len(values))]
+    while branches:
+        low, high, start, stop = branches.pop()
+        while stop - start >= 2 * least and values[start] != values[stop - 1]:
+            cut = halfway(low, high)
+            if not low < cut < high:
+                break
+            middle = start + int(np.searchsorted(values[start:stop], cut, side="left"))
+            if middle - start >= least and stop - middle >= least:
+                cuts.append(cut)
+                branches.append((cut, high, middle, stop))
+                high, stop = cut, middle
+            elif middle - start > stop - middle:
+                high, stop = cut, middle
+            else:
+                low, start = cut, middle
     return np.array(sorted(cuts))
 
 
-def shortest(low: float, high: float) -> float:
-    """Return the number of the fewest decimal digits in ``low < x <= high``, the nearest to the middle of those.
+def halfway(low: float, high: float) -> float:
+    """Return where a branch of the tree of decimal numbers splits: 0, powers of ten, then the shortest number inside.
 
     Examples
     --------
-    >>> shortest(3.8, 4.4), shortest(18213.0, 19870.0), shortest(-2.0, 7.0)
-    (4.0, 19000.0, 0.0)
+    >>> halfway(-math.inf, math.inf), halfway(0.0, math.inf), halfway(10.0, math.inf), halfway(0.0, 0.1)
+    (0.0, 1.0, 100.0, 0.01)
+    >>> halfway(10.0, 100.0), halfway(10.0, 50.0), halfway(-1.0, 0.0), halfway(3.0, 4.0)
+    (50.0, 30.0, -0.1, 3.5)
     """
-    if low < 0.0 <= high:
+    if low < 0.0 < high:
         return 0.0
+    if low < 0.0:
+        return -halfway(-high, -low)
+    if high == math.inf:
+        return float(f"1e{round(math.log10(low)) + 1}") if 0.0 < low < 1e307 else 1.0 if low == 0.0 else low
+    if low == 0.0:
+        return float(f"1e{round(math.log10(high)) - 1}")  # high is a power of ten
     middle = low / 2.0 + high / 2.0
-    top = math.floor(math.log10(max(abs(low), abs(high))))
-    for exponent in range(top, max(top - 18, -308), -1):
-        step = 10.0 ** abs(exponent)  # exact up to 10^22; beyond, a candidate is checked like any other
-        scale = (lambda k, s=step: k * s) if exponent >= 0 else (lambda k, s=step: k / s)
-        nearest = round(middle / step if exponent >= 0 else middle * step)
-        inside = [x for x in map(scale, (nearest - 1, nearest, nearest + 1)) if low < x <= high]
+    top = math.floor(math.log10(high))
+    for exponent in range(top, top - 18, -1):
+        nearest = round(middle / 10.0**exponent)
+        inside = [x for k in (nearest - 1, nearest, nearest + 1) if low < (x := float(f"{k}e{exponent}")) < high]
         if inside:
             return min(inside, key=lambda x: (abs(x - middle), x))
-    return high
+    return low

@@ -81,6 +81,19 @@ class _Additive(Pipeline):
         """Set parameters."""
         return BaseEstimator.set_params(self, **kwargs)
 
+    @property
+    def n_iter_(self) -> Any:
+        """Passes over the rows that the present state took, shape (1,); 1 where it is exact. Not part of a release."""
+        self._check_fitted()
+        return getattr(self._final, "n_iter_", np.ones(1, dtype=np.int64))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.target_tags.multi_output = False
+        tags.classifier_tags = tags.classifier_tags and replace(tags.classifier_tags, multi_class=False)
+        return tags
+
     # ------------------------------------------------------- functions of bins
 
     @property
@@ -283,11 +296,6 @@ class AdditiveClassifier(ClassifierMixin, _Additive):
         head.classes_ = self.classes_.copy()
         return head
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags
-
 
 class AdditiveRegressor(RegressorMixin, _Additive):
     """Sum of smooth functions of single features and chosen pairs, for numbers; deletable.
@@ -379,6 +387,10 @@ class AdditiveRegressor(RegressorMixin, _Additive):
         names = () if exact else ("epsilon", "delta", "tol", "max_iter")
         head = kind(noise=noise, random_state=self.random_state, **{name: getattr(self, name) for name in names})
         return [("terms", self._terms_for(self.loss)), ("head", head)]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None, offset: Any = None, exposure: Any = None) -> float:
+        """Return the share of the deviance that is explained; R^2 for the squared loss."""
+        return Pipeline.score(self, X, y, sample_weight=sample_weight, offset=offset, exposure=exposure)
 
     def _plain_head(self) -> Any:
         head = self._kind()[1]()

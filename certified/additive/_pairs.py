@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from certified.typing import FloatArray, IntArray
 
 __all__ = ["alone", "chosen", "evidence"]
 
+_STRONG = 3.0  # log Bayes factor: odds of 20 to 1
 _SWEEPS = 10
 _RIDGE = 2.0  # penalty of each bin while the features are fitted alone
 
@@ -32,7 +34,7 @@ def alone(family: Family, axes: list[Axis], codes: list[IntArray], y: FloatArray
     return z
 
 
-def evidence(first: Axis, second: Axis, slopes: FloatArray, bends: FloatArray) -> float:
+def evidence(first: Axis, second: Axis, slopes: Any, bends: Any) -> float:
     """Return the log Bayes factor of an interaction against none.
 
     Parameters
@@ -55,13 +57,13 @@ def evidence(first: Axis, second: Axis, slopes: FloatArray, bends: FloatArray) -
 def chosen(
     axes: list[Axis], codes: list[IntArray], slopes: FloatArray, bends: FloatArray, most: int
 ) -> list[tuple[int, int]]:
-    """Return the pairs with the largest evidence, at most so many, for which it is positive; sorted."""
+    """Return the pairs with the largest evidence, at most so many, for which it is strong; sorted."""
     found = []
     for i, j in combinations(range(len(axes)), 2):
         shape = (axes[i].rows + 1, axes[j].rows + 1)
         cell = codes[i] * shape[1] + codes[j]
-        sums = [np.bincount(cell, values, shape[0] * shape[1]).reshape(shape) for values in (slopes, bends)]
-        gain = evidence(axes[i], axes[j], *sums)
-        if gain > 0.0:
+        pull, information = (np.bincount(cell, values, shape[0] * shape[1]) for values in (slopes, bends))
+        gain = evidence(axes[i], axes[j], pull.reshape(shape), information.reshape(shape))
+        if gain > _STRONG:
             found.append((-gain, i, j))
     return sorted((i, j) for _, i, j in sorted(found)[:most])

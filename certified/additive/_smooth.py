@@ -9,6 +9,8 @@ between the two ends of a feature. The constant is left to the intercept. See th
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from certified.additive._bins import Axis
@@ -75,7 +77,7 @@ def pair_table(first: Axis, second: Axis) -> FloatArray:
     return cells.reshape(len(left) * len(right), -1)
 
 
-def level(axis: Axis, slopes: FloatArray, bends: FloatArray) -> float:
+def level(axis: Axis, slopes: Any, bends: Any) -> float:
     """Return the smoothness of the largest evidence, for the sums of score and information of each bin.
 
     The evidence is that of a random walk over the bins (independent values, where they have no order) seen with the
@@ -94,7 +96,7 @@ def level(axis: Axis, slopes: FloatArray, bends: FloatArray) -> float:
     return float(LEVELS[int(np.argmax(evidence))])
 
 
-def _walk(values: FloatArray, noise: FloatArray, seen: FloatArray, steps: FloatArray) -> FloatArray:
+def _walk(values: Any, noise: Any, seen: Any, steps: Any) -> FloatArray:
     evidence, here = np.zeros(len(steps)), np.zeros(len(steps))
     variance = np.full(len(steps), _ANYWHERE)
     for value, error, known in zip(values, noise, seen, strict=True):
@@ -108,7 +110,7 @@ def _walk(values: FloatArray, noise: FloatArray, seen: FloatArray, steps: FloatA
     return evidence
 
 
-def _independent(values: FloatArray, noise: FloatArray, variances: FloatArray) -> FloatArray:
+def _independent(values: Any, noise: Any, variances: Any) -> FloatArray:
     precision = 1.0 / (noise + variances[:, None])
     total, weighted = precision.sum(axis=1), (precision * values).sum(axis=1)
     evidence = 0.5 * (np.log(precision) - precision * values**2).sum(axis=1)

@@ -101,6 +101,8 @@ class Terms(MixedTransformer):
     """
 
     _supervised = True
+    _names: Any
+    _served: Tables
 
     def __init__(
         self,
@@ -154,6 +156,8 @@ class Terms(MixedTransformer):
 
     def _count(self, table: Table) -> _Statistic:
         table = table.some("An additive model")
+        if len(table.weight) < 2:
+            raise InvalidInput("An additive model got 1 sample (of positive weight). At least 2 are needed.")
         cut = bottom_k(table.hashes, self.max_subjects)
         tallies = tuple(tally(column) for column in columns_of(table.x))
         sample = table.take(table.hashes <= cut)
