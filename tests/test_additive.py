@@ -19,7 +19,7 @@ from certified.errors import InvalidInput
 from certified.testing import check_delete_equals_refit
 
 SMALL = dict(max_bins=8, interactions=[(0, 1)], max_interaction_bins=4, smoothness=0.5, min_frequency=5)
-PAIR = 4.0  # smoothness of interactions
+PAIR = 8.0  # smoothness of interactions
 
 
 def _dense(X, y, loss, model):
@@ -74,9 +74,12 @@ def test_the_fit_minimises_the_penalised_likelihood_over_all_bins_and_cells(loss
         "gamma": lambda: rng.gamma(2.0, np.exp(z) / 2.0),
     }
     y = draws[loss]()
-    parameters = SMALL | {"max_bins": 5}
+    parameters = SMALL | {"max_bins": 3, "max_interaction_bins": 2}
     model = AdditiveClassifier(**parameters) if loss == "logistic" else AdditiveRegressor(loss, **parameters)
     model.set_params(noise=0).fit(X, y)
+    layout = model._terms._learned
+    assert max(axis.size for axis in layout.axes) <= 9 and 3 <= min(axis.size for axis in layout.axes)
+    assert max(axis.size for axis in layout.coarse) <= 5 and 3 <= min(axis.size for axis in layout.coarse)
     ours = model.baseline_ + model.eval_terms(X).sum(axis=1)
     assert np.allclose(ours, _dense(X, y, loss, model), atol=2e-4)
 

@@ -17,7 +17,7 @@ from certified.typing import FloatArray, IntArray
 __all__ = ["Axis", "Tally", "axis_of", "cuts_of", "halfway", "tally", "untallied"]
 
 _SPIKES = 8  # a value with this part of the rows is not counted when bins are sized
-_FEWEST = 3  # binary logarithm of the fewest values of the sample in a bin
+_FEWEST = 2  # binary logarithm of the fewest values of the sample in a bin
 
 
 class Tally(NamedTuple):

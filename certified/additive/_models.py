@@ -206,7 +206,7 @@ class AdditiveClassifier(ClassifierMixin, _Additive):
     Parameters
     ----------
     max_bins : int, default=128
-        Most bins of a feature of numbers; a missing value has one more. Cuts are short decimal numbers near quantiles.
+        About the most bins of a feature of numbers; missing values have one more. Cuts are short decimal numbers.
     max_interaction_bins : int, default=8
         The same in pairs, and the most categories.
     max_categories : int, default=32
@@ -216,7 +216,7 @@ class AdditiveClassifier(ClassifierMixin, _Additive):
     smoothness : "auto" or float, default="auto"
         1 / s is the prior variance of the difference between the two ends of a feature (between two categories), on
         the scale of the log-odds. "auto" takes for each feature the power of 4 of the largest evidence in the sample.
-    interactions : int or list of pairs, default=10
+    interactions : int or list of pairs, default=20
         How many pairs are chosen at most, or which pairs (positions or names) there are.
     max_subjects : int, default=10_000
         Subjects in the hash sample, from which cuts, smoothness and pairs come. A deletion of any other subject
@@ -261,7 +261,7 @@ class AdditiveClassifier(ClassifierMixin, _Additive):
         max_categories: int = 32,
         min_frequency: int = 10,
         smoothness: Any = "auto",
-        interactions: Any = 10,
+        interactions: Any = 20,
         max_subjects: int = 10_000,
         epsilon: float = 1.0,
         delta: float = 1e-6,
@@ -347,7 +347,7 @@ class AdditiveRegressor(RegressorMixin, _Additive):
         max_categories: int = 32,
         min_frequency: int = 10,
         smoothness: Any = "auto",
-        interactions: Any = 10,
+        interactions: Any = 20,
         max_subjects: int = 10_000,
         epsilon: float = 1.0,
         delta: float = 1e-6,

@@ -14,7 +14,7 @@ from certified.typing import FloatArray, IntArray
 
 __all__ = ["alone", "chosen", "evidence"]
 
-_STRONG = 3.0  # log Bayes factor: odds of 20 to 1
+_LEAST = 1.0  # log Bayes factor
 _SWEEPS = 10
 _RIDGE = 2.0  # penalty of each bin while the features are fitted alone
 
@@ -57,13 +57,13 @@ def evidence(first: Axis, second: Axis, slopes: Any, bends: Any) -> float:
 def chosen(
     axes: list[Axis], codes: list[IntArray], slopes: FloatArray, bends: FloatArray, most: int
 ) -> list[tuple[int, int]]:
-    """Return the pairs with the largest evidence, at most so many, for which it is strong; sorted."""
+    """Return the pairs with the largest evidence, at most so many, for which it is positive enough; sorted."""
     found = []
     for i, j in combinations(range(len(axes)), 2):
         shape = (axes[i].rows + 1, axes[j].rows + 1)
         cell = codes[i] * shape[1] + codes[j]
         pull, information = (np.bincount(cell, values, shape[0] * shape[1]) for values in (slopes, bends))
         gain = evidence(axes[i], axes[j], pull.reshape(shape), information.reshape(shape))
-        if gain > _STRONG:
+        if gain > _LEAST:
             found.append((-gain, i, j))
     return sorted((i, j) for _, i, j in sorted(found)[:most])

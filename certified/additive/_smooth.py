@@ -24,7 +24,7 @@ _MISSING = 1.0  # penalty of the bin of missing values: a prior standard deviati
 _ROUGH = 25.0  # frequencies whose penalty is larger are left out, but for the first ones
 _FIRST = 8
 _ANYWHERE = 100.0  # prior variance of the level of a feature
-_PAIR, _PAIR_RANK = 4.0, 4  # smoothness of interactions, and how many cosines of each of the two features
+_PAIR, _PAIR_RANK = 8.0, 4  # smoothness of interactions, and how many cosines of each of the two features
 
 
 def basis(axis: Axis, rank: int) -> tuple[FloatArray, FloatArray]:

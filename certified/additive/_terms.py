@@ -113,7 +113,7 @@ class Terms(MixedTransformer):
         max_categories: int = 32,
         min_frequency: int = 10,
         smoothness: Any = "auto",
-        interactions: Any = 10,
+        interactions: Any = 20,
         max_subjects: int = 10_000,
     ) -> None:
         self.loss = loss
