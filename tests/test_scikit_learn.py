@@ -3,6 +3,7 @@
 from sklearn.neighbors import KNeighborsRegressor as PlainNeighbors
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from certified.additive import AdditiveClassifier, AdditiveRegressor
 from certified.cluster import KMeans
 from certified.compose import ColumnTransformer, make_union
 from certified.decomposition import PCA
@@ -69,6 +70,8 @@ def _expected(estimator):
         KNeighborsRegressor(),
         ContextRegressor(PlainNeighbors()),
         KMeans(),
+        AdditiveClassifier(noise=0, interactions=2),
+        AdditiveRegressor(interactions=2),
         make_pipeline(SimpleImputer(), Ridge()),
         make_pipeline(SimpleImputer(), MinMaxScaler()),
         make_pipeline(StandardScaler(), LogisticRegression(random_state=0)),  # checks seed top-level parameters only

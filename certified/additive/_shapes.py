@@ -98,16 +98,16 @@ def _steps(shape: Shape, ax: Any) -> None:
     axis = shape.axes[0]
     cuts, size = axis.cuts, axis.size
     assert cuts is not None
-    places = np.arange(size + 1)
+    places, gone = np.arange(size + 1), 1.1 * size + 0.5
     ax.stairs(shape.scores[:size], places, baseline=None, color="#1f77b4", linewidth=2)
     ax.axhline(0.0, color="0.6", linewidth=0.8)
     share = shape.weights / max(float(shape.weights.max()), 1e-300)
     low, high = ax.get_ylim()
     ax.bar(places[:-1] + 0.5, 0.15 * (high - low) * share[:size], 1.0, low, color="0.85", zorder=0)
     if axis.missing:
-        ax.plot([size + 0.7], shape.scores[size:], "o", color="#d62728")
-    shown = np.unique(np.linspace(1, size - 1, min(size - 1, 8)).astype(int)) if size > 1 else np.zeros(0, dtype=int)
-    ticks = [*shown.tolist(), *([size + 0.7] if axis.missing else [])]
+        ax.plot([gone], shape.scores[size:], "o", color="#d62728")
+    shown = np.unique(np.linspace(1, size - 1, min(size - 1, 7)).astype(int)) if size > 1 else np.zeros(0, dtype=int)
+    ticks = [*shown.tolist(), *([gone] if axis.missing else [])]
     ax.set_xticks(ticks, [f"{cuts[k - 1]:.6g}" for k in shown] + ["missing"] * axis.missing)
     ax.set_ylabel("added to the predictor")
 
