@@ -26,10 +26,13 @@ from certified.preprocessing import (
 )
 
 LATTICE = "releases lie on a lattice, coarser than 1e-7"
+BINS = "bins hold enough rows, whatever their weights"
 EXPECTED = {
     "LogisticRegression()": {"check_sample_weight_equivalence_on_dense_data": LATTICE},
     "LinearRegression()": {"check_sample_weight_equivalence_on_dense_data": "15 rows, 30 columns, refused"},
     "KMeans()": {"check_sample_weight_equivalence_on_dense_data": "starting points are drawn by the number of rows"},
+    "AdditiveClassifier(interactions=2, noise=0)": {"check_sample_weight_equivalence_on_dense_data": BINS},
+    "AdditiveRegressor(interactions=2)": {"check_sample_weight_equivalence_on_dense_data": BINS},
     "Pipeline": {"check_sample_weight_equivalence_on_dense_data": LATTICE},
 }
 

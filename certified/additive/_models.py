@@ -91,7 +91,6 @@ class _Additive(Pipeline):
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.target_tags.multi_output = False
-        tags.classifier_tags = tags.classifier_tags and replace(tags.classifier_tags, multi_class=False)
         return tags
 
     # ------------------------------------------------------- functions of bins
@@ -295,6 +294,11 @@ class AdditiveClassifier(ClassifierMixin, _Additive):
         head = _PlainLogistic()
         head.classes_ = self.classes_.copy()
         return head
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
 
 
 class AdditiveRegressor(RegressorMixin, _Additive):
