@@ -98,7 +98,7 @@ def _agrees(model, frame, y, ids, parameters):
     return same and np.sqrt(gap @ model.release_metric_ @ gap) <= allowed
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), sizes=st.lists(st.integers(1, 25), min_size=1, max_size=3))
 @pytest.mark.parametrize("kind", [AdditiveClassifier, AdditiveRegressor])
 def test_any_requests_on_frames_with_text_and_missing_values_end_at_a_refit(kind, seed, sizes):

@@ -17,7 +17,7 @@ from certified.typing import FloatArray, IntArray
 __all__ = ["Axis", "Tally", "axis_of", "cuts_of", "halfway", "tally", "untallied"]
 
 _SPIKES = 8  # a value with this part of the rows is not counted when bins are sized
-_FEWEST = 2  # binary logarithm of the fewest values of the sample in a bin
+_FEWEST = 2  # binary logarithm of the fewest values of the sample in a bin, from 16 values on
 
 
 class Tally(NamedTuple):
@@ -122,7 +122,8 @@ def cuts_of(values: FloatArray, max_bins: int) -> FloatArray:
     """
     _, counts = np.unique(values, return_counts=True)
     rest = int(counts[counts * _SPIKES < len(values)].sum())
-    least = 2 ** max(_FEWEST, round(math.log2(max(rest, 1) / (2.0 * max_bins))))
+    fewest = min(_FEWEST, int(math.log2(max(len(values), 4) / 4.0)))
+    least = 2 ** max(fewest, round(math.log2(max(rest, 1) / (2.0 * max_bins))))
     cuts: list[float] = []
     branches = [(-math.inf, math.inf, 0, len(values))]
     while branches:

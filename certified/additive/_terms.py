@@ -158,6 +158,8 @@ class Terms(MixedTransformer):
         table = table.some("An additive model")
         if len(table.weight) < 2:
             raise InvalidInput("An additive model got 1 sample (of positive weight). At least 2 are needed.")
+        if self.loss == "logistic" and table.y.min() == table.y.max():
+            raise InvalidInput("Only one class would be present; a classifier needs rows of both. Nothing was changed.")
         cut = bottom_k(table.hashes, self.max_subjects)
         tallies = tuple(tally(column) for column in columns_of(table.x))
         sample = table.take(table.hashes <= cut)
