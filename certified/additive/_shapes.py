@@ -106,7 +106,8 @@ def _steps(shape: Shape, ax: Any) -> None:
     ax.bar(places[:-1] + 0.5, 0.15 * (high - low) * share[:size], 1.0, low, color="0.85", zorder=0)
     if axis.missing:
         ax.plot([gone], shape.scores[size:], "o", color="#d62728")
-    shown = np.unique(np.linspace(1, size - 1, min(size - 1, 7)).astype(int)) if size > 1 else np.zeros(0, dtype=int)
+    last = max(1, size - 1 - size // 10 * axis.missing)
+    shown = np.unique(np.linspace(1, last, min(last, 7)).astype(int)) if size > 1 else np.zeros(0, dtype=int)
     ticks = [*shown.tolist(), *([gone] if axis.missing else [])]
     ax.set_xticks(ticks, [f"{cuts[k - 1]:.6g}" for k in shown] + ["missing"] * axis.missing)
     ax.set_ylabel("added to the predictor")
