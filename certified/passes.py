@@ -202,7 +202,7 @@ class Passes:
         """
         formed_here = metric.point is w and metric.drift == 0.0 and np.isfinite(metric.rho)
         white, pi, step = self.step(g, metric)
-        if float(np.linalg.norm(white)) <= self._envelope(w, g, metric):
+        if float(np.linalg.norm(white)) <= self.envelope(w, g, metric):
             return None  # no more than what rounding may have made of zero
         alpha = 1.0
         while self.passes < self.max_passes:

@@ -217,7 +217,7 @@ class Renewal:
         out = [np.arange(p.start, p.stop) if isinstance(p, slice) else np.full(p.shape[1], -1) for p in self.pieces]
         return np.concatenate(out)
 
-    def write(self, x: FloatArray, before: FloatArray) -> None:
+    def write(self, x: Any, before: Any) -> None:
         """Fill the first columns of `x` (zeros), with `before` as they were; rows that do not stay are left zero."""
         n = len(self.kept)
         for spot, piece in zip(self.spots, self.pieces, strict=True):

@@ -12,6 +12,7 @@ from sklearn.preprocessing import MinMaxScaler as PlainMinMax
 from sklearn.preprocessing import StandardScaler as PlainScaler
 
 from certified import head, noise
+from certified.additive import AdditiveClassifier, AdditiveRegressor
 from certified.compose import ColumnTransformer, make_union
 from certified.errors import NotDeletable
 from certified.impute import SimpleImputer
@@ -59,6 +60,8 @@ ESTIMATORS = {
     ),
     "pipeline without a model": make_pipeline(MinMaxScaler(), KBinsDiscretizer(max_subjects=30)),
     "union, bins, ridge": make_pipeline(make_union(MinMaxScaler(), StandardScaler()), KBinsDiscretizer(3), Ridge()),
+    "additive classifier": AdditiveClassifier(max_bins=8, smoothness=1.0, interactions=[(0, 1)], max_subjects=40),
+    "additive regressor": AdditiveRegressor(interactions=2, max_subjects=60),
     "scaler, logistic": make_pipeline(StandardScaler(), LogisticRegression()),
     "scaler, ridge": make_pipeline(StandardScaler(), Ridge()),
     "function, scaler, logistic": make_pipeline(FunctionTransformer(np.tanh), StandardScaler(), LogisticRegression()),

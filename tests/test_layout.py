@@ -56,6 +56,7 @@ ORDER = (
     "kernel_approximation",
     "compose",
     "pipeline",
+    "additive",
     "model_selection",
     "conversion",
     "testing",

@@ -5,6 +5,7 @@ from sklearn.neighbors import KNeighborsRegressor as PlainNeighbors
 from sklearn.tree import DecisionTreeRegressor as PlainTree
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from certified.additive import AdditiveClassifier, AdditiveRegressor
 from certified.cluster import KMeans
 from certified.compose import ColumnTransformer, make_union
 from certified.decomposition import PCA
@@ -39,10 +40,13 @@ from certified.tree import DecisionTreeClassifier, DecisionTreeRegressor
 DEALT = "rows are dealt to shards by their ids, so that copies of a row and a weight are not the same"
 LATTICE = "releases lie on a lattice, coarser than 1e-7"
 BY_ID = "which rows a tree sees, and the sample that codes features, are chosen by ids: repeated rows have others"
+BINS = "bins hold enough rows, whatever their weights"
 EXPECTED = {
     "LogisticRegression()": {"check_sample_weight_equivalence_on_dense_data": LATTICE},
     "LinearRegression()": {"check_sample_weight_equivalence_on_dense_data": "15 rows, 30 columns, refused"},
     "KMeans()": {"check_sample_weight_equivalence_on_dense_data": "starting points are drawn by the number of rows"},
+    "AdditiveClassifier(interactions=2, noise=0)": {"check_sample_weight_equivalence_on_dense_data": BINS},
+    "AdditiveRegressor(interactions=2)": {"check_sample_weight_equivalence_on_dense_data": BINS},
     "Pipeline": {"check_sample_weight_equivalence_on_dense_data": LATTICE},
     "Forest": {"check_sample_weight_equivalence_on_dense_data": BY_ID},
 }
@@ -99,6 +103,8 @@ def _expected(estimator):
         DecisionTreeRegressor(),
         ShardedClassifier(PlainLogistic(), 2),
         ShardedRegressor(PlainTree(max_depth=3), 2),
+        AdditiveClassifier(noise=0, interactions=2),
+        AdditiveRegressor(interactions=2),
         make_pipeline(SimpleImputer(), Ridge()),
         make_pipeline(SimpleImputer(), MinMaxScaler()),
         make_pipeline(StandardScaler(), LogisticRegression(random_state=0)),  # checks seed top-level parameters only

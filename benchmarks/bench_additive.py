@@ -1,0 +1,141 @@
+"""Additive models against explainable boosting machines and refits, on one split and in one run for each data set.
+
+``python benchmarks/bench_additive.py [adult] [credit] [diabetes] [--small] [--interactions N]``. The data are looked
+for under ``CERTIFIED_DATA``; ``--small`` takes rows that are made up. The peer is left out where ``interpret`` is not
+installed (``pip install interpret-core``); it runs with its defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.model_selection import train_test_split
+
+from certified.additive import AdditiveClassifier
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("CERTIFIED_DATA", ROOT / ".." / "shared" / "data"))
+ADULT = "age workclass fnlwgt education education-num marital-status occupation relationship race sex capital-gain"
+ADULT += " capital-loss hours-per-week native-country income"
+Split = tuple[pl.DataFrame, np.ndarray, pl.DataFrame, np.ndarray, Any]
+
+
+def adult() -> Split:
+    """Income, with the official test set."""
+    parts: list[Any] = []
+    for name, skip in (("adult.data.gz", 0), ("adult.test.gz", 1)):
+        frame = pl.read_csv(DATA / "adult" / name, has_header=False, skip_rows=skip, new_columns=ADULT.split())
+        text = [column for column, kind in frame.schema.items() if kind == pl.String]
+        frame = frame.with_columns(pl.col(text).str.strip_chars().replace("?", None)).drop_nulls("income")
+        whole = ["age", "education-num", "capital-gain", "capital-loss", "hours-per-week"]
+        frame = frame.with_columns(pl.col(whole).cast(pl.String).str.strip_chars().cast(pl.Int64))
+        y = frame["income"].str.starts_with(">50K").to_numpy().astype(int)
+        parts += [frame.drop("income", "fnlwgt"), y]
+    return (*parts, None)  # type: ignore[return-value]
+
+
+def credit() -> Split:
+    """Default on a credit card; a quarter of the customers are held out."""
+    frame = pl.read_csv(DATA / "default_credit" / "UCI_Credit_Card.csv.gz", infer_schema_length=None)
+    y = frame["default.payment.next.month"].to_numpy()
+    codes = pl.col("SEX", "EDUCATION", "MARRIAGE").cast(pl.String)
+    frame = frame.drop("ID", "default.payment.next.month").with_columns(codes)
+    train, test = train_test_split(np.arange(len(y)), test_size=0.25, random_state=0, stratify=y)
+    return frame[train], y[train], frame[test], y[test], None
+
+
+def diabetes() -> Split:
+    """Readmission within 30 days; a fifth of the patients are held out."""
+    frame = pl.read_csv(DATA / "diabetes130" / "diabetic_data.csv.gz", null_values=["?"], infer_schema_length=None)
+    y = (frame["readmitted"] == "<30").to_numpy().astype(int)
+    patients = frame["patient_nbr"].to_numpy()
+    codes = pl.col("admission_type_id", "discharge_disposition_id", "admission_source_id").cast(pl.String)
+    frame = frame.drop("readmitted", "encounter_id", "patient_nbr").with_columns(codes)
+    unique = np.unique(patients)
+    held = np.isin(patients, np.random.default_rng(0).permutation(unique)[: len(unique) // 5])
+    return frame.filter(~held), y[~held], frame.filter(held), y[held], patients[~held]
+
+
+def made_up(n: int = 2000) -> Split:
+    """Rows with a jump, a category, missing values and an interaction."""
+    rng = np.random.default_rng(0)
+    a, b, town = rng.lognormal(size=n), rng.normal(size=n), rng.choice(["Ur", "Uruk", "Kish"], n)
+    y = ((a > 1.5) + b * (town == "Ur") + 0.7 * rng.logistic(size=n) > 0.5).astype(int)
+    gaps = [None if gap else v for v, gap in zip(a.tolist(), rng.random(n) < 0.1, strict=True)]
+    frame = pl.DataFrame({"a": gaps, "b": b, "town": town})
+    half = n // 2
+    return frame[:half], y[:half], frame[half:], y[half:], None
+
+
+SETS = {"adult": adult, "credit": credit, "diabetes": diabetes, "made up": made_up}
+
+
+def quality(y: np.ndarray, p: np.ndarray) -> str:
+    """AUC and mean log loss."""
+    return f"AUC {roc_auc_score(y, p):.4f}, log loss {log_loss(y, p):.4f}"
+
+
+def peer(train: pl.DataFrame, y: np.ndarray, test: pl.DataFrame, y_test: np.ndarray) -> tuple[str, float]:
+    """Quality of interpret's model with its defaults, and the time of its fit; pandas frames are what it reads."""
+    try:
+        from interpret.glassbox import ExplainableBoostingClassifier
+    except ImportError:
+        return "not installed", np.nan
+    started = time.perf_counter()
+    model = ExplainableBoostingClassifier(random_state=0).fit(train.to_pandas(), y)
+    took = time.perf_counter() - started
+    pairs = sum(len(term) > 1 for term in model.term_features_)
+    return f"{quality(y_test, model.predict_proba(test.to_pandas())[:, 1])}, {pairs} pairs, fit {took:.1f} s", took
+
+
+def measure(name: str, deletions: int, parameters: dict[str, Any]) -> None:
+    """Fit, score, delete subjects one by one, and compare with a refit."""
+    train, y, test, y_test, ids = SETS[name]()
+    started = time.perf_counter()
+    model = AdditiveClassifier(**parameters).fit(train, y, ids=ids)
+    fit = time.perf_counter() - started
+    found = quality(y_test, model.predict_proba(test)[:, 1])
+    pairs = len(model.term_names_) - train.width
+    print(f"{name}: {len(y):,} rows, {train.width} features, {model.private_coef_.size} coordinates", flush=True)
+    print(f"  certified: {found}, {pairs} pairs, fit {fit:.1f} s", flush=True)
+    times, features, passes = [], 0, 0
+    for subject in np.random.default_rng(1).permutation(model.ids_)[:deletions]:
+        started = time.perf_counter()
+        receipt = model.delete([subject])
+        times.append(time.perf_counter() - started)
+        features += len(receipt.changed) > 1
+        passes += receipt.method != "theorem-2"
+    median, mean = float(np.median(times)), float(np.mean(times))
+    print(
+        f"  {deletions} deletions: median {1000 * median:.1f} ms ({fit / median:.0f}x as fast as the fit), mean "
+        f"{1000 * mean:.1f} ms ({fit / mean:.0f}x); bins, smoothness or pairs changed in {features}, passes in {passes}"
+    )
+    print(f"  after them: {quality(y_test, model.predict_proba(test)[:, 1])}", flush=True)
+    print(f"  interpret: {peer(train, y, test, y_test)[0]}", flush=True)
+
+
+def main() -> None:
+    """Measure the data sets that are named, or all that are here."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sets", nargs="*", choices=[*SETS, []], default=[])
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--deletions", type=int, default=200)
+    parser.add_argument("--interactions", type=int, default=20)
+    options = parser.parse_args()
+    names = ["made up"] if options.small else options.sets or ["adult", "credit", "diabetes"]
+    for name in names:
+        try:
+            measure(name, 20 if options.small else options.deletions, {"interactions": options.interactions})
+        except FileNotFoundError:
+            print(f"{name}: the data are not here (set CERTIFIED_DATA); skipped")
+
+
+if __name__ == "__main__":
+    main()

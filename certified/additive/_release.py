@@ -1,0 +1,97 @@
+"""An additive model as a plain scikit-learn pipeline: one-hot bins, products of them for pairs, a linear model."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import polars as pl
+from sklearn.compose import ColumnTransformer
+from sklearn.frozen import FrozenEstimator
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer, OneHotEncoder, PolynomialFeatures
+
+from certified.additive._bins import Axis
+from certified.additive._terms import Terms
+from certified.transformer import named_like
+from certified.typing import FloatArray, IntArray
+
+__all__ = ["plain_features"]
+
+_MISSING = float(np.finfo(np.float64).max)  # written for a missing number: above every cut
+
+
+def plain_features(terms: Terms, scores: list[FloatArray]) -> tuple[Any, FloatArray]:
+    """Return a plain transformer to sparse indicators, and the coefficients for it.
+
+    Parameters
+    ----------
+    scores : list of arrays
+        Of each term, one for every code.
+    """
+    layout, missing = terms._learned, terms._schema.missing if terms._schema else np.nan
+    fine = [_encoder(axis, missing) for axis in layout.axes]
+    coarse = [_encoder(axis, missing) for axis in layout.coarse]
+    parts, coefficients = [], []
+    for j, ((encoder, places), score) in enumerate(zip(fine, scores, strict=False)):
+        parts.append((f"term{j}", FrozenEstimator(encoder), [j]))
+        coefficients.append(score[places])
+    for (i, j), score in zip(layout.pairs.tolist(), scores[len(fine) :], strict=True):
+        parts.append((f"pair{i}_{j}", _product(coarse[i][0], coarse[j][0], i, j), [i, j]))
+        cells = score.reshape(layout.coarse[i].rows + 1, layout.coarse[j].rows + 1)
+        coefficients.append(_of_products(cells[np.ix_(coarse[i][1], coarse[j][1])]))
+    out = ColumnTransformer(parts, sparse_threshold=1.0)
+    return named_like(out.fit(_row(terms)), terms), np.concatenate(coefficients)
+
+
+def _encoder(axis: Axis, missing: Any) -> tuple[Pipeline, IntArray]:
+    """Return a fitted encoder of one column, and the bin of each of its columns."""
+    if axis.cuts is not None:
+        number = FunctionTransformer(np.asarray, kw_args={"dtype": np.float64})
+        imputer = SimpleImputer(strategy="constant", fill_value=_MISSING).fit(np.zeros((1, 1)))
+        bins = KBinsDiscretizer(encode="onehot", quantile_method="averaged_inverted_cdf", subsample=None)
+        edges = np.concatenate([[-np.inf], axis.cuts, [_MISSING, np.inf]])
+        bins.bin_edges_, bins.n_bins_ = np.array([None]), np.array([len(edges) - 1])
+        bins.bin_edges_[0] = edges
+        bins.n_features_in_ = 1
+        bins._encoder = OneHotEncoder(categories=[np.arange(len(edges) - 1)]).fit(np.zeros((1, 1)))
+        out = Pipeline([("number", number.fit(np.zeros((1, 1)))), ("missing", imputer), ("bins", bins)])
+        return out, np.arange(axis.size + 1)
+    kept = axis.categories.tolist()
+    other = "x".join(["", *kept])  # stands for all others: no category has this name
+    values = [*kept, *[other] * axis.pooled, *[missing] * axis.missing]
+    often = [value for value in values if value is not other] * 2
+    column = np.empty((len(often) + axis.pooled, 1), dtype=object)
+    column[:, 0] = often + [other] * axis.pooled
+    known = np.empty(len(values), dtype=object)
+    known[:] = values
+    rule = (
+        {"min_frequency": 2, "handle_unknown": "infrequent_if_exist"} if axis.pooled else {"handle_unknown": "ignore"}
+    )
+    places = [*range(len(kept)), *[axis.size] * axis.missing, *[len(kept)] * axis.pooled]
+    text = FunctionTransformer(np.asarray, kw_args={"dtype": object}).fit(column)
+    return Pipeline([("text", text), ("bins", OneHotEncoder(categories=[known], **rule).fit(column))]), np.array(places)
+
+
+def _product(first: Any, second: Any, i: int, j: int) -> Pipeline:
+    both = ColumnTransformer(
+        [("first", FrozenEstimator(first), [0]), ("second", FrozenEstimator(second), [1])], sparse_threshold=1.0
+    )
+    return Pipeline([("bins", both), ("products", PolynomialFeatures(2, interaction_only=True, include_bias=False))])
+
+
+def _of_products(cells: FloatArray) -> FloatArray:
+    """Coefficients of the indicators of both features, of which none counts alone, and of all products of two."""
+    n, m = cells.shape
+    products = [cells[a, b - n] if a < n <= b else 0.0 for a, b in combinations(range(n + m), 2)]
+    return np.concatenate([np.zeros(n + m), products])
+
+
+def _row(terms: Terms) -> Any:
+    """Return a row that is made up, of the form of the features."""
+    cells = [0.0 if axis.cuts is not None else [*axis.categories.tolist(), "x"][0] for axis in terms._learned.axes]
+    if hasattr(terms, "feature_names_in_"):
+        return pl.DataFrame({name: [cell] for name, cell in zip(terms.feature_names_in_, cells, strict=True)})
+    return np.array([cells], dtype=object if any(isinstance(cell, str) for cell in cells) else np.float64)
