@@ -50,11 +50,12 @@ ORDER = (
     "pipeline",
     "model_selection",
     "conversion",
+    "audit",
     "testing",
     "cli",
 )
 FAMILIES = {"linear_model", "preprocessing"}
-NO_FAMILY_INSIDE = FAMILIES | {"pipeline", "model_selection"}  # these know other estimators through `base` alone
+NO_FAMILY_INSIDE = FAMILIES | {"pipeline", "model_selection", "audit"}  # these know other estimators through `base` alone
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODULES = [path for path in FILES if path != PACKAGE / "__init__.py"]

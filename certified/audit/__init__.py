@@ -15,25 +15,44 @@ Results are frozen records with a verdict, REFUTED, NOT REFUTED or INCONCLUSIVE;
 certificate's claim.
 """
 
+from certified.audit._differencing import Differencing, differencing
+from certified.audit._empirical import Empirical, empirical, per_run
 from certified.audit._gap import ExactGap, exact_gap, gaussian_mu
+from certified.audit._membership import Membership, membership
 from certified.audit._models import draws
+from certified.audit._neurips import NeuripsScore, neurips_score
+from certified.audit._one_run import OneRun, one_run
 from certified.audit._release import ReleaseTest, release_test, whitened_test
 from certified.audit._result import INCONCLUSIVE, NOT_REFUTED, REFUTED, AuditResult, audited
 from certified.audit._state import StateEqual, state_equal
+from certified.audit._utility import Utility, utility
 
 __all__ = [
     "INCONCLUSIVE",
     "NOT_REFUTED",
     "REFUTED",
     "AuditResult",
+    "Differencing",
+    "Empirical",
     "ExactGap",
+    "Membership",
+    "NeuripsScore",
+    "OneRun",
     "ReleaseTest",
     "StateEqual",
+    "Utility",
     "audited",
+    "differencing",
     "draws",
+    "empirical",
     "exact_gap",
     "gaussian_mu",
+    "membership",
+    "neurips_score",
+    "one_run",
+    "per_run",
     "release_test",
     "state_equal",
+    "utility",
     "whitened_test",
 ]

@@ -1,15 +1,15 @@
 """Two releases, before and after a deletion: what somebody who holds both can rebuild of the deleted row.
 
 The gradient of the deleted rows is ``H (w_after - w_before)``, with H the Hessian of the kept rows between the two
-(Bertran et al. 2024), and for a generalised linear model the gradient of one row is a multiple of the row itself. With an
-intercept the multiple is known: the last entry belongs to a feature that is 1. "Indistinguishable from a refit" does not
-hide this; fresh noise does, and batches help a little.
+(Bertran et al. 2024), and for a generalised linear model the gradient of one row is a multiple of the row itself. With
+an intercept the multiple is known: the last entry belongs to a feature that is 1. "Indistinguishable from a refit"
+does not hide this; fresh noise does, and batches help a little.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from scipy.special import expit
 from sklearn.base import is_classifier
 
 from certified.audit._models import features, final, parameter, private_parameter, refit
-from certified.audit._result import INCONCLUSIVE, NOT_REFUTED, REFUTED, AuditResult, sample
+from certified.audit._result import INCONCLUSIVE, NOT_REFUTED, REFUTED, SAMPLE, AuditResult
 from certified.errors import InvalidInput
 from certified.typing import FloatArray
 
@@ -31,8 +31,8 @@ class Differencing(AuditResult):
     Parameters
     ----------
     verdict, reason
-        Of the statement that a deleted row cannot be picked out: REFUTED if an outsider or an insider ranks it first among
-        the candidates.
+        Of the statement that a deleted row cannot be picked out: REFUTED if an outsider or an insider ranks it first
+        among the candidates.
     n_deleted : int
     n_candidates : int
         Rows among which the deleted one is looked for: those kept, and it.
@@ -62,8 +62,8 @@ class Differencing(AuditResult):
     rank_insider: int
     mu_outsider: float
     mu_insider: float
-    rebuilt_outsider: FloatArray = sample()
-    rebuilt_insider: FloatArray = sample()
+    rebuilt_outsider: FloatArray = field(repr=False, metadata=SAMPLE)
+    rebuilt_insider: FloatArray = field(repr=False, metadata=SAMPLE)
 
 
 def differencing(
@@ -190,9 +190,7 @@ def _row(z: FloatArray, intercept: bool) -> FloatArray:
     return z[:-1] / z[-1] if intercept and z[-1] != 0.0 else z[:-1]
 
 
-def _score(
-    z: FloatArray, kept: FloatArray, gone: FloatArray, intercept: bool
-) -> tuple[float, float, int, FloatArray]:
+def _score(z: FloatArray, kept: FloatArray, gone: FloatArray, intercept: bool) -> tuple[float, float, int, FloatArray]:
     """Cosine, error, rank, and the row that was rebuilt."""
     row = _row(z, intercept)
     rows = np.vstack([gone, kept])

@@ -92,8 +92,8 @@ def exact_gap(model: Any, X_kept: Any, y_kept: Any, ids: Any = None, **fit: Any)
 
     Notes
     -----
-    With ``d`` the distance to the refit and ``e`` the refit's own certified distance to the minimiser, the distance that
-    the certificate is about lies in ``[d - e, d + e]``. It is refuted only if ``d - e`` exceeds it.
+    With ``d`` the distance to the refit and ``e`` the refit's own certified distance to the minimiser, the distance
+    that the certificate is about lies in ``[d - e, d + e]``. It is refuted only if ``d - e`` exceeds it.
 
     Examples
     --------
@@ -166,5 +166,3 @@ def _gap(verdict: str, reason: str, mu: float, distance: float, error: float, co
         deltas=deltas,
         **common,
     )
-
-

@@ -1,14 +1,14 @@
 """One published model and the kept rows, no secret: is it a release of a refit, with the noise that was promised?
 
 In whitened coordinates ``u = L'(theta - w_kept) / sigma`` a release of a refit is exactly N(0, I). A release to which
-nothing was done is N(d, I), with ``d = L'(w_all - w_kept) / sigma``. So the most powerful test that nothing was removed is
-``z = <u, d> / ||d||``, which is N(0, 1) in the one world and N(||d||, 1) in the other (Neyman-Pearson). The length of u
-has a chi-square law: too long and too short both speak against the certificate.
+nothing was done is N(d, I), with ``d = L'(w_all - w_kept) / sigma``. So the most powerful test that nothing was
+removed is ``z = <u, d> / ||d||``, which is N(0, 1) in the one world and N(||d||, 1) in the other (Neyman-Pearson). The
+length of u has a chi-square law: too long and too short both speak against the certificate.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from scipy.stats import chi2, ncx2, norm
 
 from certified.accounting import mu_of
 from certified.audit._models import features, final, parameter, private_parameter, refit, release_factor, steps
-from certified.audit._result import INCONCLUSIVE, NOT_REFUTED, REFUTED, AuditResult, sample
+from certified.audit._result import INCONCLUSIVE, NOT_REFUTED, REFUTED, SAMPLE, AuditResult
 from certified.audit.bounds import _level
 from certified.errors import InvalidInput
 from certified.typing import FloatArray
@@ -66,7 +66,7 @@ class ReleaseTest(AuditResult):
     effect: float
     power: float
     detectable: float
-    whitened: FloatArray = sample()
+    whitened: FloatArray = field(repr=False, metadata=SAMPLE)
 
 
 def release_test(
@@ -88,8 +88,8 @@ def release_test(
     Parameters
     ----------
     published : fitted scikit-learn model or list of them
-        What ``release()`` gave: a linear model or a pipeline that ends in one. Several must be fresh releases of the same
-        state; k of them see effects that are ``sqrt(k)`` times smaller.
+        What ``release()`` gave: a linear model or a pipeline that ends in one. Several must be fresh releases of the
+        same state; k of them see effects that are ``sqrt(k)`` times smaller.
     recipe : estimator
         Of this package, with the parameters that were used; it is cloned, and its ``noise`` is the noise promised.
     X_kept, y_kept, ids, **fit
@@ -130,7 +130,9 @@ def release_test(
             raise InvalidInput("release_test got a recipe with noise=0, whose releases carry no promise to be tested.")
         if np.all(theta == w):
             return _settled(NOT_REFUTED, "The parameters are bit for bit those of a refit.", len(releases), alpha)
-        return _refuted_outright("The parameters are not those of a refit, and no noise hides it.", len(releases), alpha)
+        return _refuted_outright(
+            "The parameters are not those of a refit, and no noise hides it.", len(releases), alpha
+        )
     direction = None
     if X_deleted is not None:
         direction = _influence(fresh, w, factor, sigma, (X_kept, y_kept), (X_deleted, y_deleted))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,13 @@ import numpy as np
 from certified._record import FrozenMap, Record, thaw
 from certified.certificate import Certificate
 
-__all__ = ["INCONCLUSIVE", "NOT_REFUTED", "REFUTED", "AuditResult", "audited", "sample"]
+__all__ = ["INCONCLUSIVE", "NOT_REFUTED", "REFUTED", "SAMPLE", "AuditResult", "audited"]
 
 REFUTED, NOT_REFUTED, INCONCLUSIVE = "REFUTED", "NOT REFUTED", "INCONCLUSIVE"
 
 
-def sample() -> Any:
-    """Return a dataclass field for an array that is kept for plots and left out of the canonical record."""
-    return dataclasses.field(repr=False, metadata={"sample": True})
+# Metadata of a field that is kept for plots and left out of the canonical record.
+SAMPLE = MappingProxyType({"sample": True})
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,9 @@ class AuditResult(Record):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain Python values; arrays that are kept for plots are left out."""
-        named = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if not f.metadata.get("sample")}
+        named = {
+            f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if not f.metadata.get("sample")
+        }
         return {"audit": type(self).__name__, **named}
 
     @property
@@ -56,8 +58,8 @@ class AuditResult(Record):
 def audited(certificate: Certificate, *results: AuditResult) -> Certificate:
     """Return a copy of the certificate with the results as its audit block, under ``extra["audit"]``.
 
-    They are kept apart from the claim: an audit gives lower bounds, only the proof gives upper ones. ``public()`` leaves
-    the block out, because it holds values measured on the data.
+    They are kept apart from the claim: an audit gives lower bounds, only the proof gives upper ones. ``public()``
+    leaves the block out, because it holds values measured on the data.
 
     Examples
     --------

@@ -91,9 +91,9 @@ def epsilon_lower(fp: int, negatives: int, fn: int, positives: int, delta: float
 def mu_lower(fp: int, negatives: int, fn: int, positives: int, alpha: float = 0.05) -> float:
     """Return mu_lo: with probability at least ``1 - alpha`` no mu-GDP claim below it is true.
 
-    A trade-off curve that is Gaussian allows ``mu >= Phi^-1(1 - FPR) - Phi^-1(FNR)``. The difference is cut off at 0 and
-    never taken absolute: a rule that guesses worse than chance proves nothing. The other direction is a rule of its own
-    and needs its own share of alpha.
+    A trade-off curve that is Gaussian allows ``mu >= Phi^-1(1 - FPR) - Phi^-1(FNR)``. The difference is cut off at 0
+    and never taken absolute: a rule that guesses worse than chance proves nothing. The other direction is a rule of
+    its own and needs its own share of alpha.
 
     Examples
     --------
@@ -136,9 +136,9 @@ def one_run_pvalue(canaries: int, guesses: int, correct: int, epsilon: float, de
 def one_run_epsilon(canaries: int, guesses: int, correct: int, delta: float = 0.0, alpha: float = 0.05) -> float:
     """Return the largest epsilon that one run refutes at level alpha; 0 if none.
 
-    For a claim of unlearning about a whole batch (a canary is trained and deleted, or was never there) two worlds differ
-    by *two* releases of a refit's distance: refute (epsilon, delta) only if this, at ``(1 + e^epsilon) delta``, exceeds
-    ``2 epsilon``.
+    For a claim of unlearning about a whole batch (a canary is trained and deleted, or was never there) two worlds
+    differ by *two* releases of a refit's distance: refute (epsilon, delta) only if this, at ``(1 + e^epsilon) delta``,
+    exceeds ``2 epsilon``.
     """
     _level(alpha)
     return _largest(lambda epsilon: one_run_pvalue(canaries, guesses, correct, epsilon, delta) <= alpha)
