@@ -55,7 +55,8 @@ ORDER = (
     "cli",
 )
 FAMILIES = {"linear_model", "preprocessing"}
-NO_FAMILY_INSIDE = FAMILIES | {"pipeline", "model_selection", "audit"}  # these know other estimators through `base` alone
+# These know other estimators through `base` alone.
+NO_FAMILY_INSIDE = FAMILIES | {"pipeline", "model_selection", "audit"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODULES = [path for path in FILES if path != PACKAGE / "__init__.py"]

@@ -120,11 +120,11 @@ def differencing(
     bend = curvature or _curvature(head)
     public = kept if X_public is None else np.asarray(features(after, X_public), dtype=np.float64)
     share = len(kept) / len(public)
-    outside = _hessian(head, public, 0.5 * (theta_1 + theta_2), bend, share) @ (theta_2 - theta_1)
+    outside = _gradient(head, public, theta_1, theta_2, bend, len(gone), share)
     last = theta_2
     if recipe is not None:
         last = _joined(theta_2, private_parameter(refit(final(recipe), kept, y_kept)))
-    inside = _hessian(head, kept, 0.5 * (theta_1 + last), bend) @ (last - theta_1)
+    inside = _gradient(head, kept, theta_1, last, bend, len(gone))
     intercept = bool(getattr(head, "fit_intercept", True))
     scored = [_score(z, kept, gone, intercept) for z in (outside, inside)]
     (out_cos, out_error, out_rank, out_row), (in_cos, in_error, in_rank, in_row) = scored
@@ -168,7 +168,7 @@ def _curvature(head: Any) -> Callable[[FloatArray], FloatArray]:
     return np.ones_like
 
 
-def _penalty(head: Any, n_rows: int) -> float:
+def _penalty(head: Any, n_rows: float) -> float:
     """Curvature of the penalty on the scale of a sum over rows, by scikit-learn's parameters."""
     if hasattr(head, "C"):
         return 1.0 / float(head.C)
@@ -176,13 +176,25 @@ def _penalty(head: Any, n_rows: int) -> float:
     return alpha if type(head).__name__ == "Ridge" else alpha * n_rows
 
 
-def _hessian(head: Any, X: FloatArray, theta: FloatArray, bend: Any, share: float = 1.0) -> FloatArray:
+def _gradient(
+    head: Any, X: FloatArray, first: FloatArray, second: FloatArray, bend: Any, n_gone: int, share: float = 1.0
+) -> FloatArray:
+    """Gradient of the deleted rows at the first parameter: the mean Hessian of the kept rows times the change.
+
+    Rows whose weight sets the strength of the penalty took a part of it with them, which is known and subtracted.
+    """
     table = np.column_stack([X, np.ones(len(X))])
-    H: FloatArray = share * (table.T * bend(table @ theta)) @ table
-    H[np.diag_indices(X.shape[1])] += _penalty(head, round(share * len(X)))
+    nodes, weights = np.polynomial.legendre.leggauss(5)
+    z_1, z_2 = table @ first, table @ second
+    bent = sum(0.5 * w * bend(z_1 + 0.5 * (1 + t) * (z_2 - z_1)) for t, w in zip(nodes, weights, strict=True))
+    change = second - first
+    n_kept = share * len(X)
+    penalised = np.append(np.ones(X.shape[1]), 0.0)
+    found: FloatArray = share * (table.T @ (bent * (table @ change))) + _penalty(head, n_kept) * penalised * change
+    found -= (_penalty(head, n_kept + n_gone) - _penalty(head, n_kept)) * penalised * first
     if not getattr(head, "fit_intercept", True):
-        H[-1], H[:, -1] = 0.0, 0.0
-    return H
+        found[-1] = 0.0
+    return found
 
 
 def _row(z: FloatArray, intercept: bool) -> FloatArray:

@@ -74,7 +74,7 @@ def gaussian_mu(first: FloatArray, second: FloatArray, factor: FloatArray, sigma
     return distance / sigma
 
 
-def exact_gap(model: Any, X_kept: Any, y_kept: Any, ids: Any = None, **fit: Any) -> ExactGap:
+def exact_gap(model: Any, X_kept: Any, y_kept: Any, ids: Any = None, *, recipe: Any = None, **fit: Any) -> ExactGap:
     """Refit on the kept rows, tightly, and return the true mu between the two releases.
 
     REFUTED if the parameter is farther from the refit's than the certificate allows, or if anything that has to be bit
@@ -87,6 +87,9 @@ def exact_gap(model: Any, X_kept: Any, y_kept: Any, ids: Any = None, **fit: Any)
         The rows that it should still know, in any order.
     ids : array-like or None
         Their subjects. Needed where the model depends on them (samples by hash, folds).
+    recipe : estimator or None
+        What to refit with. None: a clone of the model. A fault that fitting and deletion share, such as a state in
+        single precision, is seen only with a recipe that does not have it.
     **fit
         Other arguments of ``fit``, such as ``sample_weight``.
 
@@ -107,18 +110,15 @@ def exact_gap(model: Any, X_kept: Any, y_kept: Any, ids: Any = None, **fit: Any)
     >>> gap.verdict, gap.mu < gap.mu_certified
     ('NOT REFUTED', True)
     """
-    fresh = refit(model, X_kept, y_kept, ids, **fit)
+    fresh = refit(model if recipe is None else recipe, X_kept, y_kept, ids, **fit)
     certificate = model.certificate_
     state = state_equal(model, fresh)
+    if certificate.claim != "exact" and hasattr(model, "best_estimator_"):
+        reason = "A choice among noisy models is random; audit the candidates one by one, or the whole by `empirical`."
+        return _gap(INCONCLUSIVE, reason, np.nan, np.nan, np.nan, _common(certificate, ()))
     measured = _measured(model, fresh)
     sigma = certificate.sigma
-    common: dict[str, Any] = {
-        "claim": certificate.claim,
-        "mu_certified": certificate.mu,
-        "distance_certified": certificate.distance_bound,
-        "sigma": sigma,
-        "differing": state.differing,
-    }
+    common = _common(certificate, state.differing)
     if certificate.claim == "exact" or state.differing or measured is None:
         verdict, reason = state.verdict, state.reason
         distance = np.nan if measured is None else measured[0]
@@ -138,6 +138,16 @@ def exact_gap(model: Any, X_kept: Any, y_kept: Any, ids: Any = None, **fit: Any)
         )
         return _gap(REFUTED, reason, mu, distance, error, common)
     return _gap(NOT_REFUTED, "The parameter is within the certified distance.", mu, distance, error, common)
+
+
+def _common(certificate: Any, differing: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "claim": certificate.claim,
+        "mu_certified": certificate.mu,
+        "distance_certified": certificate.distance_bound,
+        "sigma": certificate.sigma,
+        "differing": differing,
+    }
 
 
 def _measured(model: Any, fresh: Any) -> tuple[float, float] | None:

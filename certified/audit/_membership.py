@@ -101,12 +101,11 @@ def membership(
     area, p_value = auc(s, m), _mann_whitney(s, m)
     fpr, tpr = roc(s, m)
     at = tpr_at(fpr, tpr, 0.01)
-    seen = control is not None and control.p_value < alpha
     if p_value < alpha:
         verdict, reason = REFUTED, f"{method}: AUC {area:.3f}, which chance reaches with probability {p_value:.2g}."
-    elif seen:
+    elif control is not None and control.p_value < alpha:
         verdict, reason = NOT_REFUTED, f"{method}: AUC {area:.3f}; where nothing is removed it is {control.auc:.3f}."
-        # type: ignore[union-attr]
+
     else:
         verdict, reason = INCONCLUSIVE, f"{method}: AUC {area:.3f}, and no control in which the attack succeeds."
     labels = np.array([]) if groups is None else np.asarray(groups).astype(str)

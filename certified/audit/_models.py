@@ -94,14 +94,14 @@ def sigma_of(model: Any) -> float:
 
 def refit(model: Any, X: Any, y: Any, ids: Any = None, **fit: Any) -> Any:
     """Return a fit of the same recipe to these rows; one that is solved iteratively is solved tightly."""
-    fresh = clone(model)
-    fitted = fresh.fit(X, y, ids=ids, **fit) if ids is not None else fresh.fit(X, y, **fit)
-    if fitted.certificate_.claim == "exact" or not hasattr(final(fitted), "tol"):
-        return fitted
     tight = clone(model)
-    name = steps(tight)[-1][0]
-    tight.set_params(**{f"{name}__tol" if hasattr(tight, "steps") else "tol": _TIGHT})
-    return tight.fit(X, y, ids=ids, **fit) if ids is not None else tight.fit(X, y, **fit)
+    head = final(tight)
+    known = {} if ids is None else {"ids": ids}
+    iterative = hasattr(head, "tol") and hasattr(head, "epsilon")  # exact models keep to their own parameters
+    if iterative:
+        name = steps(tight)[-1][0]
+        tight.set_params(**{f"{name}__tol" if hasattr(tight, "steps") else "tol": min(_TIGHT, head.tol)})
+    return tight.fit(X, y, **known, **fit)
 
 
 def features(published: Any, X: Any) -> Any:

@@ -84,8 +84,10 @@ def one_run(
     correct = int(np.count_nonzero(included[order[-each:]]) + np.count_nonzero(~included[order[:each]]))
     mu = one_run_mu(n, 2 * each, correct, alpha)
     best = one_run_mu(n, 2 * each, 2 * each, alpha) / 2
-    epsilon = one_run_epsilon(n, 2 * each, correct, delta * (1 + float(np.exp(epsilon_of(claim, delta)))), alpha)
-    if mu > 2 * claim or epsilon > 2 * epsilon_of(claim, delta):
+    allowed = epsilon_of(claim, delta)
+    grown = min(1.0, delta * (1.0 + float(np.exp(min(allowed, 700.0)))))
+    epsilon = one_run_epsilon(n, 2 * each, correct, grown, alpha)
+    if mu > 2 * claim or epsilon > 2 * allowed:
         verdict, reason = REFUTED, f"{correct} of {2 * each} guesses are right: mu of one canary is at least {mu:.3g}."
     elif best > claim:
         verdict, reason = NOT_REFUTED, f"{correct} of {2 * each} guesses are right, which the claim allows."

@@ -300,7 +300,9 @@ def attack(
     unknown = sorted(set(methods) - set(METHODS))
     if unknown:
         raise InvalidInput(f"attack got the methods {unknown}. {METHODS} are there.")
-    member = coins(n_shadows + n_targets, len(y), seed)
+    half = coins((n_shadows + 1) // 2, len(y), seed)
+    balanced = np.vstack([half, ~half])[:n_shadows]  # of the shadows, half have each record
+    member = np.vstack([balanced, coins(n_targets, len(y), seed + 1)])
     found = shadows(learn, X, y, member)
     references, targets = found[:n_shadows], found[n_shadows:]
     scores = {

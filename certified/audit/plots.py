@@ -57,10 +57,9 @@ def roc_curves(*results: Membership, names: Any = None, low: float = 1e-3, axes:
     labels = [r.method for r in results] if names is None else list(names)
     for k, (result, name) in enumerate(zip(results, labels, strict=True)):
         fpr, tpr = roc(result.scores, result.member)
-        axes.step(
+        axes.plot(
             np.maximum(fpr, low / 10),
             np.maximum(tpr, low / 10),
-            where="post",
             color=_COLOURS[k % len(_COLOURS)],
             linewidth=1.6,
             label=f"{name}, AUC {result.auc:.3f}",
@@ -87,8 +86,8 @@ def epsilon_curves(*gaps: ExactGap, names: Any = None, delta: float = 1e-6, axes
     shown = [gap for gap in gaps if np.isfinite(gap.mu)]
     labels = [f"release {k + 1}" for k in range(len(gaps))] if names is None else list(names)
     labels = [name for gap, name in zip(gaps, labels, strict=True) if np.isfinite(gap.mu)]
-    largest = max([0.1, *(gap.mu_certified for gap in shown if np.isfinite(gap.mu_certified))])
-    grid = np.linspace(0.0, 4.0 * largest, 200)
+    largest = max([m for gap in shown for m in (gap.mu, gap.mu_certified) if np.isfinite(m)], default=0.0) or 0.1
+    grid = np.linspace(0.0, 5.0 * largest, 200)
     for k, (gap, name) in enumerate(zip(shown, labels, strict=True)):
         colour = _COLOURS[k % len(_COLOURS)]
         for mu, style, what in ((gap.mu, "-", "true"), (gap.mu_certified, ":", "certified")):
@@ -130,7 +129,7 @@ def null_distribution(values: Any, *, shift: float = 0.0, observed: float | None
     if observed is not None:
         axes.axvline(observed, color="black", linewidth=1.2, linestyle="--", label=f"observed: {observed:.2f}")
     axes.set(xlabel="statistic along the influence of the deleted rows", ylabel="density", title="Directional test")
-    axes.set_ylim(0.0, axes.get_ylim()[1] * 1.3)
-    axes.legend(loc="upper right", fontsize=8, frameon=False)
+    axes.set_ylim(0.0, axes.get_ylim()[1] * 1.4)
+    axes.legend(loc="upper center", ncols=2, fontsize=8, frameon=False)
     _plain(axes)
     return axes
