@@ -240,6 +240,8 @@ def rmia(
     a : float
     """
     if offline:
+        if references.member.all(axis=0).any():
+            raise InvalidInput("rmia got a record that every reference model had. Use more models, or offline=False.")
         mean = np.nanmean(np.where(references.member, np.nan, references.density), axis=0)
         mean = 0.5 * ((1 + a) * mean + (1 - a))
     else:
