@@ -19,7 +19,7 @@ from certified.audit._differencing import Differencing, differencing
 from certified.audit._empirical import Empirical, empirical, per_run
 from certified.audit._gap import ExactGap, exact_gap, gaussian_mu
 from certified.audit._membership import Membership, membership
-from certified.audit._models import draws
+from certified.audit._models import draws, private_parameter
 from certified.audit._neurips import NeuripsScore, neurips_score
 from certified.audit._one_run import OneRun, one_run
 from certified.audit._release import ReleaseTest, release_test, whitened_test
@@ -51,6 +51,7 @@ __all__ = [
     "neurips_score",
     "one_run",
     "per_run",
+    "private_parameter",
     "release_test",
     "state_equal",
     "utility",
