@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 from sklearn.datasets import load_breast_cancer, load_diabetes
 
+from certified import noise
 from certified.accounting import delta_of
 from certified.audit import (
     INCONCLUSIVE,
@@ -28,7 +29,7 @@ from certified.audit import (
     state_equal,
     whitened_test,
 )
-from certified.audit._models import join, private_parameter, refit, release_factor, split
+from certified.audit.models import join, private_parameter, refit, release_factor, split
 from certified.certificate import Certificate
 from certified.errors import InvalidInput
 from certified.linear_model import LogisticRegression, PoissonRegressor, Ridge
@@ -105,6 +106,17 @@ def test_draws_have_the_law_of_releases():
     assert abs(np.mean(u**2) - 1.0) < 5 * np.sqrt(2 / u.size)
     assert np.array_equal(draws(model, 3, random_state=1), draws(model, 3, random_state=1))
     assert np.array_equal(draws(Ridge().fit(XD, YD), 2)[0], private_parameter(Ridge().fit(XD, YD)))
+
+
+def test_draws_are_releases_bit_for_bit_up_to_the_solver(monkeypatch):
+    model = LogisticRegression().fit(X, Y)
+    jumps = np.arange(27).reshape(3, 9) * 10**5
+    monkeypatch.setattr(noise, "discrete_gaussian", lambda size, scale, rng=None: jumps.ravel()[:size])
+    found = draws(model, 3)
+    for k in range(3):
+        monkeypatch.setattr(noise, "discrete_gaussian", lambda size, scale, rng=None, k=k: jumps[k])
+        expected = noise.release(private_parameter(model), release_factor(model), 0.1)
+        assert np.allclose(found[k], expected, rtol=1e-12, atol=0)
 
 
 def test_states_of_models_from_elsewhere_are_compared_by_what_their_fit_made():

@@ -20,8 +20,8 @@ from certified.audit import (
     state_equal,
     whitened_test,
 )
-from certified.audit._models import private_parameter, refit, release_factor
 from certified.audit.bounds import runs_needed
+from certified.audit.models import private_parameter, refit, release_factor
 from certified.base import Plan
 from certified.linear_model import LogisticRegression, Ridge
 from certified.model_selection import GridSearchCV

@@ -19,13 +19,13 @@ from certified.audit._differencing import Differencing, differencing
 from certified.audit._empirical import Empirical, empirical, per_run
 from certified.audit._gap import ExactGap, exact_gap, gaussian_mu
 from certified.audit._membership import Membership, membership
-from certified.audit._models import draws, private_parameter
 from certified.audit._neurips import NeuripsScore, neurips_score
 from certified.audit._one_run import OneRun, one_run
 from certified.audit._release import ReleaseTest, release_test, whitened_test
 from certified.audit._result import INCONCLUSIVE, NOT_REFUTED, REFUTED, AuditResult, audited
 from certified.audit._state import StateEqual, state_equal
 from certified.audit._utility import Utility, utility
+from certified.audit.models import draws, private_parameter
 
 __all__ = [
     "INCONCLUSIVE",

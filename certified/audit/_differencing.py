@@ -16,8 +16,8 @@ import numpy as np
 from scipy.special import expit
 from sklearn.base import is_classifier
 
-from certified.audit._models import features, final, parameter, private_parameter, refit
 from certified.audit._result import INCONCLUSIVE, NOT_REFUTED, REFUTED, SAMPLE, AuditResult
+from certified.audit.models import features, final, parameter, private_parameter, refit
 from certified.errors import InvalidInput
 from certified.typing import FloatArray
 

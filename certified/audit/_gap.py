@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from certified.accounting import delta_of
-from certified.audit._models import private_parameter, refit, release_factor
 from certified.audit._result import INCONCLUSIVE, NOT_REFUTED, REFUTED, AuditResult
 from certified.audit._state import state_equal
+from certified.audit.models import private_parameter, refit, release_factor
 from certified.typing import FloatArray
 
 __all__ = ["EPSILONS", "ExactGap", "exact_gap", "gaussian_mu"]

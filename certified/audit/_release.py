@@ -16,9 +16,9 @@ from scipy.special import ndtri
 from scipy.stats import chi2, ncx2, norm
 
 from certified.accounting import mu_of
-from certified.audit._models import features, final, parameter, private_parameter, refit, release_factor, steps
 from certified.audit._result import INCONCLUSIVE, NOT_REFUTED, REFUTED, SAMPLE, AuditResult
 from certified.audit.bounds import _level
+from certified.audit.models import features, final, parameter, private_parameter, refit, release_factor, steps
 from certified.errors import InvalidInput
 from certified.typing import FloatArray
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from certified.audit._models import steps
 from certified.audit._result import NOT_REFUTED, REFUTED, AuditResult
+from certified.audit.models import steps
 from certified.base import digest
 
 __all__ = ["StateEqual", "state_equal"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, cholesky
+from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from sklearn.base import clone
 
 from certified import noise
@@ -115,7 +115,7 @@ def features(published: Any, X: Any) -> Any:
 
 
 def draws(model: Any, n_draws: int, random_state: int | None = None) -> FloatArray:
-    """Return fresh releases of one state, shape (n_draws, p), drawn by the library's own mechanism.
+    """Return fresh releases of one state, shape (n_draws, p), with the library's own noise.
 
     Parameters
     ----------
@@ -129,4 +129,7 @@ def draws(model: Any, n_draws: int, random_state: int | None = None) -> FloatArr
     if sigma == 0.0:
         return np.tile(w, (n_draws, 1))
     rng = None if random_state is None else np.random.default_rng(random_state)
-    return np.array([noise.release(w, factor, sigma, rng) for _ in range(n_draws)])
+    point = np.rint(noise.whiten(w, factor, sigma)[0] / noise.STEP)
+    jumps = noise.discrete_gaussian(n_draws * len(w), 1 / noise.STEP, rng).reshape(n_draws, len(w))
+    lattice = (point + jumps) * noise.STEP
+    return sigma * solve_triangular(factor, lattice.T, lower=True, trans="T").T
