@@ -344,10 +344,8 @@ def audit_others(small: bool) -> None:
     print(
         f"{'method':18} {'distance':>9} {'eps_lo':>7} {'control':>7} {'LiRA AUC':>9} {'p':>8} {'rank':>6}  refuted by"
     )
-    print(
-        "distance: to a refit, in standard errors, without noise; refuted above 0.1 * 0.237, what the noise of 0.1 hides"
-    )
-    print("at epsilon = 1. rank: of a deleted row, for a holder of both models; 1 is found, also after a perfect refit")
+    print("distance: to a refit, in standard errors, without noise; refuted above 0.0237, which noise of 0.1 hides at")
+    print("epsilon = 1. rank: of a deleted row, for a holder of both models; 1 is found, also after a perfect refit")
     F = X[forget], y[forget]
 
     def run(method: Callable[..., Any], seed: int, some: Any = slice(None)) -> Any:
