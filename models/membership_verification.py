@@ -1,8 +1,8 @@
 """Verify an unlearning by membership inference: could an auditor with shadow models tell who had been deleted?
 
 A bank deletes customers from a default-risk model. The auditor trains shadow models and attacks the model in which
-nothing was deleted (the control: the attack has to succeed there), then one that forgot with a certificate, one that was
-refitted, and one that was only fine-tuned, each with U-LiRA: "in" is trained on and then deleted. The exact distance and
+nothing was deleted (the control: the attack has to succeed there), then one that forgot with a certificate, one that
+was refitted, and one only fine-tuned, each with U-LiRA: "in" is trained on and then deleted. The exact distance and
 the directional test stand beside the attack, because an attack at chance proves nothing.
 
 Run ``python models/membership_verification.py`` with the credit-default data under ``CERTIFIED_DATA`` (default
