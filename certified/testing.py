@@ -4,6 +4,8 @@ In the manner of scikit-learn's ``check_estimator``: :func:`check_deletable` run
 :func:`yield_deletion_checks` gives them one by one, for a test framework. An estimator takes part if it has
 ``fit(X, y, ids=...)``, ``delete(ids)``, ``ids_``, ``certificate_`` and, unless its claim is "exact",
 ``private_coef_``, ``private_intercept_`` and ``release_metric_``. One whose claim is "exact" has ``state_digest_``.
+The documentation has a page, "Make your estimator deletable"; ``certified check module:Estimator`` runs the checks from
+the command line.
 """
 
 from __future__ import annotations
@@ -12,19 +14,29 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse
+from scipy.stats import rankdata
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.utils import get_tags
 
+from certified.audit import private_parameter, release_metric
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["check_deletable", "data_sets", "deletion_requests", "yield_deletion_checks"]
+__all__ = [
+    "Adversary",
+    "adversaries",
+    "check_deletable",
+    "data_sets",
+    "deletion_requests",
+    "parametrize_with_deletion_checks",
+    "yield_deletion_checks",
+]
 
 _ROWS, _FEATURES = 120, 4
 
@@ -55,6 +67,96 @@ def yield_deletion_checks(estimator: Any) -> Iterator[tuple[str, Callable[[], No
     """Yield ``(name, check)`` for every deletion check; ``check()`` raises AssertionError if it fails."""
     for check in _CHECKS:
         yield check.__name__, partial(check, estimator)
+
+
+def parametrize_with_deletion_checks(estimators: Iterable[Any]) -> Any:
+    """Return a pytest decorator that runs every deletion check on every estimator, each as a test of its own.
+
+    As scikit-learn's ``parametrize_with_checks``: the test has one argument, ``deletion_check``.
+
+    Parameters
+    ----------
+    estimators : iterable of estimators
+        Unfitted.
+
+    Examples
+    --------
+    .. code-block:: python
+
+       @parametrize_with_deletion_checks([MyEstimator(), MyEstimator(alpha=2.0)])
+       def test_deletion(deletion_check):
+           deletion_check()
+    """
+    import pytest
+
+    found = [
+        pytest.param(check, id=f"{estimator!r}: {name}".replace("\n", " "))
+        for estimator in estimators
+        for name, check in yield_deletion_checks(estimator)
+    ]
+    return pytest.mark.parametrize("deletion_check", found)
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """Chooses deletions after looking at the released model, round after round.
+
+    Parameters
+    ----------
+    rule : {"extreme", "ordinary", "worst fitted", "swinging"}
+        Which rows: with the largest output, the most usual one, the worst prediction, or now the largest and now the
+        smallest output.
+    size : int
+        Subjects in each request.
+    rounds : int
+    """
+
+    rule: str = "extreme"
+    size: int = 2
+    rounds: int = 3
+
+    def request(self, model: Any, X: Any, y: Any, ids: Any, turn: int = 0) -> list[Any]:
+        """Return the next request: what a fitted model serves decides."""
+        held = np.flatnonzero(np.isin(ids, model.ids_))
+        out = _outlook(model, X[held])
+        place, target = (rankdata(values) / len(held) for values in (out, np.asarray(y)[held]))
+        interest = {
+            "extreme": place,
+            "ordinary": -np.abs(place - 0.5),
+            "worst fitted": np.abs(place - target),
+            "swinging": place if turn % 2 == 0 else -place,
+        }[self.rule]
+        chosen = dict.fromkeys(np.asarray(ids)[held[np.argsort(-interest, kind="stable")]].tolist())
+        return list(chosen)[: self.size]
+
+    def play(self, model: Any, X: Any, y: Any, ids: Any) -> list[list[Any]]:
+        """Delete in rounds from a fitted model; return the requests."""
+        requests = []
+        for turn in range(self.rounds):
+            requests.append(self.request(model, X, y, ids, turn))
+            model.delete(requests[-1])
+        return requests
+
+
+def _outlook(model: Any, X: FloatArray) -> FloatArray:
+    """One number for each row from what the model serves."""
+    for name in ("decision_function", "predict_proba", "predict", "transform"):
+        if hasattr(model, name):
+            values = np.asarray(getattr(model, name)(X))
+            if values.dtype.kind not in "biuf":
+                values = np.unique(values, return_inverse=True)[1].reshape(values.shape)
+            table = values.reshape(len(X), -1).astype(np.float64)
+            return np.nan_to_num(table @ np.arange(1.0, table.shape[1] + 1.0))
+    return np.arange(len(X), dtype=np.float64)
+
+
+def adversaries(max_rounds: int = 4) -> Any:
+    """Hypothesis strategy of :class:`Adversary`: requests that depend on earlier releases, over which a guarantee for
+    requests fixed in advance says nothing."""
+    from hypothesis import strategies as st
+
+    rules = st.sampled_from(["extreme", "ordinary", "worst fitted", "swinging"])
+    return st.builds(Adversary, rule=rules, size=st.integers(1, 3), rounds=st.integers(1, max_rounds))
 
 
 def data_sets(n_rows: int = 60, n_features: int = 3) -> Any:
@@ -120,12 +222,8 @@ def _assert_equals_refit(model: Any, refit: Any) -> None:
     if model.certificate_.claim == "exact":
         _assert_same_state(model, refit)
         return
-    gap = np.append(
-        np.ravel(model.private_coef_) - np.ravel(refit.private_coef_),
-        model.private_intercept_ - refit.private_intercept_,
-    )
-    metric, fresh = _metric(model), _metric(refit)
-    gap = gap[: len(metric)]
+    metric, fresh = release_metric(model), release_metric(refit)
+    gap = private_parameter(model) - private_parameter(refit)
     distance = float(np.sqrt(gap @ metric @ gap))
     allowed = model.certificate_.distance_bound + refit.certificate_.distance_bound
     assert np.isfinite(allowed), "the certificate gives no bound"
@@ -133,12 +231,6 @@ def _assert_equals_refit(model: Any, refit: Any) -> None:
         f"after deletion the parameters are {distance:.3g} from a refit, the certificates allow {allowed:.3g}"
     )
     assert np.array_equal(metric, fresh), "the release metric is not that of a refit"
-
-
-def _metric(model: Any) -> FloatArray:
-    """The release metric as a dense array."""
-    metric = model.release_metric_
-    return metric.toarray() if issparse(metric) else metric
 
 
 def _assert_same_state(model: Any, refit: Any) -> None:
@@ -178,6 +270,17 @@ def check_order_and_grouping_do_not_matter(estimator: Any) -> None:
             model.delete(group)
         refit = refit or _fit(estimator, X[_kept(ids, model)], y[_kept(ids, model)], ids[_kept(ids, model)])
         _assert_equals_refit(model, refit)
+
+
+def check_adaptive_requests_meet_the_refit(estimator: Any) -> None:
+    """Requests chosen by looking at the released model, three in a row, end at the same refit as any others."""
+    for rule in ("extreme", "worst fitted"):
+        X, y, ids = _data(seed=12, repeats=2)
+        model = _fit(estimator, X, y, ids)
+        gone = [i for request in Adversary(rule).play(model, X, _target(estimator, X, y), ids) for i in request]
+        kept = _kept(ids, model)
+        assert set(np.asarray(ids)[~kept].tolist()) == set(gone), "ids_ does not follow the requests"
+        _assert_equals_refit(model, _fit(estimator, X[kept], y[kept], ids[kept]))
 
 
 def check_bad_requests_change_nothing(estimator: Any) -> None:
@@ -255,7 +358,7 @@ def check_noise_is_fresh(estimator: Any) -> None:
     assert not np.any(first == second), "two fits released the same parameters: the noise is not fresh"
     gap = (
         (first - np.ravel(models[0].private_coef_))
-        @ np.linalg.inv(np.linalg.inv(_metric(models[0]))[: first.size, : first.size])
+        @ np.linalg.inv(np.linalg.inv(release_metric(models[0]))[: first.size, : first.size])
         @ (first - np.ravel(models[0].private_coef_))
     )
     scale = models[0].certificate_.sigma
@@ -282,6 +385,7 @@ def check_last_of_a_class_is_refused(estimator: Any) -> None:
 _CHECKS = (
     check_delete_equals_refit,
     check_order_and_grouping_do_not_matter,
+    check_adaptive_requests_meet_the_refit,
     check_bad_requests_change_nothing,
     check_deleted_values_are_gone,
     check_parameters_unaffected,

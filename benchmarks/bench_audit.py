@@ -1,0 +1,473 @@
+"""Audits of this library's estimators, and of what people use to unlearn today, on real data.
+
+``python benchmarks/bench_audit.py [ours|others] [--small]``; the data under ``CERTIFIED_DATA``. ``ours`` runs over
+every estimator of the package, those added later included. ``others`` runs one suite over methods without a
+certificate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import itertools
+import os
+import pkgutil
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy.special import expit
+from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_regressor
+from sklearn.datasets import load_breast_cancer
+from sklearn.linear_model import SGDClassifier
+from sklearn.naive_bayes import GaussianNB as PlainNB
+from sklearn.neighbors import KNeighborsClassifier as PlainNeighbors
+from sklearn.neighbors import KNeighborsRegressor as PlainNeighborsRegressor
+from sklearn.preprocessing import StandardScaler as PlainScaler
+from sklearn.utils import get_tags
+from threadpoolctl import threadpool_limits
+
+import certified
+import certified.linear_model
+from certified import audit
+from certified.accounting import mu_of
+from certified.audit import attacks
+from certified.audit.bounds import runs_needed
+from certified.audit.models import features, final, refit, release_factor
+from certified.base import Deletable
+
+ROOT = Path(__file__).resolve().parents[1]
+LEAST = mu_of(0.1, 1e-5)  # the effect that has to be seen: epsilon = 0.1
+PROMISED = mu_of(1.0, 1e-6)  # what a release of this package promises by default, with noise of 0.1 standard errors
+RUNS = runs_needed(LEAST, alpha=0.01)
+
+
+def load(small: bool) -> tuple[np.ndarray, np.ndarray, pl.DataFrame] | None:
+    """Return numbers, a 0/1 target and a frame with text; None where the data are absent."""
+    if small:
+        X, y = load_breast_cancer(return_X_y=True)
+        text = pl.DataFrame({f"c{k}": np.digitize(X[:, k], np.quantile(X[:, k], [0.3, 0.6])) for k in range(4)})
+        return X[:, :10], y, text.select(pl.all().cast(pl.String))
+    folder = Path(os.environ.get("CERTIFIED_DATA", ROOT / ".." / "shared" / "data"))
+    path = folder / "default_credit" / "UCI_Credit_Card.csv.gz"
+    if not path.exists():
+        return None
+    frame = pl.read_csv(path, infer_schema_length=None)
+    target = frame["default.payment.next.month"].to_numpy()
+    text = frame.select(pl.col("SEX", "EDUCATION", "MARRIAGE", "PAY_0", "PAY_2").cast(pl.Int64).cast(pl.String))
+    return frame.drop("ID", "default.payment.next.month").to_numpy().astype(float), target, text
+
+
+# ------------------------------------------------------------------- our own
+
+# Parameters of estimators that need some, or that need data of a kind.
+FILLED: dict[str, Callable[[type], Any]] = {
+    "Pipeline": lambda c: c([("scale", _named("StandardScaler")()), ("head", _named("LogisticRegression")(**PROMISE))]),
+    "ColumnTransformer": lambda c: c(
+        [("scale", _named("StandardScaler")(), [0, 1])], remainder=_named("MinMaxScaler")()
+    ),
+    "FeatureUnion": lambda c: c([("a", _named("StandardScaler")()), ("b", _named("KBinsDiscretizer")(4))]),
+    "GridSearchCV": lambda c: c(_named("Ridge")(), {"alpha": [0.1, 10.0, 1000.0]}, cv=3),
+    "RandomizedSearchCV": lambda c: c(_named("Ridge")(), {"alpha": [0.1, 10.0, 1000.0]}, n_iter=2, cv=3),
+    "ContextClassifier": lambda c: c(PlainNeighbors(5)),
+    "ContextRegressor": lambda c: c(PlainNeighborsRegressor(5)),
+    "KMeans": lambda c: c(4),
+    "Nystroem": lambda c: c(n_components=6),
+}
+PROMISE = {"epsilon": 0.1, "delta": 1e-5}
+
+
+def _named(name: str) -> type:
+    return dict(discovered())[name]
+
+
+def discovered() -> Iterator[tuple[str, type]]:
+    """Yield every public estimator of the package."""
+    seen = set()
+    for info in pkgutil.walk_packages(certified.__path__, "certified."):
+        parts = info.name.split(".")[1:]
+        if parts[0] in ("audit", "base", "chain", "stable", "transformer") or any(part[0] == "_" for part in parts):
+            continue
+        module = importlib.import_module(info.name)
+        for name in getattr(module, "__all__", ()):
+            found = getattr(module, name)
+            if isinstance(found, type) and issubclass(found, Deletable) and name not in seen:
+                seen.add(name)
+                yield name, found
+
+
+def made(name: str, kind: type) -> Any:
+    """Return an unfitted instance, certified ones with a promise of epsilon = 0.1."""
+    if name in FILLED:
+        return FILLED[name](kind)
+    plain = kind()
+    return kind(**PROMISE) if "epsilon" in plain.get_params() else plain
+
+
+def given(estimator: Any, X: np.ndarray, y: np.ndarray, text: pl.DataFrame) -> tuple[Any, Any]:
+    """Return data that the estimator can use."""
+    tags = get_tags(estimator)
+    if type(estimator).__name__ in ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder", "WOEEncoder"):
+        return text, y
+    if type(estimator).__name__ == "CategoricalNB":
+        return np.column_stack([text[c].rank("dense").to_numpy() for c in text.columns]).astype(float), y
+    scaled = (X - X.mean(axis=0)) / X.std(axis=0)
+    if tags.input_tags.positive_only:
+        return X - X.min(axis=0), y
+    if is_regressor(estimator):
+        late = scaled[:, 0] + 0.3 * y
+        return scaled[:, 1:], np.exp(0.5 * late) if tags.target_tags.positive_only else late
+    return scaled, y
+
+
+def audit_ours(small: bool) -> None:
+    """Delete from every estimator, and audit with all that applies."""
+    data = load(small)
+    if data is None:
+        print("The credit-default data are not here (set CERTIFIED_DATA). Skipped; --small runs on bundled data.")
+        return
+    X, y, text = data
+    n = min(len(y), 4000 if not small else len(y))
+    X, y, text = X[:n], y[:n], text[:n]
+    gone = np.random.default_rng(0).choice(n, max(5, n // 200), replace=False)
+    kept = np.setdiff1d(np.arange(n), gone)
+    runs = 400 if small else RUNS
+    print(f"{n} rows, {len(gone)} deleted in five requests; {runs} releases a side where there is noise")
+    print(f"{'estimator':28} {'claim':17} {'verdict':12} {'true mu':>9} {'certified':>10} {'slack':>6}  how")
+    for name, kind in sorted(discovered()):
+        started = time.perf_counter()
+        try:
+            estimator = made(name, kind)
+            Z, t = given(estimator, X, y, text)
+            lines = one_of_ours(estimator, Z, t, gone, kept, runs)
+        except Exception as error:
+            print(f"{name:28} not audited: {type(error).__name__}: {str(error)[:120]}")
+            continue
+        print(f"{name:28} {lines}  [{time.perf_counter() - started:.1f} s]", flush=True)
+
+
+def one_of_ours(estimator: Any, Z: Any, t: Any, gone: Any, kept: Any, runs: int) -> str:
+    """Return one line of the table."""
+    ids = np.arange(len(t))
+    model = clone(estimator).fit(Z, t, ids=ids)
+    for request in np.array_split(gone, 5):
+        model.delete(request)
+    fresh_ids = ids[kept]
+    gap = audit.exact_gap(model, Z[kept], t[kept], ids=fresh_ids)
+    verdicts, how = [gap.verdict], ["state" if gap.claim == "exact" else "gap"]
+    if gap.claim == "indistinguishable":
+        verdicts_, how_ = sampled(model, estimator, Z, t, gone, kept, runs)
+        verdicts, how = verdicts + verdicts_, how + how_
+    worst = audit.REFUTED if audit.REFUTED in verdicts else gap.verdict
+    certified_mu = f"{gap.mu_certified:10.2g}" if gap.claim != "exact" else f"{0:10}"
+    slack = f"{gap.slack:6.1f}" if np.isfinite(gap.slack) else f"{'':6}"
+    return f"{gap.claim:17} {worst:12} {gap.mu:9.2g} {certified_mu} {slack}  {'; '.join(how)}"
+
+
+def sampled(model: Any, estimator: Any, Z: Any, t: Any, gone: Any, kept: Any, runs: int) -> tuple[list[str], list[str]]:
+    """One published release, and many fresh ones against those of a refit."""
+    published = model.release()
+    # The level is that of the whole table: a true alarm in a handful of estimators should be rare.
+    test = audit.release_test(
+        published, estimator, Z[kept], t[kept], ids=kept, X_deleted=Z[gone], y_deleted=t[gone], alpha=0.01
+    )
+    fresh = refit(estimator, Z[kept], t[kept], kept)
+    seen = features(fresh.release(), Z)
+    whole = refit(final(fresh), seen, t)
+    whitening = release_factor(fresh) / model.certificate_.sigma
+    direction = (audit.private_parameter(whole) - audit.private_parameter(fresh)) @ whitening
+    seeds = itertools.count()
+    found = audit.empirical(
+        lambda k: audit.draws(model, k),  # as a release, from the operating system
+        lambda k: audit.draws(fresh, k, random_state=next(seeds)),
+        lambda k: audit.draws(whole, k, random_state=next(seeds)),
+        n_runs=runs,
+        alpha=0.01,
+        detect=LEAST if runs >= RUNS else 1.0,
+        whitening=whitening,
+        direction=direction,
+    )
+    return [test.verdict, found.verdict], [
+        f"one release z={test.z:.1f} ({test.verdict.lower()}, no-op at {test.effect:.1f})",
+        f"{runs} releases mu_lo={found.mu_lower:.3g} ({found.verdict.lower()}, sees {found.resolution:.3g}; "
+        f"no-op {found.mu_nothing:.2g})",
+    ]
+
+
+# ------------------------------------------------------- what is used today
+
+
+def newton(X: np.ndarray, y: np.ndarray, start: Any = None, weight: Any = None, steps: int = 12) -> np.ndarray:
+    """Logistic regression with C = 1 and an intercept, to the minimum; parameters [coef, intercept]."""
+    table = np.column_stack([X, np.ones(len(X))])
+    w = np.zeros(table.shape[1]) if start is None else start.copy()
+    s = np.ones(len(y)) if weight is None else weight
+    for _ in range(steps):
+        w = w - np.linalg.solve(hessian(table, w, s), gradient(table, y, w, s))
+    return w
+
+
+def _penalty(w: np.ndarray) -> np.ndarray:
+    return np.append(np.ones(len(w) - 1), 0.0)
+
+
+def gradient(table: np.ndarray, y: np.ndarray, w: np.ndarray, s: Any) -> np.ndarray:
+    """Gradient of the penalised sum."""
+    return table.T @ (s * (expit(table @ w) - y)) + _penalty(w) * w
+
+
+def hessian(table: np.ndarray, w: np.ndarray, s: Any) -> np.ndarray:
+    """Hessian of the penalised sum."""
+    p = expit(table @ w)
+    return (table.T * (s * p * (1 - p))) @ table + np.diag(_penalty(w))
+
+
+class Linear(ClassifierMixin, BaseEstimator):
+    """A logistic model with given parameters."""
+
+    def __init__(self, w: Any = None) -> None:
+        self.w = w
+
+    def fit(self, X: Any = None, y: Any = None) -> Linear:
+        """Set the parameters."""
+        self.coef_, self.intercept_, self.classes_ = self.w[None, :-1], self.w[-1:], np.array([0, 1])
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return probabilities."""
+        p = expit(X @ self.w[:-1] + self.w[-1])
+        return np.column_stack([1 - p, p])
+
+
+# Each method gets the full fit, the deleted and the kept rows, and returns parameters.
+def do_nothing(w: Any, F: Any, R: Any) -> Any:
+    """Serve the model as it was."""
+    return w
+
+
+def influence(w: Any, F: Any, R: Any) -> Any:
+    """One influence-function step with the Hessian of all rows, no noise."""
+    table = np.column_stack([np.vstack([F[0], R[0]]), np.ones(len(F[1]) + len(R[1]))])
+    gone = table[: len(F[1])]
+    return w + np.linalg.solve(hessian(table, w, 1.0), gone.T @ (expit(gone @ w) - F[1]))
+
+
+def newton_step(w: Any, F: Any, R: Any) -> Any:
+    """One Newton step on the kept rows, no noise."""
+    return newton(*R, start=w, steps=1)
+
+
+def fine_tune(w: Any, F: Any, R: Any) -> Any:
+    """Five gradient steps on the kept rows."""
+    table = np.column_stack([R[0], np.ones(len(R[1]))])
+    rate = 1.0 / np.linalg.eigvalsh(hessian(table, w, 1.0))[-1]
+    for _ in range(5):
+        w = w - rate * gradient(table, R[1], w, 1.0)
+    return w
+
+
+def ascend(w: Any, F: Any, R: Any) -> Any:
+    """Five gradient steps up the loss of the deleted rows, then five down on the kept ones."""
+    table = np.column_stack([F[0], np.ones(len(F[1]))])
+    rate = 0.5 / np.linalg.eigvalsh(hessian(np.column_stack([R[0], np.ones(len(R[1]))]), w, 1.0))[-1]
+    for _ in range(5):
+        w = w + rate * table.T @ (expit(table @ w) - F[1])
+    return fine_tune(w, F, R)
+
+
+def flip_labels(w: Any, F: Any, R: Any) -> Any:
+    """Refit with the labels of the deleted rows flipped."""
+    return newton(np.vstack([F[0], R[0]]), np.append(1 - F[1], R[1]), start=w, steps=8)
+
+
+def negative_weights(w: Any, F: Any, R: Any) -> Any:
+    """scikit-learn's SGDClassifier.partial_fit on the deleted rows with weight -1."""
+    model = SGDClassifier(loss="log_loss", alpha=1.0 / (len(F[1]) + len(R[1])), random_state=0)
+    model.partial_fit(F[0][:2], F[1][:2], classes=[0, 1])
+    model.coef_, model.intercept_, model.t_ = w[None, :-1].copy(), w[-1:].copy(), float(len(F[1]) + len(R[1]))
+    model.partial_fit(F[0], F[1], sample_weight=-np.ones(len(F[1])))
+    return np.append(model.coef_, model.intercept_)
+
+
+def ours(w: Any, F: Any, R: Any) -> Any:
+    """This package: fit, delete, release with noise of a tenth of a standard error."""
+    model = certified.linear_model.LogisticRegression(tol=1e-4)
+    n = len(F[1])
+    model.fit(np.vstack([F[0], R[0]]), np.append(F[1], R[1]))
+    model.delete(range(n))
+    return np.append(model.coef_, model.intercept_)
+
+
+def ours_bare(w: Any, F: Any, R: Any) -> Any:
+    """The same without the noise of the release, for the distance."""
+    model = certified.linear_model.LogisticRegression(tol=1e-4)
+    model.fit(np.vstack([F[0], R[0]]), np.append(F[1], R[1]))
+    model.delete(range(len(F[1])))
+    return audit.private_parameter(model)
+
+
+def refitted(w: Any, F: Any, R: Any) -> Any:
+    """The control: a refit without noise."""
+    return newton(*R)
+
+
+METHODS: tuple[Callable[..., Any], ...] = (
+    refitted,
+    ours,
+    do_nothing,
+    influence,
+    newton_step,
+    fine_tune,
+    ascend,
+    flip_labels,
+    negative_weights,
+)
+
+
+def audit_others(small: bool) -> None:
+    """Run one suite over every method: distance, black-box samples, membership, differencing."""
+    data = load(small)
+    if data is None:
+        print("The credit-default data are not here (set CERTIFIED_DATA). Skipped; --small runs on bundled data.")
+        return
+    X, y, _ = data
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    n, k, runs = (300, 20, 40) if small else (2000, 50, 400)
+    full = newton(X, y)
+    loss = np.abs(expit(X @ full[:-1] + full[-1]) - y)
+    forget = np.argsort(-loss)[: 4 * k : 4]  # surprising rows: those whose deletion matters
+    pool = np.setdiff1d(np.arange(len(y)), forget)
+    print(
+        f"logistic regression, {n} kept rows drawn anew for each run, {k} surprising rows deleted, {runs} runs a side"
+    )
+    print("distance: to a refit, in standard errors, without noise; refuted above 0.0237, which noise of 0.1 hides at")
+    print("epsilon = 1. rank: of a deleted row, for a holder of both models; 1 is found, also after a perfect refit")
+    print(
+        f"{'method':17} {'distance':>9} {'eps_lo':>7} {'control':>7} {'LiRA AUC':>9} {'p':>8} {'rank':>6}  refuted by"
+    )
+    F = X[forget], y[forget]
+
+    def run(method: Callable[..., Any], seed: int, some: Any = slice(None)) -> Any:
+        rows = np.random.default_rng(seed).choice(pool, n, replace=False)
+        G, R = (F[0][some], F[1][some]), (X[rows], y[rows])
+        w = newton(np.vstack([G[0], R[0]]), np.append(G[1], R[1]), steps=8)
+        return method(w, G, R)
+
+    def logits(method: Callable[..., Any], base: int) -> Callable[[int], Any]:
+        start = [base]
+
+        def sample(m: int) -> Any:
+            out = np.array([F[0] @ w[:-1] + w[-1] for w in (run(method, start[0] + i) for i in range(m))])
+            start[0] += m
+            return out[:, :8]  # what the model says about eight of the deleted rows
+
+        return sample
+
+    for method in METHODS:
+        bare = ours_bare if method is ours else method
+        distance = np.median([away(run(bare, s), run(refitted, s), X, pool, n, s) for s in range(3)])
+        pair = logits(method, 10**6), logits(refitted, 2 * 10**6)
+        found = audit.empirical(*pair, n_runs=runs, gaussian=False, delta=1e-5, alpha=0.01, detect=1.0)
+        control = found.epsilon_control
+        member = attacked(method, run, F, small)
+        rank = differenced(method, X, y, pool[:n], forget[k // 2])
+        hits = {"distance": distance > 0.1 * PROMISED, "samples": found.refuted, "membership": member.refuted}
+        note = ", ".join(name for name, hit in hits.items() if hit) or "-"
+        print(
+            f"{method.__name__:17} {distance:9.2g} {found.epsilon_lower:7.2f} {control:7.2f} {member.auc:9.3f} "
+            f"{member.p_value:8.1g} {rank:6d}  {note}",
+            flush=True,
+        )
+    unlearn_by_statistics(X[:n], y[:n])
+
+
+def away(w: Any, refit: Any, X: Any, pool: Any, n: int, seed: int) -> float:
+    """Distance to the refit on the same rows, in standard errors."""
+    rows = np.random.default_rng(seed).choice(pool, n, replace=False)
+    table = np.column_stack([X[rows], np.ones(n)])
+    factor = np.linalg.cholesky(0.25 * table.T @ table + np.diag(_penalty(w)))
+    return float(np.linalg.norm(factor.T @ (w - refit)))
+
+
+def attacked(method: Callable[..., Any], run: Any, F: Any, small: bool) -> Any:
+    """U-LiRA: of the candidates those that the coins say are trained on, then unlearned; the rest never seen."""
+    seeds = iter(range(5 * 10**6, 6 * 10**6))
+
+    def learn(included: Any) -> Any:
+        some = np.flatnonzero(included)
+        if len(some) < 2:
+            return Linear(run(refitted, next(seeds), some)).fit()
+        return Linear(run(method, next(seeds), some)).fit()
+
+    shadows, targets = (8, 4) if small else (128, 64)
+    return attacks.attack(learn, *F, n_shadows=shadows, n_targets=targets, methods=("lira",), alpha=0.01)["lira"]
+
+
+def differenced(method: Callable[..., Any], X: Any, y: Any, rows: Any, row: int) -> int:
+    """Rank of one deleted row among all candidates for somebody who holds both models."""
+    F, R = (X[[row]], y[[row]]), (X[rows], y[rows])
+    w = newton(np.vstack([F[0], R[0]]), np.append(F[1], R[1]))
+    if method is negative_weights:
+        F = (np.vstack([F[0], F[0]]), np.append(F[1], F[1]))  # its partial_fit wants two rows
+    before = Linear(ours_before(F, R) if method is ours else w).fit()
+    after = Linear(method(w, F, R)).fit()
+    before.C = after.C = 1.0
+    if np.array_equal(before.w, after.w):
+        return len(rows) + 1
+    return audit.differencing(before, after, R[0], R[1], X[[row]]).rank_outsider
+
+
+def ours_before(F: Any, R: Any) -> Any:
+    """The release of this package before the deletion."""
+    model = certified.linear_model.LogisticRegression(tol=1e-4).fit(np.vstack([F[0], R[0]]), np.append(F[1], R[1]))
+    return np.append(model.coef_, model.intercept_)
+
+
+def unlearn_by_statistics(X: np.ndarray, y: np.ndarray) -> None:
+    """Compare partial_fit with negative weights, and a downdated Gram matrix, with refits, bit for bit."""
+    print("\nstatistics undone in floating point, against a refit (largest difference of what was learned)")
+    gone, kept = np.arange(50), np.arange(50, len(y))
+    scaler = PlainScaler().fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            scaler.partial_fit(X[gone], sample_weight=-np.ones(50))
+            said = f"{np.max(np.abs(scaler.var_ - PlainScaler().fit(X[kept]).var_)):.2g}"
+        except ValueError as error:
+            said = f"refused: {str(error)[:60]}"
+        print(f"  StandardScaler.partial_fit(weight=-1)  {said}")
+        bayes = PlainNB().fit(X, y)
+        try:
+            bayes.partial_fit(X[gone], y[gone], sample_weight=-np.ones(50))
+            said = f"{np.max(np.abs(bayes.var_ - PlainNB().fit(X[kept], y[kept]).var_)):.2g}"
+        except ValueError as error:
+            said = f"refused: {str(error)[:60]}"
+        print(f"  GaussianNB.partial_fit(weight=-1)      {said}")
+    gram, exact = X.T @ X - X[gone].T @ X[gone], X[kept].T @ X[kept]
+    gap = np.max(np.abs(gram - exact))
+    print(f"  Gram matrix, downdated                 {gap:.2g}, bits equal: {np.array_equal(gram, exact)}")
+    model = certified.linear_model.Ridge().fit(X, y)
+    model.delete(gone)
+    equal = audit.state_equal(model, certified.linear_model.Ridge().fit(X[kept], y[kept])).equal
+    print(f"  certified.linear_model.Ridge           0, bits equal: {equal}")
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("which", nargs="?", choices=("ours", "others", "all"), default="all")
+    parser.add_argument("--small", action="store_true")
+    arguments = parser.parse_args()
+    with threadpool_limits(1):  # thousands of small systems
+        if arguments.which in ("ours", "all"):
+            audit_ours(arguments.small)
+        if arguments.which in ("others", "all"):
+            audit_others(arguments.small)
+
+
+if __name__ == "__main__":
+    main()
