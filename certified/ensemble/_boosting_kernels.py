@@ -1,0 +1,137 @@
+"""Compiled loops over leaf indices: rows of a forest's leaf indicators are T integers, not d numbers.
+
+Rows of the design matrix are binary with one 1 for each tree. Sums over rows run in a fixed order, whatever the number
+of threads: each thread writes results of its own.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+from certified.typing import FloatArray, IntArray
+
+__all__ = ["CHUNK", "block_maxima", "gram", "predictors", "quadratic", "reference_curvature", "scatter"]
+
+CHUNK = 4096
+"""Rows whose sums one thread forms before they are added to those of other chunks."""
+
+
+_FEW = 1 << 20  # leaf indices below which a second thread costs more than it saves
+
+
+def predictors(leaves: IntArray, v: FloatArray, offset: FloatArray) -> FloatArray:
+    """Return ``offset_i + sum_t v[leaves[i, t]]``, shape (n,), added in the order of the trees."""
+    return (_predictors if leaves.size < _FEW else _predictors_in_parallel)(leaves, v, offset)
+
+
+def _sums_of_leaves(leaves: IntArray, v: FloatArray, offset: FloatArray) -> FloatArray:
+    n, T = leaves.shape
+    out = np.empty(n)
+    for i in prange(n):
+        total = offset[i]
+        for t in range(T):
+            total += v[leaves[i, t]]
+        out[i] = total
+    return out
+
+
+_predictors = njit(cache=True)(_sums_of_leaves)
+_predictors_in_parallel = njit(parallel=True, cache=True)(_sums_of_leaves)
+
+
+@njit(parallel=True, cache=True)
+def scatter(leaves: IntArray, a: FloatArray, b: FloatArray, d: int) -> FloatArray:
+    """Return the sums of a and of b over the rows of each leaf, shape (2, d)."""
+    n, T = leaves.shape
+    chunks = (n + CHUNK - 1) // CHUNK
+    parts = np.zeros((chunks, 2, d))
+    for c in prange(chunks):
+        for i in range(c * CHUNK, min(n, (c + 1) * CHUNK)):
+            x, y = a[i], b[i]
+            if x != 0.0 or y != 0.0:
+                for t in range(T):
+                    leaf = leaves[i, t]
+                    parts[c, 0, leaf] += x
+                    parts[c, 1, leaf] += y
+    out = np.zeros((2, d))
+    for c in range(chunks):
+        out += parts[c]
+    return out
+
+
+@njit(parallel=True, cache=True)
+def gram(leaves: IntArray, weight: FloatArray, d: int) -> FloatArray:
+    """Return ``sum_i weight_i x_i x_i'``, shape (d, d).
+
+    A thread takes a tree: the rows of the matrix that it writes stay in the cache. Exact, in any order, where the
+    weights are integers whose sum stays below 2^53.
+    """
+    n, T = leaves.shape
+    out = np.zeros((d, d))
+    for s in prange(T):
+        t = s // 2 if s % 2 == 0 else T - 1 - s // 2  # early trees have more pairs than late ones
+        for i in range(n):
+            w = weight[i]
+            if w != 0.0:
+                row = leaves[i, t]
+                for other in range(t, T):
+                    out[row, leaves[i, other]] += w
+    for j in prange(d):
+        for k in range(j):
+            out[j, k] = out[k, j]
+    return out
+
+
+@njit(cache=True)
+def block_maxima(matrix: FloatArray, tree_of: IntArray, T: int) -> float:
+    """Bound ``max x' matrix x`` over all rows x with one leaf in each tree: sum of the largest entries of blocks."""
+    d = len(tree_of)
+    top = np.full((T, T), -np.inf)
+    for j in range(d):
+        a = tree_of[j]
+        for k in range(d):
+            b = tree_of[k]
+            if a == b:
+                if j == k and matrix[j, j] > top[a, a]:
+                    top[a, a] = matrix[j, j]
+            elif matrix[j, k] > top[a, b]:
+                top[a, b] = matrix[j, k]
+    total = 0.0
+    for a in range(T):
+        for b in range(T):
+            total += top[a, b]
+    return total
+
+
+@njit(cache=True)
+def quadratic(leaves: IntArray, matrix: FloatArray) -> FloatArray:
+    """Return ``x_i' matrix x_i`` of a few rows, shape (k,)."""
+    k, T = leaves.shape
+    out = np.zeros(k)
+    for i in range(k):
+        total = 0.0
+        for a in range(T):
+            for b in range(T):
+                total += matrix[leaves[i, a], leaves[i, b]]
+        out[i] = total
+    return out
+
+
+@njit(cache=True)
+def reference_curvature(kind: int, power: float, y: FloatArray, z: FloatArray) -> FloatArray:
+    """Return a row's curvature at a reference predictor: scalar arithmetic, the same bits wherever the row stands.
+
+    kind 0: squared, 1: logistic, 2: log link with variance ``mean ** power``.
+    """
+    out = np.ones(len(z))
+    if kind == 1:
+        for i in range(len(z)):
+            e = math.exp(-abs(z[i]))
+            out[i] = e / ((1.0 + e) * (1.0 + e))
+    elif kind == 2:
+        for i in range(len(z)):
+            out[i] = math.exp((2.0 - power) * z[i])
+    return out
