@@ -11,7 +11,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 
 from certified.base import all_or_nothing, split_ids
-from certified.ensemble._boosting_model import BoostedTrees, Objective
+from certified.ensemble._boosting_model import BoostedTrees, Given, Objective
+from certified.ensemble._boosting_structure import Structure
 from certified.errors import InvalidInput, InvalidRequest
 from certified.losses import Gamma, Logistic, Poisson, Squared, Tweedie
 from certified.typing import FloatArray, IntArray
@@ -96,6 +97,63 @@ class _Boosted(BoostedTrees):
                 "values are learned anew on all rows, and nothing keeps them monotone. Leave it out."
             )
 
+    @classmethod
+    def from_booster(
+        cls,
+        booster: Any,
+        X: Any,
+        y: Any,
+        ids: Any = None,
+        *,
+        structure_ids: Any = (),
+        sample_weight: Any = None,
+        **params: Any,
+    ) -> Any:
+        """Return a fitted model with the structure of a trained XGBoost model, whose leaf values can forget.
+
+        Parameters
+        ----------
+        booster : xgboost.Booster or an estimator of XGBoost
+            Of trees, one for each round, without categorical splits; for two classes or with this class's objective.
+        X, y, ids, sample_weight
+            As in :meth:`fit`: the rows from which the leaf values are learned anew.
+        structure_ids : array-like
+            The subjects of `ids` from whose rows the structure was learned; it is yours to declare them all, and the
+            certificate rests on it. Empty if the structure comes from other, public data, or from none. When one of
+            them is deleted, the trees are grown anew on those that are left, with this class's parameters.
+        **params
+            Parameters of this class.
+
+        Returns
+        -------
+        estimator
+        """
+        raw = booster.get_booster() if hasattr(booster, "get_booster") else booster
+        model = cls(**params)
+        structure = Structure.of(raw)
+        model._refuse_foreign(structure)
+        model.n_estimators = structure.n_trees
+        if model.structure_groups != 1:
+            raise InvalidInput("from_booster takes one booster; structure_groups must be 1.")
+        return model._fit(X, y, ids, sample_weight, Given(structure, structure_ids))
+
+    def _fit(self, X: Any, y: Any, ids: Any, sample_weight: Any, given: Given | None = None) -> Any:
+        raise NotImplementedError
+
+    def _refuse_foreign(self, structure: Structure) -> None:
+        learner = structure.model["learner"]
+        booster, objective = learner["gradient_booster"], learner["objective"]["name"]
+        wanted = self._objective().name
+        if booster["name"] != "gbtree" or objective != wanted:
+            raise InvalidInput(
+                f"from_booster got a {booster['name']} model with the objective {objective!r}; trees (gbtree) with "
+                f"{wanted!r} are needed."
+            )
+        inner = booster["model"]
+        parallel = inner["gbtree_model_param"]["num_parallel_tree"] != "1"
+        if parallel or any(tree["categories_nodes"] for tree in inner["trees"]):
+            raise InvalidInput("from_booster got categorical splits or several trees in a round; neither is supported.")
+
     def _released_as(self, kind: Any) -> Any:
         """A plain estimator of XGBoost with the released model."""
         model = kind(n_estimators=self.n_estimators, **self._xgboost_parameters())
@@ -118,7 +176,9 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
     ----------
     n_estimators : int, default=100
         Number of trees.
-    max_depth, learning_rate, min_child_weight, gamma, reg_alpha, reg_lambda, subsample, colsample_bytree, max_bin, interaction_constraints
+    max_depth, learning_rate, min_child_weight, gamma, reg_alpha, reg_lambda
+        As in XGBoost, for the structure.
+    subsample, colsample_bytree, max_bin, interaction_constraints
         As in XGBoost, for the structure.
     monotone_constraints : None
         Refused: the leaf values are learned anew.
@@ -195,6 +255,9 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
         -------
         self
         """
+        return self._fit(X, y, ids, sample_weight)
+
+    def _fit(self, X: Any, y: Any, ids: Any, sample_weight: Any, given: Given | None = None) -> Any:
         self._refuse_what_leaves_break()
         X, ids = split_ids(X, ids)
         X, y = self._read(X, reset=True, y=y)
@@ -212,7 +275,7 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
                 f"Only binary classification is supported: y has {len(classes)} classes. Merge classes, or fit one "
                 "model for each."
             )
-        self._fit_rows(X, encoded.astype(np.float64), weight, ids)
+        self._fit_rows(X, encoded.astype(np.float64), weight, ids, given)
         self.classes_, self._counts = classes, counts
         return self
 
@@ -275,7 +338,9 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
         divided by exposure as y, and the exposure as ``sample_weight``.
     tweedie_variance_power : float, default=1.5
         Between 1 and 2.
-    max_depth, learning_rate, min_child_weight, gamma, reg_alpha, reg_lambda, subsample, colsample_bytree, max_bin, interaction_constraints
+    max_depth, learning_rate, min_child_weight, gamma, reg_alpha, reg_lambda
+        As in XGBoost, for the structure.
+    subsample, colsample_bytree, max_bin, interaction_constraints
         As in XGBoost, for the structure.
     monotone_constraints : None
         Refused: the leaf values are learned anew.
@@ -364,8 +429,8 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
         }
         if self.objective not in known or not 1.0 < power < 2.0:
             raise InvalidInput(
-                f"{type(self).__name__}(objective={self.objective!r}, tweedie_variance_power={power!r}) is not allowed: "
-                f"one of {list(known)}, and a power between 1 and 2."
+                f"{type(self).__name__}(objective={self.objective!r}, tweedie_variance_power={power!r}) is not "
+                f"allowed: one of {list(known)}, and a power between 1 and 2."
             )
         return known[self.objective]()
 
@@ -393,6 +458,9 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
         -------
         self
         """
+        return self._fit(X, y, ids, sample_weight)
+
+    def _fit(self, X: Any, y: Any, ids: Any, sample_weight: Any, given: Given | None = None) -> Any:
         self._refuse_what_leaves_break()
         X, ids = split_ids(X, ids)
         X, y = self._read(X, reset=True, y=y)
@@ -404,7 +472,7 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
                 f"{type(self).__name__}(objective={self.objective!r}).fit got targets outside what the objective "
                 f"allows: {what}. Correct y or leave those rows out."
             )
-        self._fit_rows(X, y, weight, ids)
+        self._fit_rows(X, y, weight, ids, given)
         return self
 
     def predict(self, X: Any) -> FloatArray:

@@ -21,6 +21,7 @@ from certified.ensemble._boosting_metric import (
     LeafRelease,
     LeafRows,
     derivatives,
+    peaks,
     tree_reach,
 )
 from certified.errors import CannotCertify
@@ -53,6 +54,8 @@ class LeafAnchor:
         What the curvature can have changed between ``metric.point`` and the point, in units of A.
     slopes : array of shape (k,)
         ``s_i l'_i`` at the point, of all rows in ``metric.gone``; 0 for those that g does not hold.
+    beta : array of shape (k,)
+        The present parameter is ``point - K (g + sum_gone beta_i x_i)``.
     """
 
     metric: LeafMetric
@@ -63,6 +66,13 @@ class LeafAnchor:
     envelope: float
     drift: float
     slopes: FloatArray
+    beta: FloatArray
+
+    def moved(self, before: LeafAnchor) -> float:
+        """Bound in the release metric, rounding aside, how far the parameter is from one of the same anchor."""
+        change = self.beta.copy()
+        change[: len(before.beta)] -= before.beta
+        return self.metric.k_G * float(np.sqrt(max(0.0, change @ self.metric.gone.N @ change)))
 
 
 @dataclass(frozen=True)
@@ -127,7 +137,7 @@ def forget(problem: LeafProblem, anchor: LeafAnchor, rows: LeafRows, root_G: Flo
         "rounding_envelope": up(metric.k_G * envelope + off),
     }
     distance = or_inf(up(metric.k_G * t + off))
-    after = replace(anchor, metric=metric, envelope=envelope, slopes=slopes)
+    after = replace(anchor, metric=metric, envelope=envelope, slopes=slopes, beta=beta)
     return after, Solution(w, distance, "theorem-2", _finite(assumptions), up(float(np.abs(w) @ root_G)))
 
 
@@ -189,7 +199,7 @@ def improve(
         if step is None:
             change = up(np.expm1(min(drift, 600.0)) * (1.0 + metric.rho))
             none = np.zeros(len(metric.gone.bend))
-            return LeafAnchor(metric, w, g.value, metric.K @ g.value, length, envelope, change, none), found
+            return LeafAnchor(metric, w, g.value, metric.K @ g.value, length, envelope, change, none, none), found
         w, g, rate, tried = step
         passes += tried
         if rate > _STALE and passes < max_passes:
@@ -247,20 +257,21 @@ def _gradient(problem: LeafProblem, rows: LeafRows, w: FloatArray) -> _Gradient:
     z = kernels.predictors(rows.leaves, w, rows.offset)
     found = derivatives(problem.loss, rows.y, z)
     chain = gamma(kernels.CHUNK + len(rows.s) // kernels.CHUNK + 8)
-    tau = (chain + 4.0 * bounds.UNIT) * np.abs(found.slope) + 32.0 * bounds.UNIT * found.size
-    tau += 2.0 * gamma(T + 4) * found.curvature * _score(problem, rows, w)
-    sums = kernels.scatter(rows.leaves, rows.s * found.slope, rows.s * tau, d)
+    used = rows.s > 0
+    slope, curvature, size = (float(np.max(np.abs(part[used]), initial=0.0)) for part in found)
+    tau = (chain + 4.0 * bounds.UNIT) * slope + 32.0 * bounds.UNIT * size
+    tau += 2.0 * gamma(T + 4) * curvature * float(np.max(_score(problem, rows, w)))
     pull = problem.penalty * (w - problem.centre)
-    value = sums[0] + pull
-    errors = sums[1] * (1.0 + 2.0**-20) + 8.0 * bounds.UNIT * (problem.penalty * (np.abs(w) + np.abs(problem.centre)))
+    value = kernels.scatter(rows.leaves, rows.s * found.slope, d) + pull
+    errors = tau * problem.weight * (1.0 + 2.0**-20) + 8.0 * bounds.UNIT * (
+        problem.penalty * (np.abs(w) + np.abs(problem.centre))
+    )
     return _Gradient(value, errors + 4.0 * bounds.UNIT * np.abs(value))
 
 
 def _score(problem: LeafProblem, rows: LeafRows, w: FloatArray) -> FloatArray:
     """Upper bound of the sum of the absolute terms of each row's predictor."""
-    first = np.flatnonzero(np.diff(problem.tree_of, prepend=-1))
-    peak = float(np.maximum.reduceat(np.abs(w), first).sum()) * (1.0 + 2.0**-30)
-    return np.abs(rows.offset) + peak
+    return np.abs(rows.offset) + peaks(problem, np.abs(w))
 
 
 def _movement(problem: LeafProblem, p: FloatArray) -> float:
@@ -278,7 +289,7 @@ def require(found: Solution, target: float, call: str) -> None:
     """Raise CannotCertify where the bound exceeds the target."""
     if found.distance > target:
         raise CannotCertify(
-            f"{call}: the distance of the leaf values to their minimiser is at most {found.distance:.3g} standard errors "
-            f"after {found.passes} passes, and {target:.3g} is needed. Raise max_iter, leaf_penalty, noise or epsilon. "
+            f"{call}: the distance of the leaf values to their minimiser is at most {found.distance:.3g} standard "
+            f"errors after {found.passes} passes, and {target:.3g} is needed. Raise max_iter, leaf_penalty, noise or epsilon. "
             "Nothing was changed."
         )

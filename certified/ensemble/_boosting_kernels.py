@@ -13,7 +13,7 @@ from numba import njit, prange
 
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["CHUNK", "block_maxima", "gram", "predictors", "quadratic", "reference_curvature", "scatter"]
+__all__ = ["CHUNK", "block_maxima", "gram", "predictors", "reference_curvature", "scatter"]
 
 CHUNK = 4096
 """Rows whose sums one thread forms before they are added to those of other chunks."""
@@ -43,20 +43,18 @@ _predictors_in_parallel = njit(parallel=True, cache=True)(_sums_of_leaves)
 
 
 @njit(parallel=True, cache=True)
-def scatter(leaves: IntArray, a: FloatArray, b: FloatArray, d: int) -> FloatArray:
-    """Return the sums of a and of b over the rows of each leaf, shape (2, d)."""
+def scatter(leaves: IntArray, a: FloatArray, d: int) -> FloatArray:
+    """Return the sums of a over the rows of each leaf, shape (d,)."""
     n, T = leaves.shape
     chunks = (n + CHUNK - 1) // CHUNK
-    parts = np.zeros((chunks, 2, d))
+    parts = np.zeros((chunks, d))
     for c in prange(chunks):
         for i in range(c * CHUNK, min(n, (c + 1) * CHUNK)):
-            x, y = a[i], b[i]
-            if x != 0.0 or y != 0.0:
+            x = a[i]
+            if x != 0.0:
                 for t in range(T):
-                    leaf = leaves[i, t]
-                    parts[c, 0, leaf] += x
-                    parts[c, 1, leaf] += y
-    out = np.zeros((2, d))
+                    parts[c, leaves[i, t]] += x
+    out = np.zeros(d)
     for c in range(chunks):
         out += parts[c]
     return out
@@ -104,20 +102,6 @@ def block_maxima(matrix: FloatArray, tree_of: IntArray, T: int) -> float:
         for b in range(T):
             total += top[a, b]
     return total
-
-
-@njit(cache=True)
-def quadratic(leaves: IntArray, matrix: FloatArray) -> FloatArray:
-    """Return ``x_i' matrix x_i`` of a few rows, shape (k,)."""
-    k, T = leaves.shape
-    out = np.zeros(k)
-    for i in range(k):
-        total = 0.0
-        for a in range(T):
-            for b in range(T):
-                total += matrix[leaves[i, a], leaves[i, b]]
-        out[i] = total
-    return out
 
 
 @njit(cache=True)

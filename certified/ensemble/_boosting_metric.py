@@ -9,6 +9,7 @@ Hessian: norms of gradients are ``||g||_K^2 = g'Kg`` by definition, and one numb
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -24,11 +25,21 @@ from certified.losses import Loss
 from certified.rows import padded
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["Gone", "LeafMetric", "LeafProblem", "LeafRelease", "LeafRows", "Slopes", "derivatives", "tree_reach"]
+__all__ = [
+    "Gone",
+    "LeafMetric",
+    "LeafProblem",
+    "LeafRelease",
+    "LeafRows",
+    "Slopes",
+    "derivatives",
+    "peaks",
+    "tree_reach",
+]
 
 GRID = 2.0**-20
 _LARGEST = 2.0**52
-_LADDER = (1.02, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
+_LADDER = (1.5, 3.0, 10.0, 30.0, 100.0)
 
 
 class LeafRows(NamedTuple):
@@ -52,17 +63,25 @@ class LeafProblem:
         Where the penalty pulls to; a function of the structure sample.
     tree_of : array of shape (d,)
         Tree of each leaf, ascending.
+    weight : array of shape (d,)
+        At least the weight of the rows in each leaf; it serves bounds of rounding errors only.
     """
 
     loss: Loss
     penalty: FloatArray
     centre: FloatArray
     tree_of: IntArray
+    weight: FloatArray
 
     @property
     def trees(self) -> int:
         """Number of trees, T."""
         return int(self.tree_of[-1]) + 1
+
+    @cached_property
+    def first(self) -> IntArray:
+        """First leaf of each tree, shape (T,)."""
+        return np.flatnonzero(np.diff(self.tree_of, prepend=-1))
 
 
 class Slopes(NamedTuple):
@@ -93,7 +112,7 @@ _derivatives = jax.jit(_all, static_argnums=0)
 
 def tree_reach(problem: LeafProblem, p: FloatArray) -> float:
     """Bound ``|x'p|`` over every row x that has one leaf in each tree: sums of the extremes of the trees."""
-    first = np.flatnonzero(np.diff(problem.tree_of, prepend=-1))
+    first = problem.first
     high, low = np.maximum.reduceat(p, first).sum(), np.minimum.reduceat(p, first).sum()
     rounding = gamma(problem.trees + 4) * np.maximum.reduceat(np.abs(p), first).sum()
     return up(max(float(high), float(-low), 0.0) + float(rounding))
@@ -237,7 +256,7 @@ class LeafMetric:
         hessian[np.diag_indices(d)] += problem.penalty
         metric = cls.rough(problem, point, hessian)
         # Rounding of the Hessian: of the curvatures (a factor), of the sums (an entry is a sum of positive terms).
-        largest = float(np.max(np.abs(rows.offset), initial=0.0)) + _peaks(problem, np.abs(point))
+        largest = float(np.max(np.abs(rows.offset), initial=0.0)) + peaks(problem, np.abs(point))
         of_curvature = 64.0 * bounds.UNIT + 4.0 * problem.loss.kappa * gamma(T + 4) * largest
         of_sums = gamma(len(rows.s) + 8)
         trace = float(np.trace(hessian))
@@ -299,21 +318,20 @@ class LeafMetric:
             N,
             np.concatenate([gone.reach, reach]),
         )
-        largest = float(np.max(np.abs(rows.offset), initial=0.0)) + _peaks(problem, np.abs(self.point))
+        largest = float(np.max(np.abs(rows.offset), initial=0.0)) + peaks(problem, np.abs(self.point))
         relative = 64.0 * bounds.UNIT + 4.0 * problem.loss.kappa * gamma(problem.trees + 4) * largest
         rho = up(self.rho + relative * float(np.sum(bend * reach**2)))
         root = np.sqrt(after.bend)
         W = root[:, None] * N * root
         rounding = 2.0 * gamma(problem.trees**2 + 8) * float(np.sum((root * after.reach) ** 2))
         frobenius = float(np.linalg.norm(W)) * (1.0 + gamma(len(W) ** 2 + 8))
-        eta = frobenius if len(W) < 8 else min(frobenius, bounds.largest_eigenvalue(W))
+        eta = frobenius if frobenius < 0.25 else min(frobenius, bounds.largest_eigenvalue(W))
         return replace(self, gone=after, eta=up(eta + rounding), rho=rho)
 
 
-def _peaks(problem: LeafProblem, size: FloatArray) -> float:
+def peaks(problem: LeafProblem, size: FloatArray) -> float:
     """Sum over the trees of the largest entry."""
-    first = np.flatnonzero(np.diff(problem.tree_of, prepend=-1))
-    return up(float(np.maximum.reduceat(size, first).sum()) * (1.0 + gamma(problem.trees)))
+    return up(float(np.maximum.reduceat(size, problem.first).sum()) * (1.0 + gamma(problem.trees)))
 
 
 def _inverse(hessian: FloatArray) -> FloatArray:
@@ -339,7 +357,7 @@ def _ratio(bend: FloatArray, m: FloatArray, hessian: FloatArray, release: LeafRe
     used = m > 0
     with np.errstate(divide="ignore"):
         by_row = max(1.0, float(np.max(m[used] * GRID / bend[used], initial=1.0)) * (1.0 + 2.0**-40))
-    if by_row <= _LADDER[2]:
+    if by_row <= 2.0:
         return by_row
     G = release.matrix
     d, low = len(G), float(np.min(release.penalty))

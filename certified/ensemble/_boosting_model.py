@@ -11,8 +11,8 @@ import numpy as np
 import xgboost
 from sklearn.utils.validation import validate_data
 
-from certified.anchor import Solution
 from certified.base import Plan, Transcript, generator
+from certified.certificate import Certificate
 from certified.ensemble import _boosting_kernels as kernels
 from certified.ensemble import _boosting_structure as trees
 from certified.ensemble._boosting_head import MOST_GONE, forget, improve, require
@@ -23,7 +23,7 @@ from certified.losses import Loss
 from certified.rows import Subjects
 from certified.typing import BoolArray, FloatArray, IntArray
 
-__all__ = ["BoostedTrees", "DeletionCost", "Objective"]
+__all__ = ["BoostedTrees", "DeletionCost", "Given", "Objective"]
 
 _LEAST = 500  # subjects in the sample of a group, where the sample is a share
 _MOST_LEAVES = 12_000  # the inverse of the Hessian takes 8 bytes for each pair of leaves
@@ -80,6 +80,21 @@ class DeletionCost:
 
 
 @dataclass(frozen=True, eq=False)
+class Given:
+    """A structure from elsewhere, and the subjects from whose rows it was learned."""
+
+    structure: trees.Structure
+    ids: Any
+
+    def rows(self, subjects: Subjects) -> BoolArray:
+        """Whether each row belongs to one of the subjects."""
+        out = np.zeros(len(subjects.kept), dtype=bool)
+        if np.size(self.ids):
+            out[subjects.rows_of(self.ids)] = True
+        return out
+
+
+@dataclass(frozen=True, eq=False)
 class _Built:
     """A structure with everything that depends on it."""
 
@@ -104,6 +119,7 @@ class BoostedTrees(ReleasedTrees):
     _sample: IntArray
     _m: FloatArray
     _hashes: Any
+    _declared: BoolArray | None
 
     def _objective(self) -> Objective:
         raise NotImplementedError
@@ -116,13 +132,19 @@ class BoostedTrees(ReleasedTrees):
 
     # ------------------------------------------------------------------ fit
 
-    def _fit_rows(self, X: Any, y: FloatArray, weight: FloatArray, ids: Any) -> None:
+    def _fit_rows(self, X: Any, y: FloatArray, weight: FloatArray, ids: Any, given: Given | None) -> None:
         self._check_parameters()
         subjects = Subjects.of(ids, len(X))
         self._X, self._hashes = X, subjects.hashes(self.key)
+        self._declared = None if given is None else given.rows(subjects)
         empty = np.zeros((len(X), 0), dtype=np.int16)
         rows = LeafRows(empty, y, weight, np.zeros(len(X)))
-        built = self._build(rows, subjects.kept, None, self.tol)
+        if given is None:
+            built = self._build(rows, subjects.kept, None, self.tol)
+        else:
+            started, sample, part = time.perf_counter(), self._sampled(subjects.kept), given.structure
+            base, leaves = self._objective().link(part.base_score), [part.leaves(X).astype(np.int64)]
+            built = self._solve(started, rows, subjects.kept, sample, base, (part,), leaves, None, [True], self.tol)
         solution = built.state.solution
         require(solution, self._acceptable(solution), f"{type(self).__name__}.fit")
         self._subjects = subjects
@@ -141,9 +163,7 @@ class BoostedTrees(ReleasedTrees):
         """Grow what the sample of the kept rows changes, and solve for the leaf values."""
         started = time.perf_counter()
         objective, G = self._objective(), self.structure_groups
-        sample = np.full(len(kept), -1, dtype=np.int64)
-        hashes = self._hashes[kept]
-        sample[kept] = trees.sampled(hashes, trees.groups_of(hashes, G), G, self.structure_size, _LEAST)
+        sample = self._sampled(kept)
         base = self._base(objective, rows, sample)
         structures, leaves, fresh = [], [], []
         start = 0
@@ -163,6 +183,16 @@ class BoostedTrees(ReleasedTrees):
             fresh.append(not unchanged)
             start += part.n_trees
         return self._solve(started, rows, kept, sample, base, tuple(structures), leaves, old, fresh, target)
+
+    def _sampled(self, kept: BoolArray) -> IntArray:
+        """The group in whose sample each row is, -1 for none."""
+        sample, G = np.full(len(kept), -1, dtype=np.int64), self.structure_groups
+        if self._declared is not None:
+            sample[kept & self._declared] = 0
+            return sample
+        hashes = self._hashes[kept]
+        sample[kept] = trees.sampled(hashes, trees.groups_of(hashes, G), G, self.structure_size, _LEAST)
+        return sample
 
     def _first_leaf(self, state: BoostedState, group: int) -> int:
         return sum(len(s.values) for s in state.structures[:group])
@@ -234,6 +264,7 @@ class BoostedTrees(ReleasedTrees):
             np.full(d, float(self.leaf_penalty) / scale),
             guess if self.shrink_to == "structure" else np.zeros(d),
             tree_of,
+            kernels.scatter(wide, rows.s * kept / scale, d) * (1.0 + 2.0**-20),
         )
         weight = rows.s * kept / scale
         offset = np.full(len(kept), base)
@@ -310,7 +341,8 @@ class BoostedTrees(ReleasedTrees):
         if few:
             anchor, solution = forget(state.problem, state.anchor, gone, root_G)
             if solution.distance <= target:
-                return self._planned(rows, replace(state, anchor=anchor, solution=solution))
+                moved = anchor.moved(state.anchor)
+                return self._planned(rows, replace(state, anchor=anchor, solution=solution), moved)
             metric = anchor.metric
             if np.isfinite(solution.distance):
                 start = solution.w
@@ -329,15 +361,15 @@ class BoostedTrees(ReleasedTrees):
             max_passes=self.max_iter,
         )
         require(found, self._acceptable(found), "delete(ids=...)")
-        return self._planned(rows, replace(state, anchor=anchor, solution=found))
+        moved = state.release.length(found.w - state.solution.w)
+        return self._planned(rows, replace(state, anchor=anchor, solution=found), moved)
 
     def _inside(self) -> LeafRows:
         """The rows with the weights of the problem, which the dispersion scales."""
         scale = float(self.leaf_penalty) / float(self._state.problem.penalty[0])
         return self._rows if scale == 1.0 else self._rows._replace(s=self._rows.s / scale)
 
-    def _planned(self, rows: IntArray, state: BoostedState) -> Plan:
-        moved = state.release.length(state.solution.w - self._state.solution.w)
+    def _planned(self, rows: IntArray, state: BoostedState, moved: float) -> Plan:
         differencing = moved / self.noise if self.noise > 0 else (np.inf if moved > 0 else 0.0)
 
         def commit() -> None:
@@ -372,6 +404,8 @@ class BoostedTrees(ReleasedTrees):
             part[rows] = 0
         self._rows.leaves[rows] = 0
         self._sample[rows] = -1
+        if self._declared is not None:
+            self._declared[rows] = False
 
     def _check_leaves_enough(self, rows: IntArray) -> None:
         if rows.size >= self.n_rows_:
@@ -382,6 +416,36 @@ class BoostedTrees(ReleasedTrees):
     def _count_out(self, rows: IntArray) -> None:
         """Take rows that are about to be erased out of any counts."""
 
+    def refine(self) -> Certificate:
+        """Form the Hessian of the kept rows anew, pass until the leaf values are within ``tol``, and measure it.
+
+        Afterwards nothing in the state stands on deleted rows but a distance of ``tol`` at most. The next access to
+        released values draws fresh noise, which is one more release in the transcript.
+
+        Returns
+        -------
+        Certificate
+            Of the measured state (theorem 1).
+        """
+        self._check_fitted()
+        state = self._state
+        anchor, found = improve(
+            state.problem,
+            self._inside(),
+            state.release,
+            self._m,
+            state.solution.w,
+            self.tol,
+            max_passes=self.max_iter,
+            tight=True,
+        )
+        require(found, self._acceptable(found), "refine()")
+        moved = state.release.length(found.w - state.solution.w)
+        self._differencing = self._since_release() + (moved / self.noise if self.noise else 0.0)
+        self._state = replace(state, anchor=anchor, solution=found)
+        self._released = self._model = None
+        return self.certificate_
+
     def deletion_cost(self) -> DeletionCost:
         """Return what deleting one subject costs: the chance that trees are grown anew, and measured times."""
         self._check_fitted()
@@ -391,7 +455,7 @@ class BoostedTrees(ReleasedTrees):
         started = time.perf_counter()
         inner = self._inside()
         z = kernels.predictors(inner.leaves, self._state.solution.w, inner.offset)
-        kernels.scatter(inner.leaves, z, z, self.n_leaves_)
+        kernels.scatter(inner.leaves, z, self.n_leaves_)
         taken = time.perf_counter() - started
         return DeletionCost(inside / subjects, self._state.seconds, taken)
 
@@ -399,11 +463,11 @@ class BoostedTrees(ReleasedTrees):
 
     def _margins(self, X: Any) -> Any:
         X = self._read(X, reset=False)
-        return self._booster().predict(xgboost.DMatrix(X), output_margin=True)
+        return self._booster().predict(xgboost.DMatrix(X), output_margin=True, validate_features=False)
 
     def _means(self, X: Any) -> Any:
         X = self._read(X, reset=False)
-        return self._booster().predict(xgboost.DMatrix(X))
+        return self._booster().predict(xgboost.DMatrix(X), validate_features=False)
 
     def _read(self, X: Any, reset: bool, y: Any = None) -> Any:
         """Return features as XGBoost has them: float32, NaN where missing."""

@@ -70,13 +70,18 @@ class Structure:
         """Number of trees."""
         return len(self.index)
 
+    @property
+    def base_score(self) -> float:
+        """Mean where every leaf value is 0."""
+        return float(self.model["learner"]["learner_model_param"]["base_score"].strip("[]"))
+
     def booster(self) -> xgboost.Booster:
         """The booster again."""
         return _booster(self.model)
 
     def leaves(self, X: NDArray[np.float32]) -> NDArray[np.int32]:
         """Return the leaf of each row in each tree, shape (n_rows, n_trees), numbered from 0 within the group."""
-        nodes = self.booster().predict(xgboost.DMatrix(X), pred_leaf=True, strict_shape=True)
+        nodes = self.booster().predict(xgboost.DMatrix(X), pred_leaf=True, strict_shape=True, validate_features=False)
         nodes = nodes.reshape(len(X), -1).astype(np.int64)
         return self.index[np.arange(self.n_trees)[None], nodes].astype(np.int32)
 
@@ -116,7 +121,12 @@ def ordered(X: NDArray[np.float32], y: FloatArray, s: FloatArray, hashes: NDArra
 
 
 def grow(
-    X: NDArray[np.float32], y: FloatArray, s: FloatArray, hashes: NDArray[np.uint64], params: dict[str, Any], rounds: int
+    X: NDArray[np.float32],
+    y: FloatArray,
+    s: FloatArray,
+    hashes: NDArray[np.uint64],
+    params: dict[str, Any],
+    rounds: int,
 ) -> Structure:
     """Train XGBoost on sampled rows; `params` as of ``xgboost.train``."""
     order = ordered(X, y, s, hashes)
