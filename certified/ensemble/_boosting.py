@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -130,8 +131,8 @@ class _Boosted(BoostedTrees):
         """
         raw = booster.get_booster() if hasattr(booster, "get_booster") else booster
         model = cls(**params)
+        model._refuse_foreign(raw)
         structure = Structure.of(raw)
-        model._refuse_foreign(structure)
         model.n_estimators = structure.n_trees
         if model.structure_groups != 1:
             raise InvalidInput("from_booster takes one booster; structure_groups must be 1.")
@@ -140,16 +141,16 @@ class _Boosted(BoostedTrees):
     def _fit(self, X: Any, y: Any, ids: Any, sample_weight: Any, given: Given | None = None) -> Any:
         raise NotImplementedError
 
-    def _refuse_foreign(self, structure: Structure) -> None:
-        learner = structure.model["learner"]
-        booster, objective = learner["gradient_booster"], learner["objective"]["name"]
+    def _refuse_foreign(self, booster: xgboost.Booster) -> None:
+        learner = json.loads(booster.save_raw("json"))["learner"]
+        kind, objective = learner["gradient_booster"]["name"], learner["objective"]["name"]
         wanted = self._objective().name
-        if booster["name"] != "gbtree" or objective != wanted:
+        if kind != "gbtree" or objective != wanted:
             raise InvalidInput(
-                f"from_booster got a {booster['name']} model with the objective {objective!r}; trees (gbtree) with "
-                f"{wanted!r} are needed."
+                f"from_booster got a {kind} model with the objective {objective!r}; trees (gbtree) with {wanted!r} are "
+                "needed."
             )
-        inner = booster["model"]
+        inner = learner["gradient_booster"]["model"]
         parallel = inner["gbtree_model_param"]["num_parallel_tree"] != "1"
         if parallel or any(tree["categories_nodes"] for tree in inner["trees"]):
             raise InvalidInput("from_booster got categorical splits or several trees in a round; neither is supported.")

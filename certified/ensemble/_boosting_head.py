@@ -72,7 +72,7 @@ class LeafAnchor:
         """Bound in the release metric, rounding aside, how far the parameter is from one of the same anchor."""
         change = self.beta.copy()
         change[: len(before.beta)] -= before.beta
-        return self.metric.k_G * float(np.sqrt(max(0.0, change @ self.metric.gone.N @ change)))
+        return self.metric.k_G * float(np.sqrt(max(0.0, float(change @ self.metric.gone.N @ change))))
 
 
 @dataclass(frozen=True)
@@ -290,6 +290,6 @@ def require(found: Solution, target: float, call: str) -> None:
     if found.distance > target:
         raise CannotCertify(
             f"{call}: the distance of the leaf values to their minimiser is at most {found.distance:.3g} standard "
-            f"errors after {found.passes} passes, and {target:.3g} is needed. Raise max_iter, leaf_penalty, noise or epsilon. "
-            "Nothing was changed."
+            f"errors after {found.passes} passes, and {target:.3g} is needed. Raise max_iter, leaf_penalty, noise or "
+            "epsilon. Nothing was changed."
         )

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 from numba import njit, prange
+from numpy.typing import NDArray
 
 from certified.typing import FloatArray, IntArray
 
@@ -22,12 +23,12 @@ CHUNK = 4096
 _FEW = 1 << 20  # leaf indices below which a second thread costs more than it saves
 
 
-def predictors(leaves: IntArray, v: FloatArray, offset: FloatArray) -> FloatArray:
+def predictors(leaves: NDArray[np.int16], v: FloatArray, offset: FloatArray) -> FloatArray:
     """Return ``offset_i + sum_t v[leaves[i, t]]``, shape (n,), added in the order of the trees."""
     return (_predictors if leaves.size < _FEW else _predictors_in_parallel)(leaves, v, offset)
 
 
-def _sums_of_leaves(leaves: IntArray, v: FloatArray, offset: FloatArray) -> FloatArray:
+def _sums_of_leaves(leaves: NDArray[np.int16], v: FloatArray, offset: FloatArray) -> FloatArray:
     n, T = leaves.shape
     out = np.empty(n)
     for i in prange(n):
@@ -43,7 +44,7 @@ _predictors_in_parallel = njit(parallel=True, cache=True)(_sums_of_leaves)
 
 
 @njit(parallel=True, cache=True)
-def scatter(leaves: IntArray, a: FloatArray, d: int) -> FloatArray:
+def scatter(leaves: NDArray[np.int16], a: FloatArray, d: int) -> FloatArray:
     """Return the sums of a over the rows of each leaf, shape (d,)."""
     n, T = leaves.shape
     chunks = (n + CHUNK - 1) // CHUNK
@@ -61,7 +62,7 @@ def scatter(leaves: IntArray, a: FloatArray, d: int) -> FloatArray:
 
 
 @njit(parallel=True, cache=True)
-def gram(leaves: IntArray, weight: FloatArray, d: int) -> FloatArray:
+def gram(leaves: NDArray[np.int16], weight: FloatArray, d: int) -> FloatArray:
     """Return ``sum_i weight_i x_i x_i'``, shape (d, d).
 
     A thread takes a tree: the rows of the matrix that it writes stay in the cache. Exact, in any order, where the

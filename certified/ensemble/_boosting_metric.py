@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cholesky, lapack
 
 from certified import bounds
@@ -45,7 +46,7 @@ _LADDER = (1.5, 3.0, 10.0, 30.0, 100.0)
 class LeafRows(NamedTuple):
     """Rows as leaf indices: leaves (n, T), targets, weights (0: no row) and known parts of the predictors, (n,)."""
 
-    leaves: IntArray
+    leaves: NDArray[np.int16]
     y: FloatArray
     s: FloatArray
     offset: FloatArray
@@ -144,12 +145,12 @@ class LeafRelease:
             )
         return cls(kernels.gram(rows.leaves, m, len(problem.penalty)), problem.penalty)
 
-    def subtract(self, leaves: IntArray, m: FloatArray) -> None:
+    def subtract(self, leaves: NDArray[np.int16], m: FloatArray) -> None:
         """Take rows out, in place; exact."""
         for row, weight in zip(leaves, m, strict=True):
             self.gram[np.ix_(row, row)] -= weight
 
-    def minus(self, leaves: IntArray, m: FloatArray) -> LeafRelease:
+    def minus(self, leaves: NDArray[np.int16], m: FloatArray) -> LeafRelease:
         """Return a copy without these rows."""
         out = LeafRelease(self.gram.copy(), self.penalty)
         out.subtract(leaves, m)
@@ -173,7 +174,8 @@ class LeafRelease:
 
     def length(self, v: FloatArray) -> float:
         """``||v||_G``, not rounded outward: for reports."""
-        return float(np.sqrt(max(0.0, v @ (self.gram @ v) * GRID + np.sum(self.penalty * v * v))))
+        squared = float(v @ (self.gram @ v)) * GRID + float(np.sum(self.penalty * v * v))
+        return float(np.sqrt(max(0.0, squared)))
 
 
 class Gone(NamedTuple):
@@ -193,7 +195,7 @@ class Gone(NamedTuple):
         rounding errors.
     """
 
-    leaves: IntArray
+    leaves: NDArray[np.int16]
     bend: FloatArray
     KX: FloatArray
     N: FloatArray

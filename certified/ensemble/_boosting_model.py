@@ -333,7 +333,7 @@ class BoostedTrees(ReleasedTrees):
         if np.any(self._sample[rows] >= 0):
             return self._plan_rebuild(rows)
         state, inside = self._state, self._inside()
-        gone = LeafRows(*(part[rows] for part in inside))
+        gone = LeafRows(inside.leaves[rows], inside.y[rows], inside.s[rows], inside.offset[rows])
         root_G = state.release.root
         target = self._distance_target(state.solution)
         metric, start = state.anchor.metric, state.solution.w
