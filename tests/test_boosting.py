@@ -42,7 +42,10 @@ def test_boosted_trees_pass_the_public_check(check):
 
 
 @parametrize_with_checks(
-    [GradientBoostingClassifier(n_estimators=3, noise=0), GradientBoostingRegressor(n_estimators=3, noise=0)]
+    [
+        GradientBoostingClassifier(n_estimators=3, noise=0),
+        GradientBoostingRegressor(n_estimators=10, leaf_penalty=1.0, noise=0),
+    ]
 )
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

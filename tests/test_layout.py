@@ -46,6 +46,7 @@ ORDER = (
     "neighbors",
     "cluster",
     "kernel_approximation",
+    "ensemble",
     "compose",
     "pipeline",
     "model_selection",
@@ -53,7 +54,7 @@ ORDER = (
     "testing",
     "cli",
 )
-FAMILIES = {"linear_model", "preprocessing"}
+FAMILIES = {"ensemble", "linear_model", "preprocessing"}
 NO_FAMILY_INSIDE = FAMILIES | {"pipeline", "model_selection"}  # these know other estimators through `base` alone
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -261,7 +261,7 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
     def _fit(self, X: Any, y: Any, ids: Any, sample_weight: Any, given: Given | None = None) -> Any:
         self._refuse_what_leaves_break()
         X, ids = split_ids(X, ids)
-        X, y = self._read(X, reset=True, y=y)
+        X, y = self._read(X, y, reset=True)
         check_classification_targets(y)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True, copy=True)
         classes, encoded = np.unique(y, return_inverse=True)
@@ -308,7 +308,8 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
 
     def predict(self, X: Any) -> Any:
         """Return the most probable class of each row, shape (n_rows,)."""
-        return self.classes_[(self.decision_function(X) > 0).astype(int)]
+        second = self.decision_function(X) > 0
+        return self.classes_[second.astype(int)]
 
     def release(self) -> xgboost.XGBClassifier:
         """Return a plain ``xgboost.XGBClassifier`` with the released leaf values.
@@ -464,7 +465,7 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
     def _fit(self, X: Any, y: Any, ids: Any, sample_weight: Any, given: Given | None = None) -> Any:
         self._refuse_what_leaves_break()
         X, ids = split_ids(X, ids)
-        X, y = self._read(X, reset=True, y=y)
+        X, y = self._read(X, y, reset=True)
         y = np.array(y, dtype=np.float64)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True, copy=True)
         what, allowed = self._objective().loss.targets

@@ -151,7 +151,7 @@ class BoostedTrees(ReleasedTrees):
         self._transcript, self._rng = Transcript(), generator(self.random_state)
         self._model = self._released = None
         self._store(rows, built, 0.0)
-        self._parameter  # noqa: B018 - fit draws the first release
+        self._booster()  # fit draws the first release
 
     def _store(self, rows: LeafRows, built: _Built, differencing: float) -> None:
         offset = np.full(len(rows.y), built.state.base)
@@ -462,18 +462,18 @@ class BoostedTrees(ReleasedTrees):
     # -------------------------------------------------------------- predict
 
     def _margins(self, X: Any) -> Any:
-        X = self._read(X, reset=False)
+        X = self._read(X)
         return self._booster().predict(xgboost.DMatrix(X), output_margin=True, validate_features=False)
 
     def _means(self, X: Any) -> Any:
-        X = self._read(X, reset=False)
+        X = self._read(X)
         return self._booster().predict(xgboost.DMatrix(X), validate_features=False)
 
-    def _read(self, X: Any, reset: bool, y: Any = None) -> Any:
-        """Return features as XGBoost has them: float32, NaN where missing."""
+    def _read(self, X: Any, y: Any = None, *, reset: bool = False) -> Any:
+        """Return features as XGBoost has them, float32 and NaN where missing; with `reset` the targets too."""
         checked = {"dtype": np.float64, "order": "C", "ensure_all_finite": "allow-nan", "reset": reset}
-        if y is not None:
-            X, y = validate_data(self, X, y, y_numeric=False, **checked)
+        if reset:
+            X, y = validate_data(self, X, y, **checked)
         else:
             X = validate_data(self, X, **checked)
         with np.errstate(over="ignore"):
@@ -482,7 +482,7 @@ class BoostedTrees(ReleasedTrees):
             raise InvalidInput(
                 f"{type(self).__name__} got features beyond the range of float32, in which XGBoost works. Scale them."
             )
-        return out if y is None else (out, y)
+        return (out, y) if reset else out
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
