@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from certified import bounds
 from certified.anchor import Solution
@@ -150,6 +151,7 @@ def improve(
     target: float,
     *,
     metric: LeafMetric | None = None,
+    factor: FloatArray | None = None,
     tight: bool = False,
     max_passes: int = 100,
 ) -> tuple[LeafAnchor, Solution]:
@@ -163,7 +165,9 @@ def improve(
         Weights in the release metric, 0 where a row is deleted.
     start : array of shape (d,)
     metric : LeafMetric or None
-        To start with; None to form one at the start.
+        To start with; None to form one.
+    factor : array of shape (d, d) or None
+        Without a metric: a lower Cholesky factor of something like the Hessian, for the first steps.
     tight : bool
         Form the Hessian anew at the solution unless it was formed nearby, so that theorem 2 is sharp afterwards.
 
@@ -178,18 +182,18 @@ def improve(
         return LeafMetric.at(problem, rows, release, at, m)
 
     if metric is None:
-        metric, passes = formed(w), 1
+        if factor is not None:
+            w, passes = _approached(problem, rows, factor, w, max_passes)
+        metric, passes = formed(w), passes + 1
     g, passes = _gradient(problem, rows, w), passes + 1
     while True:
         drift = _movement(problem, w - metric.point)
         length = metric.norm(g.value)
         envelope = up(float(metric.root @ g.errors))
-        near = length * (metric.k_G if np.isfinite(metric.k_G) else 1.0) <= 4.0 * target or length <= 4.0 * envelope
-        if near and passes < max_passes:
-            unusable = not np.isfinite(metric.rho) or metric.low - drift < 0.25
-            if unusable or (tight and drift > _FRESH):
-                metric, passes = formed(w), passes + 1
-                continue
+        near = length * metric.k_G <= 4.0 * target or length <= 4.0 * envelope
+        if near and passes < max_passes and (metric.low - drift < 0.25 or (tight and drift > _FRESH)):
+            metric, passes = formed(w), passes + 1
+            continue
         found = _certified(problem, metric, release, w, length, envelope, drift, passes)
         done = found.distance <= target or passes >= max_passes or (near and length <= 4.0 * envelope)
         step = None if done else _advance(problem, rows, metric, w, g, length)
@@ -204,6 +208,24 @@ def improve(
         passes += tried
         if rate > _STALE and passes < max_passes:
             metric, passes = formed(w), passes + 1
+
+
+def _approached(
+    problem: LeafProblem, rows: LeafRows, factor: FloatArray, w: FloatArray, max_passes: int
+) -> tuple[FloatArray, int]:
+    """Steps with a rough factor until the predictors hardly move; returns a parameter and the passes it took."""
+    passes, last = 0, np.inf
+    while passes < max_passes:
+        g, passes = _gradient(problem, rows, w).value, passes + 1
+        white = solve_triangular(factor, g, lower=True, check_finite=False)
+        length = float(np.linalg.norm(white))
+        if not length < 0.8 * last:
+            break
+        step = solve_triangular(factor, white, lower=True, trans="T", check_finite=False)
+        if tree_reach(problem, step) <= 0.5 * _FRESH:
+            break
+        w, last = w - step, length
+    return w, passes
 
 
 def _advance(
@@ -236,7 +258,7 @@ def _certified(
     nu = up(length + envelope)
     low = metric.low * float(np.exp(-min(drift, 500.0))) * (1.0 - 1e-12)
     off = up(4.0 * bounds.UNIT * float(np.abs(w) @ root_G))
-    t = bounds.theorem1(nu, metric.M, low) if np.isfinite(metric.rho) else np.inf
+    t = bounds.theorem1(nu, metric.M, low)
     assumptions = {
         "nu": nu,
         "M": metric.M,
@@ -245,9 +267,9 @@ def _certified(
         "rho": metric.rho,
         "k_G": metric.k_G,
         "step": 0.0,
-        "rounding_envelope": up(metric.k_G * envelope + off) if np.isfinite(metric.k_G) else np.inf,
+        "rounding_envelope": up(metric.k_G * envelope + off),
     }
-    distance = or_inf(up(metric.k_G * t + off)) if np.isfinite(t) else np.inf
+    distance = or_inf(up(metric.k_G * t + off))
     return Solution(w, distance, "theorem-1", _finite(assumptions), up(float(np.abs(w) @ root_G)), passes)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["CHUNK", "block_maxima", "gram", "predictors", "reference_curvature", "scatter"]
+__all__ = ["CHUNK", "block_maxima", "gram", "predictors", "reference_curvature", "renumbered", "scatter"]
 
 CHUNK = 4096
 """Rows whose sums one thread forms before they are added to those of other chunks."""
@@ -41,6 +41,17 @@ def _sums_of_leaves(leaves: NDArray[np.int16], v: FloatArray, offset: FloatArray
 
 _predictors = njit(cache=True)(_sums_of_leaves)
 _predictors_in_parallel = njit(parallel=True, cache=True)(_sums_of_leaves)
+
+
+@njit(parallel=True, cache=True)
+def renumbered(nodes: NDArray[np.float32], index: IntArray) -> NDArray[np.int16]:
+    """Return ``index[t, nodes[i, t]]``, shape (n, T)."""
+    n, T = nodes.shape
+    out = np.empty((n, T), dtype=np.int16)
+    for i in prange(n):
+        for t in range(T):
+            out[i, t] = index[t, int(nodes[i, t])]
+    return out
 
 
 @njit(parallel=True, cache=True)

@@ -216,7 +216,6 @@ class LeafMetric:
     root : array of shape (d,)
         Upper bounds of ``sqrt(K_jj)``.
     rho : float
-        inf where nothing is known: good for steps, not for certificates.
     M : float
         At least ``kappa max ||x||_K`` over all rows.
     k_G : float
@@ -236,17 +235,6 @@ class LeafMetric:
     eta: float = 0.0
 
     @classmethod
-    def rough(cls, problem: LeafProblem, point: FloatArray, hessian: FloatArray) -> LeafMetric:
-        """Invert; nothing is known of the result."""
-        K = _inverse(hessian)
-        d = len(K)
-        root = np.sqrt(np.abs(np.diag(K))) * (1.0 + 2.0**-40)
-        none = Gone(
-            np.zeros((0, problem.trees), dtype=np.int32), np.zeros(0), np.zeros((0, d)), np.zeros((0, 0)), np.zeros(0)
-        )
-        return cls(point, K, root, np.inf, np.inf, np.inf, none)
-
-    @classmethod
     def at(
         cls, problem: LeafProblem, rows: LeafRows, release: LeafRelease, point: FloatArray, m: FloatArray
     ) -> LeafMetric:
@@ -256,7 +244,8 @@ class LeafMetric:
         bend = rows.s * derivatives(problem.loss, rows.y, z).curvature
         hessian = kernels.gram(rows.leaves, bend, d)
         hessian[np.diag_indices(d)] += problem.penalty
-        metric = cls.rough(problem, point, hessian)
+        K = _inverse(hessian)
+        root_K = np.sqrt(np.abs(np.diag(K))) * (1.0 + 2.0**-40)
         # Rounding of the Hessian: of the curvatures (a factor), of the sums (an entry is a sum of positive terms).
         largest = float(np.max(np.abs(rows.offset), initial=0.0)) + peaks(problem, np.abs(point))
         of_curvature = 64.0 * bounds.UNIT + 4.0 * problem.loss.kappa * gamma(T + 4) * largest
@@ -265,19 +254,20 @@ class LeafMetric:
         low = float(np.min(problem.penalty))
         if not up((of_curvature + of_sums) * trace * 2.0) < 0.5 * low:
             raise _ill_conditioned(trace / low)
-        roots = float(np.sqrt(np.diag(hessian)) @ metric.root) * (1.0 + 2.0**-20)
-        check = hessian @ metric.K
-        size = float(np.linalg.norm(hessian)) * float(np.linalg.norm(metric.K))
+        roots = float(np.sqrt(np.diag(hessian)) @ root_K) * (1.0 + 2.0**-20)
+        check = hessian @ K
+        size = float(np.linalg.norm(hessian)) * float(np.linalg.norm(K))
         check[np.diag_indices(d)] -= 1.0
         off = float(np.linalg.norm(check)) * (1.0 + gamma(d * d)) + 2.0 * gamma(d + 4) * size
         if not off < 0.5:
             raise _ill_conditioned(trace / low)
         rho = up(off + 2.0 * of_sums * roots * roots + 2.0 * of_curvature * (1.0 + off))
         smallest = up((1.0 + rho) * T / low)  # x'x = T, and K <= (1 + rho) / smallest eigenvalue of H
-        squared = min(smallest, up(kernels.block_maxima(metric.K, problem.tree_of, T) * (1.0 + gamma(T * T))))
+        squared = min(smallest, up(kernels.block_maxima(K, problem.tree_of, T) * (1.0 + gamma(T * T))))
         M = up(problem.loss.kappa * np.sqrt(squared))
         k_G = up(np.sqrt(up(_ratio(bend, m, hessian, release) * (1.0 + of_curvature) * (1.0 + rho))))
-        return replace(metric, rho=rho, M=M, k_G=k_G)
+        none = np.zeros((0, T), dtype=np.int16), np.zeros(0), np.zeros((0, d)), np.zeros((0, 0)), np.zeros(0)
+        return cls(point, K, root_K, rho, M, k_G, Gone(*none))
 
     @property
     def low(self) -> float:

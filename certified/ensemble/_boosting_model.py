@@ -16,7 +16,7 @@ from certified.certificate import Certificate
 from certified.ensemble import _boosting_kernels as kernels
 from certified.ensemble import _boosting_structure as trees
 from certified.ensemble._boosting_head import MOST_GONE, forget, improve, require
-from certified.ensemble._boosting_metric import GRID, LeafMetric, LeafProblem, LeafRelease, LeafRows
+from certified.ensemble._boosting_metric import GRID, LeafProblem, LeafRelease, LeafRows
 from certified.ensemble._boosting_release import BoostedState, ReleasedTrees
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
 from certified.losses import Loss
@@ -143,7 +143,7 @@ class BoostedTrees(ReleasedTrees):
             built = self._build(rows, subjects.kept, None, self.tol)
         else:
             started, sample, part = time.perf_counter(), self._sampled(subjects.kept), given.structure
-            base, leaves = self._objective().link(part.base_score), [part.leaves(X).astype(np.int64)]
+            base, leaves = self._objective().link(part.base_score), [part.leaves(X)]
             built = self._solve(started, rows, subjects.kept, sample, base, (part,), leaves, None, [True], self.tol)
         solution = built.state.solution
         require(solution, self._acceptable(solution), f"{type(self).__name__}.fit")
@@ -172,12 +172,10 @@ class BoostedTrees(ReleasedTrees):
             unchanged = old is not None and base == old.base and np.array_equal(sample == group, self._sample == group)
             if old is not None and unchanged:
                 part = old.structures[group]
-                own = self._rows.leaves[:, start : start + part.n_trees].astype(np.int64)
-                own -= self._first_leaf(old, group)
+                own = self._rows.leaves[:, start : start + part.n_trees] - np.int16(self._first_leaf(old, group))
             else:
                 part = self._grow(group, chosen, rows, base)
-                own = np.zeros((len(kept), part.n_trees), dtype=np.int64)
-                own[kept] = part.leaves(self._X[kept])
+                own = part.leaves(self._X)
             structures.append(part)
             leaves.append(own)
             fresh.append(not unchanged)
@@ -253,8 +251,10 @@ class BoostedTrees(ReleasedTrees):
                 "matrix with an entry for each pair is inverted. Lower n_estimators or max_depth."
             )
         firsts = np.concatenate([[0], np.cumsum(sizes)])
-        wide = np.concatenate([own + first for own, first in zip(leaves, firsts[:-1], strict=True)], axis=1)
-        wide = np.ascontiguousarray(wide * kept[:, None], dtype=np.int16)
+        wide = np.ascontiguousarray(
+            np.concatenate([own + np.int16(k) for own, k in zip(leaves, firsts, strict=False)], 1)
+        )
+        wide[~kept] = 0
         counts = np.cumsum([0] + [s.n_trees for s in structures])
         tree_of = np.concatenate([s.tree_of + first for s, first in zip(structures, counts[:-1], strict=True)])
         guess = np.concatenate([s.values for s in structures]) / len(structures)
@@ -286,7 +286,7 @@ class BoostedTrees(ReleasedTrees):
             m,
             start,
             target,
-            metric=LeafMetric.rough(problem, start, release.matrix),
+            factor=release.factor(),
             tight=True,
             max_passes=self.max_iter,
         )

@@ -14,6 +14,7 @@ import numpy as np
 import xgboost
 from numpy.typing import NDArray
 
+from certified.ensemble import _boosting_kernels as kernels
 from certified.hashing import bottom_k
 from certified.typing import FloatArray, IntArray
 
@@ -79,11 +80,12 @@ class Structure:
         """The booster again."""
         return _booster(self.model)
 
-    def leaves(self, X: NDArray[np.float32]) -> NDArray[np.int32]:
+    def leaves(self, X: NDArray[np.float32]) -> NDArray[np.int16]:
         """Return the leaf of each row in each tree, shape (n_rows, n_trees), numbered from 0 within the group."""
-        nodes = self.booster().predict(xgboost.DMatrix(X), pred_leaf=True, strict_shape=True, validate_features=False)
-        nodes = nodes.reshape(len(X), -1).astype(np.int64)
-        return self.index[np.arange(self.n_trees)[None], nodes].astype(np.int32)
+        booster = self.booster()
+        booster.set_param({"nthread": 0})  # whole numbers: the same with any number of threads
+        nodes = booster.predict(xgboost.DMatrix(X), pred_leaf=True, strict_shape=True, validate_features=False)
+        return kernels.renumbered(nodes.reshape(len(X), -1), self.index)
 
 
 def groups_of(hashes: NDArray[np.uint64], n_groups: int) -> IntArray:
