@@ -56,7 +56,7 @@ def speed(small: bool) -> None:
             make = GradientBoostingClassifier(n_estimators=trees, max_depth=4, learning_rate=0.1, structure_size=share)
             make.fit(X[:2000], y[:2000]).delete([1])
             fit = seconds(lambda m=make, X=X, y=y: m.fit(X, y))
-            inside = make._sample >= 0
+            inside = make.in_structure_
             rng.shuffle(outside := np.flatnonzero(~inside))
             once = [seconds(lambda i=i, m=make: m.delete([i])) for i in outside[:100]]
             hit = int(np.flatnonzero(inside)[0])

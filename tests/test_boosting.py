@@ -24,7 +24,6 @@ from certified.testing import check_delete_equals_refit, yield_deletion_checks  
 
 SMALL = {"n_estimators": 5, "max_depth": 2, "structure_size": 40}
 ESTIMATORS = {
-    "classifier": GradientBoostingClassifier(**SMALL),
     "classifier, two groups": GradientBoostingClassifier(**{**SMALL, "structure_size": 15}, structure_groups=2),
     "regressor": GradientBoostingRegressor(**SMALL),
 }
@@ -118,7 +117,7 @@ def true_leaf_values(model, objective, X, y, s):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_certificate_covers_the_distance_to_an_independent_minimiser(objective):
-    for seed in range(3):
+    for seed in range(2):
         X, y, s, ids = data(seed)
         y = target(objective, X, y)
         model = make(objective, tol=1e-2, noise=2.0).fit(X, y, ids=ids, sample_weight=s)
@@ -134,17 +133,18 @@ def test_the_certificate_covers_the_distance_to_an_independent_minimiser(objecti
         assert "theorem-2" in methods
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 1000), order=st.randoms(use_true_random=False), share=st.floats(0.02, 0.3))
 def test_structure_and_metric_are_those_of_a_refit_in_any_row_order(seed, order, share):
     X, y, s, ids = data(seed, n=120, repeats=1 + seed % 3)
-    model = make(structure_size=20, structure_groups=1 + seed % 2).fit(X, y, ids=ids, sample_weight=s)
+    changed = {"structure_size": 20, "structure_groups": 1 + seed % 2, "subsample": 0.8, "colsample_bytree": 0.7}
+    model = make(**changed).fit(X, y, ids=ids, sample_weight=s)
     wanted = order.sample(np.unique(ids[20:]).tolist(), max(1, int(share * len(np.unique(ids)))))
-    for start in range(0, len(wanted), 4):
-        model.delete(wanted[start : start + 4])
+    for start in range(0, len(wanted), 8):
+        model.delete(wanted[start : start + 8])
     shuffled = order.sample(range(len(ids)), len(ids))
     kept = np.array([i for i in shuffled if ids[i] not in wanted])
-    refit = make(structure_size=20, structure_groups=1 + seed % 2)
+    refit = make(**changed)
     refit.fit(X[kept], y[kept], ids=ids[kept], sample_weight=s[kept])
     assert model.structure_digest_ == refit.structure_digest_
     assert np.array_equal(model.release_metric_, refit.release_metric_)
@@ -374,7 +374,7 @@ def test_many_deletions_stay_within_the_target_and_a_batch_shares_a_rebuild():
     X, y, _, ids = data(9, n=500, repeats=1)
     model = make().fit(X, y, ids=ids)
     rng = np.random.default_rng(0)
-    for i in rng.permutation(ids[(model._sample < 0) & (np.arange(500) > 20)])[:120]:
+    for i in rng.permutation(ids[(model._sample < 0) & (np.arange(500) > 20)])[:80]:
         if i in model.ids_:
             assert model.delete(i).certificate.epsilon <= 1.0
     inside = ids[model._sample >= 0]

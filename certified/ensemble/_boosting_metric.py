@@ -263,7 +263,8 @@ class LeafMetric:
             raise _ill_conditioned(trace / low)
         rho = up(off + 2.0 * of_sums * roots * roots + 2.0 * of_curvature * (1.0 + off))
         smallest = up((1.0 + rho) * T / low)  # x'x = T, and K <= (1 + rho) / smallest eigenvalue of H
-        squared = min(smallest, up(kernels.block_maxima(K, problem.tree_of, T) * (1.0 + gamma(T * T))))
+        blocks = kernels.block_maxima(K, problem.tree_of, T) + gamma(T * T + 8) * peaks(problem, root_K) ** 2
+        squared = min(smallest, up(max(blocks, 0.0)))
         M = up(problem.loss.kappa * np.sqrt(squared))
         k_G = up(np.sqrt(up(_ratio(bend, m, hessian, release) * (1.0 + of_curvature) * (1.0 + rho))))
         none = np.zeros((0, T), dtype=np.int16), np.zeros(0), np.zeros((0, d)), np.zeros((0, 0)), np.zeros(0)

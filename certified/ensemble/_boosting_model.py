@@ -459,6 +459,12 @@ class BoostedTrees(ReleasedTrees):
         taken = time.perf_counter() - started
         return DeletionCost(inside / subjects, self._state.seconds, taken)
 
+    @property
+    def in_structure_(self) -> BoolArray:
+        """Whether each row given to ``fit`` is held and in the structure sample. Private, as the rows are."""
+        self._check_fitted()
+        return self._sample >= 0
+
     # -------------------------------------------------------------- predict
 
     def _margins(self, X: Any) -> Any:
