@@ -13,6 +13,7 @@ pytest.importorskip("numba", reason="the extra `trees` is not installed")
 
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+from sklearn.base import clone  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
 from certified.ensemble import GradientBoostingClassifier, GradientBoostingRegressor  # noqa: E402
@@ -20,6 +21,8 @@ from certified.ensemble import _boosting_kernels as kernels  # noqa: E402
 from certified.ensemble import _boosting_metric as metric  # noqa: E402
 from certified.ensemble import _boosting_model as model_module  # noqa: E402
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest  # noqa: E402
+from certified.pipeline import make_pipeline  # noqa: E402
+from certified.preprocessing import RobustScaler  # noqa: E402
 from certified.testing import check_delete_equals_refit, yield_deletion_checks  # noqa: E402
 
 SMALL = {"n_estimators": 5, "max_depth": 2, "structure_size": 40}
@@ -242,13 +245,13 @@ def test_the_released_file_predicts_where_only_xgboost_is_installed(tmp_path):
 class StaleStructure(GradientBoostingClassifier):
     """Never grows trees anew."""
 
-    def _build(self, rows, kept, old, target):
+    def _build(self, X, rows, kept, old, target):
         if old is not None:
             self._sample[:] = -1
             self._declared = np.zeros(len(kept), dtype=bool)
             sample, leaves = self._sampled(kept), [self._rows.leaves.astype(np.int64)]
             return self._solve(0.0, rows, kept, sample, old.base, old.structures, leaves, old, [False], target)
-        return super()._build(rows, kept, old, target)
+        return super()._build(X, rows, kept, old, target)
 
 
 class NoOpOnLeaves(GradientBoostingClassifier):
@@ -357,6 +360,23 @@ def test_a_refused_rebuild_changes_nothing(monkeypatch):
     with pytest.raises(CannotCertify, match="no"):
         model.delete(ids[model._sample >= 0][:1])
     assert pickle.dumps(model) == before
+
+
+def test_a_pipeline_forgets_through_its_trees():
+    X, y, _, ids = data(10, n=300, repeats=1, missing=0.0)
+    steps = RobustScaler(max_subjects=25), make(structure_size=25)
+    model = make_pipeline(*steps).fit(X, y, ids=ids)
+    for request in (ids[200:203], ids[210:260], ids[20:150]):
+        model.delete(request)
+    kept = np.isin(ids, model.ids_)
+    refit = make_pipeline(*(clone(step) for step in steps)).fit(X[kept], y[kept], ids=ids[kept])
+    first, second = model._final, refit._final
+    assert first.structure_digest_ == second.structure_digest_
+    assert np.array_equal(first.release_metric_, second.release_metric_)
+    gap = first.private_coef_ - second.private_coef_
+    allowed = model.certificate_.distance_bound + refit.certificate_.distance_bound
+    assert np.sqrt(gap @ first.release_metric_ @ gap) <= allowed
+    assert np.array_equal(model.release().predict(X), model.predict(X))
 
 
 def test_refining_forgets_the_rows_removed_since_the_hessian():

@@ -12,7 +12,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 
 from certified.base import all_or_nothing, split_ids
-from certified.ensemble._boosting_model import BoostedTrees, Given, Objective
+from certified.ensemble._boosting_model import BoostedTrees
+from certified.ensemble._boosting_parts import Given, Objective
 from certified.ensemble._boosting_structure import Structure
 from certified.errors import InvalidInput, InvalidRequest
 from certified.losses import Gamma, Logistic, Poisson, Squared, Tweedie

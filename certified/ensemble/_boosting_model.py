@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,91 +17,17 @@ from certified.ensemble import _boosting_kernels as kernels
 from certified.ensemble import _boosting_structure as trees
 from certified.ensemble._boosting_head import MOST_GONE, forget, improve, require
 from certified.ensemble._boosting_metric import GRID, LeafProblem, LeafRelease, LeafRows
+from certified.ensemble._boosting_parts import Built, DeletionCost, Given, Objective
 from certified.ensemble._boosting_release import BoostedState, ReleasedTrees
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
-from certified.losses import Loss
 from certified.rows import Subjects
 from certified.typing import BoolArray, FloatArray, IntArray
 
-__all__ = ["BoostedTrees", "DeletionCost", "Given", "Objective"]
+__all__ = ["BoostedTrees"]
 
 _LEAST = 500  # subjects in the sample of a group, where the sample is a share
 _MOST_LEAVES = 12_000  # the inverse of the Hessian takes 8 bytes for each pair of leaves
 _HEADROOM = 0.25  # passes go on to this part of the target, so that deletions without a pass can follow
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What is learned: XGBoost's name of it, the loss of the head, and the kind of its reference curvature."""
-
-    name: str
-    loss: Loss
-    kind: int
-    power: float = 0.0
-
-    def link(self, mean: float) -> float:
-        """Predictor of a mean."""
-        if self.kind == 1:
-            mean = min(max(mean, 2.0**-20), 1.0 - 2.0**-20)
-            return math.log(mean / (1.0 - mean))
-        return math.log(max(mean, 2.0**-60)) if self.kind == 2 else mean
-
-    def mean(self, predictor: float) -> float:
-        """Mean of a predictor."""
-        if self.kind == 1:
-            return 1.0 / (1.0 + math.exp(-predictor))
-        return math.exp(predictor) if self.kind == 2 else predictor
-
-
-@dataclass(frozen=True)
-class DeletionCost:
-    """What deleting one subject chosen at random will cost.
-
-    Attributes
-    ----------
-    probability : float
-        That the subject is in the structure sample, so that trees are grown anew.
-    rebuild_seconds : float
-        Measured when the present structure was built: trees, leaves, Hessian and leaf values.
-    pass_seconds : float
-        At most this for a subject outside the sample: one pass over the rows, measured.
-    expected_seconds : float
-        ``probability * rebuild_seconds + (1 - probability) * pass_seconds``, an upper estimate. Requests that are
-        deleted together share one rebuild.
-    """
-
-    probability: float
-    rebuild_seconds: float
-    pass_seconds: float
-
-    @property
-    def expected_seconds(self) -> float:
-        return self.probability * self.rebuild_seconds + (1.0 - self.probability) * self.pass_seconds
-
-
-@dataclass(frozen=True, eq=False)
-class Given:
-    """A structure from elsewhere, and the subjects from whose rows it was learned."""
-
-    structure: trees.Structure
-    ids: Any
-
-    def rows(self, subjects: Subjects) -> BoolArray:
-        """Whether each row belongs to one of the subjects."""
-        out = np.zeros(len(subjects.kept), dtype=bool)
-        if np.size(self.ids):
-            out[subjects.rows_of(self.ids)] = True
-        return out
-
-
-@dataclass(frozen=True, eq=False)
-class _Built:
-    """A structure with everything that depends on it."""
-
-    state: BoostedState
-    sample: IntArray
-    leaves: Any
-    metric_weights: FloatArray
 
 
 class BoostedTrees(ReleasedTrees):
@@ -140,7 +66,7 @@ class BoostedTrees(ReleasedTrees):
         empty = np.zeros((len(X), 0), dtype=np.int16)
         rows = LeafRows(empty, y, weight, np.zeros(len(X)))
         if given is None:
-            built = self._build(rows, subjects.kept, None, self.tol)
+            built = self._build(X, rows, subjects.kept, None, self.tol)
         else:
             started, sample, part = time.perf_counter(), self._sampled(subjects.kept), given.structure
             base, leaves = self._objective().link(part.base_score), [part.leaves(X)]
@@ -153,13 +79,13 @@ class BoostedTrees(ReleasedTrees):
         self._store(rows, built, 0.0)
         self._booster()  # fit draws the first release
 
-    def _store(self, rows: LeafRows, built: _Built, differencing: float) -> None:
+    def _store(self, rows: LeafRows, built: Built, differencing: float) -> None:
         offset = np.full(len(rows.y), built.state.base)
         self._rows = rows._replace(leaves=built.leaves, offset=offset)
         self._sample, self._m = built.sample, built.metric_weights
         self._state, self._differencing = built.state, differencing
 
-    def _build(self, rows: LeafRows, kept: BoolArray, old: BoostedState | None, target: float) -> _Built:
+    def _build(self, X: Any, rows: LeafRows, kept: BoolArray, old: BoostedState | None, target: float) -> Built:
         """Grow what the sample of the kept rows changes, and solve for the leaf values."""
         started = time.perf_counter()
         objective, G = self._objective(), self.structure_groups
@@ -174,8 +100,8 @@ class BoostedTrees(ReleasedTrees):
                 part = old.structures[group]
                 own = self._rows.leaves[:, start : start + part.n_trees] - np.int16(self._first_leaf(old, group))
             else:
-                part = self._grow(group, chosen, rows, base)
-                own = part.leaves(self._X)
+                part = self._grow(X, group, chosen, rows, base)
+                own = part.leaves(X)
             structures.append(part)
             leaves.append(own)
             fresh.append(not unchanged)
@@ -195,7 +121,7 @@ class BoostedTrees(ReleasedTrees):
     def _first_leaf(self, state: BoostedState, group: int) -> int:
         return sum(len(s.values) for s in state.structures[:group])
 
-    def _grow(self, group: int, chosen: IntArray, rows: LeafRows, base: float) -> trees.Structure:
+    def _grow(self, X: Any, group: int, chosen: IntArray, rows: LeafRows, base: float) -> trees.Structure:
         if not chosen.size or not np.any(rows.s[chosen] > 0):
             raise InvalidInput(
                 f"{type(self).__name__}: group {group} of the structure has no subject of positive weight. Lower "
@@ -206,7 +132,7 @@ class BoostedTrees(ReleasedTrees):
             share[extra] += 1
         params = {**self._xgboost_parameters(), "objective": self._objective().name}
         params["base_score"] = self._base_score(base)
-        return trees.grow(self._X[chosen], rows.y[chosen], rows.s[chosen], self._hashes[chosen], params, share[group])
+        return trees.grow(X[chosen], rows.y[chosen], rows.s[chosen], self._hashes[chosen], params, share[group])
 
     def _base(self, objective: Objective, rows: LeafRows, sample: IntArray) -> float:
         """Predictor of the mean of the sample, rounded so that it hardly ever changes; the same in any order."""
@@ -241,7 +167,7 @@ class BoostedTrees(ReleasedTrees):
         old: BoostedState | None,
         fresh: list[bool],
         target: float,
-    ) -> _Built:
+    ) -> Built:
         objective = self._objective()
         sizes = [len(s.values) for s in structures]
         d = sum(sizes)
@@ -292,7 +218,7 @@ class BoostedTrees(ReleasedTrees):
         )
         seconds = time.perf_counter() - started
         state = BoostedState(structures, base, problem, release, anchor, solution, seconds)
-        return _Built(state, sample, wide, m)
+        return Built(state, sample, wide, m)
 
     def _check_parameters(self) -> None:
         name = type(self).__name__
@@ -386,13 +312,36 @@ class BoostedTrees(ReleasedTrees):
         kept = self._subjects.kept.copy()
         kept[rows] = False
         try:
-            built = self._build(self._rows, kept, self._state, self.tol)
+            built = self._build(self._X, self._rows, kept, self._state, self.tol)
         except InvalidInput as error:
             raise CannotCertify(str(error)) from None
         require(built.state.solution, self._acceptable(built.state.solution), "delete(ids=...)")
 
         def commit() -> None:
             self._count_out(rows)
+            self._store(self._rows, built, np.inf)
+            self._erase(rows)
+            self._released = self._model = None
+
+        return Plan(commit, True, built.state.solution.method, np.inf, built.state.solution.passes)
+
+    def _plan_features(self, rows: IntArray, X: FloatArray) -> Plan:
+        """Plan for changed features, more or fewer too: X holds those of all rows, the deleted ones ignored."""
+        self._check_leaves_enough(rows)
+        n = len(X)
+        kept = self._subjects.kept[:n].copy()
+        kept[rows] = False
+        fresh = self._narrowed(np.where(kept[:, None], X, 0.0))
+        try:
+            built = self._build(fresh, self._rows, kept, None, self.tol)
+        except InvalidInput as error:
+            raise CannotCertify(str(error)) from None
+        require(built.state.solution, self._acceptable(built.state.solution), "delete(ids=...)")
+
+        def commit() -> None:
+            self._count_out(rows)
+            self._X[:] = 0
+            self._X, self.n_features_in_ = fresh, X.shape[1]
             self._store(self._rows, built, np.inf)
             self._erase(rows)
             self._released = self._model = None
@@ -482,13 +431,17 @@ class BoostedTrees(ReleasedTrees):
             X, y = validate_data(self, X, y, **checked)
         else:
             X = validate_data(self, X, **checked)
+        out = self._narrowed(X)
+        return (out, y) if reset else out
+
+    def _narrowed(self, X: FloatArray) -> Any:
         with np.errstate(over="ignore"):
             out = X.astype(np.float32)
         if np.any(np.isinf(out)):
             raise InvalidInput(
                 f"{type(self).__name__} got features beyond the range of float32, in which XGBoost works. Scale them."
             )
-        return (out, y) if reset else out
+        return out
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
