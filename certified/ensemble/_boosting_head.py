@@ -34,6 +34,7 @@ MOST_GONE = 192
 """Rows removed by low-rank corrections of one inverse."""
 
 _FRESH = 2.0**-6  # movement of the predictors since the Hessian, above which a fit forms it anew
+_STILL = 2.0**-9  # movement of the predictors below which a bound will do
 _STALE = 0.5  # a pass that shrinks the gradient by less than this calls for a new Hessian
 
 
@@ -187,7 +188,7 @@ def improve(
         metric, passes = formed(w), passes + 1
     g, passes = _gradient(problem, rows, w), passes + 1
     while True:
-        drift = _movement(problem, w - metric.point)
+        drift = _movement(problem, rows, w - metric.point)
         length = metric.norm(g.value)
         envelope = up(float(metric.root @ g.errors))
         near = length * metric.k_G <= 4.0 * target or length <= 4.0 * envelope
@@ -296,11 +297,17 @@ def _score(problem: LeafProblem, rows: LeafRows, w: FloatArray) -> FloatArray:
     return np.abs(rows.offset) + peaks(problem, np.abs(w))
 
 
-def _movement(problem: LeafProblem, p: FloatArray) -> float:
-    """Bound kappa times the change of any predictor."""
-    if problem.loss.kappa == 0.0 or not np.any(p):
+def _movement(problem: LeafProblem, rows: LeafRows, p: FloatArray) -> float:
+    """Bound kappa times the change of any kept row's predictor: lemma L2, measured where that is not small."""
+    kappa = problem.loss.kappa
+    if kappa == 0.0 or not np.any(p):
         return 0.0
-    return up(problem.loss.kappa * tree_reach(problem, p))
+    bound = tree_reach(problem, p)
+    if kappa * bound > _STILL:
+        moved = kernels.predictors(rows.leaves, p, np.zeros(len(rows.s)))
+        measured = float(np.max(np.abs(moved[rows.s > 0]), initial=0.0))
+        bound = min(bound, measured + gamma(problem.trees + 4) * peaks(problem, np.abs(p)))
+    return up(kappa * bound)
 
 
 def _finite(values: dict[str, float]) -> dict[str, float]:

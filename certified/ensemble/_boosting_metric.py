@@ -40,7 +40,7 @@ __all__ = [
 
 GRID = 2.0**-20
 _LARGEST = 2.0**52
-_LADDER = (1.5, 3.0, 10.0, 30.0, 100.0)
+_LADDER = (1.4, 2.0, 3.0, 10.0, 30.0, 100.0)
 
 
 class LeafRows(NamedTuple):
