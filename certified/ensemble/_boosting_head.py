@@ -30,7 +30,7 @@ from certified.typing import FloatArray
 
 __all__ = ["MOST_GONE", "LeafAnchor", "forget", "improve"]
 
-MOST_GONE = 192
+MOST_GONE = 384
 """Rows removed by low-rank corrections of one inverse."""
 
 _FRESH = 2.0**-6  # movement of the predictors since the Hessian, above which a fit forms it anew
