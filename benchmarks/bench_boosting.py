@@ -120,7 +120,7 @@ def data_set(name: str) -> tuple[np.ndarray, ...]:
     return coded(frame), np.asarray(y, dtype=np.float64), np.ones(len(y)), np.arange(len(y))
 
 
-SHARES = {"adult": 0.25, "credit": 0.1, "diabetes130": 0.25, "brfss": 0.05, "covertype": 0.1, "freMTPL2": 0.05}
+SHARES = {"adult": 0.5, "credit": 0.1, "diabetes130": 0.25, "brfss": 0.05, "covertype": 0.1, "freMTPL2": 0.05}
 
 
 def accuracy(small: bool, only: list[str]) -> None:
@@ -168,10 +168,10 @@ def compared(name: str, X: Any, y: Any, s: Any, ids: Any, small: bool) -> str:
         m = ours(**given).fit(X[inner], y[inner], ids=ids[inner], sample_weight=s[inner])
         own[score(m, check)] = given
 
-    for sampled, rate in ((1.0, 0.2), (0.5, 0.1)):
+    for sampled, rate in ((1.0, 0.3), (1.0, 0.1), (0.5, 0.1)):
         tried(100.0, sampled, rate)
-    for penalty in () if small else (10.0, 30.0, 300.0):
-        chosen = own[max(own)]
+    chosen = own[max(own)]
+    for penalty in () if small else (3.0, 10.0, 30.0, 300.0):
         tried(penalty, chosen["subsample"], chosen["learning_rate"])
     chosen = own[max(own)]
     m = ours(**chosen | {"tol": 1e-4})

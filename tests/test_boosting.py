@@ -108,6 +108,7 @@ def true_leaf_values(model, objective, X, y, s):
     scale = 1.0
     if objective == "reg:squarederror":
         scale = model.leaf_penalty / model._state.problem.penalty[0]
+    s = s * np.where(model.in_structure_[model._rows.s > 0], model.structure_weight, 1.0)
     v, base = np.zeros(model.n_leaves_), model.intercept_[0]
     for _ in range(60):
         slope, bend = derivatives_of(objective, y, base + Z @ v)
@@ -411,6 +412,7 @@ def test_many_deletions_stay_within_the_target_and_a_batch_shares_a_rebuild():
         ({"structure_size": 1.5}, "structure_size"),
         ({"leaf_penalty": 0.0}, "leaf_penalty"),
         ({"shrink_to": "mean"}, "shrink_to"),
+        ({"structure_weight": 0.0, "structure_size": 1.0}, "structure_weight=0"),
         ({"structure_groups": 9}, "structure_groups"),
     ],
 )

@@ -56,6 +56,7 @@ class _Boosted(BoostedTrees):
         structure_size: float = 0.1,
         structure_groups: int = 1,
         leaf_penalty: float = 100.0,
+        structure_weight: float = 0.5,
         shrink_to: str = "zero",
         epsilon: float = 1.0,
         delta: float = 1e-6,
@@ -80,6 +81,7 @@ class _Boosted(BoostedTrees):
         self.structure_size = structure_size
         self.structure_groups = structure_groups
         self.leaf_penalty = leaf_penalty
+        self.structure_weight = structure_weight
         self.shrink_to = shrink_to
         self.epsilon = epsilon
         self.delta = delta
@@ -191,6 +193,9 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
         The trees are grown in so many groups, each boosted by itself on a sample of its own.
     leaf_penalty : float, default=100.0
         Strength of the L2 penalty on leaf values.
+    structure_weight : float, default=0.5
+        Factor of the weights of sampled rows where leaf values are learned. The splits fit these rows too well, so that
+        they deserve less; 0 is "honest": they do not count.
     shrink_to : {"zero", "structure"}, default="zero"
         Where the penalty pulls to: 0, or XGBoost's own leaf values.
     epsilon, delta : float, default=1.0 and 1e-6
@@ -347,7 +352,9 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
         As in XGBoost, for the structure.
     monotone_constraints : None
         Refused: the leaf values are learned anew.
-    structure_size, structure_groups, leaf_penalty, shrink_to, epsilon, delta, noise, tol, max_iter, key, random_state
+    structure_size, structure_groups, leaf_penalty, structure_weight, shrink_to
+        As in :class:`GradientBoostingClassifier`.
+    epsilon, delta, noise, tol, max_iter, key, random_state
         As in :class:`GradientBoostingClassifier`.
 
     Attributes
@@ -385,6 +392,7 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
         structure_size: float = 0.1,
         structure_groups: int = 1,
         leaf_penalty: float = 100.0,
+        structure_weight: float = 0.5,
         shrink_to: str = "zero",
         epsilon: float = 1.0,
         delta: float = 1e-6,
@@ -410,6 +418,7 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
             structure_size=structure_size,
             structure_groups=structure_groups,
             leaf_penalty=leaf_penalty,
+            structure_weight=structure_weight,
             shrink_to=shrink_to,
             epsilon=epsilon,
             delta=delta,

@@ -37,12 +37,14 @@ class BoostedTrees(ReleasedTrees):
     structure_size: float
     structure_groups: int
     leaf_penalty: float
+    structure_weight: float
     shrink_to: str
     max_iter: int
     key: int
     _rows: LeafRows
     _X: Any
     _sample: IntArray
+    _w: FloatArray
     _m: FloatArray
     _hashes: Any
     _declared: BoolArray | None
@@ -82,7 +84,7 @@ class BoostedTrees(ReleasedTrees):
     def _store(self, rows: LeafRows, built: Built, differencing: float) -> None:
         offset = np.full(len(rows.y), built.state.base)
         self._rows = rows._replace(leaves=built.leaves, offset=offset)
-        self._sample, self._m = built.sample, built.metric_weights
+        self._sample, self._w, self._m = built.sample, built.weights, built.metric_weights
         self._state, self._differencing = built.state, differencing
 
     def _build(self, X: Any, rows: LeafRows, kept: BoolArray, old: BoostedState | None, target: float) -> Built:
@@ -185,14 +187,19 @@ class BoostedTrees(ReleasedTrees):
         tree_of = np.concatenate([s.tree_of + first for s, first in zip(structures, counts[:-1], strict=True)])
         guess = np.concatenate([s.values for s in structures]) / len(structures)
         scale = self._dispersion(objective, rows, sample, base)
+        weight = rows.s * kept * np.where(sample >= 0, float(self.structure_weight), 1.0) / scale
+        if not np.any(weight > 0):
+            raise InvalidInput(
+                f"{type(self).__name__}(structure_weight=0) leaves no row for the leaf values: all are in the "
+                "structure sample. Lower structure_size or raise structure_weight. Nothing was changed."
+            )
         problem = LeafProblem(
             objective.loss,
             np.full(d, float(self.leaf_penalty) / scale),
             guess if self.shrink_to == "structure" else np.zeros(d),
             tree_of,
-            kernels.scatter(wide, rows.s * kept / scale, d) * (1.0 + 2.0**-20),
+            kernels.scatter(wide, weight, d) * (1.0 + 2.0**-20),
         )
-        weight = rows.s * kept / scale
         offset = np.full(len(kept), base)
         inside = LeafRows(wide, rows.y, weight, offset)
         reference = kernels.predictors(wide, guess, offset)
@@ -218,7 +225,7 @@ class BoostedTrees(ReleasedTrees):
         )
         seconds = time.perf_counter() - started
         state = BoostedState(structures, base, problem, release, anchor, solution, seconds)
-        return Built(state, sample, wide, m)
+        return Built(state, sample, wide, weight, m)
 
     def _check_parameters(self) -> None:
         name = type(self).__name__
@@ -227,6 +234,7 @@ class BoostedTrees(ReleasedTrees):
             ("noise", 0.0, False),
             ("tol", 0.0, True),
             ("leaf_penalty", 0.0, True),
+            ("structure_weight", 0.0, False),
         ):
             value = getattr(self, field)
             if not np.isfinite(value) or value < low or (strict and value == low):
@@ -291,9 +299,8 @@ class BoostedTrees(ReleasedTrees):
         return self._planned(rows, replace(state, anchor=anchor, solution=found), moved)
 
     def _inside(self) -> LeafRows:
-        """The rows with the weights of the problem, which the dispersion scales."""
-        scale = float(self.leaf_penalty) / float(self._state.problem.penalty[0])
-        return self._rows if scale == 1.0 else self._rows._replace(s=self._rows.s / scale)
+        """The rows with the weights that the leaf values give them."""
+        return self._rows._replace(s=self._w)
 
     def _planned(self, rows: IntArray, state: BoostedState, moved: float) -> Plan:
         differencing = moved / self.noise if self.noise > 0 else (np.inf if moved > 0 else 0.0)
@@ -349,7 +356,7 @@ class BoostedTrees(ReleasedTrees):
         return Plan(commit, True, built.state.solution.method, np.inf, built.state.solution.passes)
 
     def _erase(self, rows: IntArray) -> None:
-        for part in (self._X, self._rows.y, self._rows.s, self._m, self._hashes):
+        for part in (self._X, self._rows.y, self._rows.s, self._w, self._m, self._hashes):
             part[rows] = 0
         self._rows.leaves[rows] = 0
         self._sample[rows] = -1

@@ -88,4 +88,5 @@ class Built:
     state: BoostedState
     sample: IntArray
     leaves: Any
+    weights: FloatArray
     metric_weights: FloatArray
