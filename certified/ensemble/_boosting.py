@@ -1,0 +1,498 @@
+"""Gradient-boosted trees with certified deletion: XGBoost's structure, certified leaf values."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import xgboost
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight
+
+from certified.base import all_or_nothing, split_ids
+from certified.ensemble._boosting_model import BoostedTrees
+from certified.ensemble._boosting_parts import Given, Objective
+from certified.ensemble._boosting_structure import Structure
+from certified.errors import InvalidInput, InvalidRequest
+from certified.losses import Gamma, Logistic, Poisson, Squared, Tweedie
+from certified.typing import FloatArray, IntArray
+
+__all__ = ["GradientBoostingClassifier", "GradientBoostingRegressor"]
+
+_PASSED_ON = (
+    "max_depth",
+    "learning_rate",
+    "min_child_weight",
+    "gamma",
+    "reg_alpha",
+    "reg_lambda",
+    "subsample",
+    "colsample_bytree",
+    "max_bin",
+    "interaction_constraints",
+)
+
+
+class _Boosted(BoostedTrees):
+    """Parameters that the classifier and the regressor share."""
+
+    def __init__(
+        self,
+        n_estimators: int = 100,
+        *,
+        max_depth: int = 4,
+        learning_rate: float = 0.1,
+        min_child_weight: float = 1.0,
+        gamma: float = 0.0,
+        reg_alpha: float = 0.0,
+        reg_lambda: float = 1.0,
+        subsample: float = 1.0,
+        colsample_bytree: float = 1.0,
+        max_bin: int = 256,
+        interaction_constraints: Any = None,
+        monotone_constraints: Any = None,
+        structure_size: float = 0.1,
+        structure_groups: int = 1,
+        leaf_penalty: float = 100.0,
+        structure_weight: float = 0.5,
+        shrink_to: str = "zero",
+        epsilon: float = 1.0,
+        delta: float = 1e-6,
+        noise: float = 0.1,
+        tol: float = 1e-4,
+        max_iter: int = 100,
+        key: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        self.n_estimators = n_estimators
+        self.max_depth = max_depth
+        self.learning_rate = learning_rate
+        self.min_child_weight = min_child_weight
+        self.gamma = gamma
+        self.reg_alpha = reg_alpha
+        self.reg_lambda = reg_lambda
+        self.subsample = subsample
+        self.colsample_bytree = colsample_bytree
+        self.max_bin = max_bin
+        self.interaction_constraints = interaction_constraints
+        self.monotone_constraints = monotone_constraints
+        self.structure_size = structure_size
+        self.structure_groups = structure_groups
+        self.leaf_penalty = leaf_penalty
+        self.structure_weight = structure_weight
+        self.shrink_to = shrink_to
+        self.epsilon = epsilon
+        self.delta = delta
+        self.noise = noise
+        self.tol = tol
+        self.max_iter = max_iter
+        self.key = key
+        self.random_state = random_state
+
+    def _xgboost_parameters(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _PASSED_ON if getattr(self, name) is not None}
+
+    def _refuse_what_leaves_break(self) -> None:
+        if self.monotone_constraints is not None:
+            raise InvalidInput(
+                f"{type(self).__name__}(monotone_constraints={self.monotone_constraints!r}) is not allowed: the leaf "
+                "values are learned anew on all rows, and nothing keeps them monotone. Leave it out."
+            )
+
+    @classmethod
+    def from_booster(
+        cls,
+        booster: Any,
+        X: Any,
+        y: Any,
+        ids: Any = None,
+        *,
+        structure_ids: Any = (),
+        sample_weight: Any = None,
+        **params: Any,
+    ) -> Any:
+        """Return a fitted model with the structure of a trained XGBoost model, whose leaf values can forget.
+
+        Parameters
+        ----------
+        booster : xgboost.Booster or an estimator of XGBoost
+            Of trees, one for each round, without categorical splits; for two classes or with this class's objective.
+        X, y, ids, sample_weight
+            As in :meth:`fit`: the rows from which the leaf values are learned anew.
+        structure_ids : array-like
+            The subjects of `ids` from whose rows the structure was learned; it is yours to declare them all, and the
+            certificate rests on it. Empty if the structure comes from other, public data, or from none. When one of
+            them is deleted, the trees are grown anew on those that are left, with this class's parameters.
+        **params
+            Parameters of this class.
+
+        Returns
+        -------
+        estimator
+        """
+        raw = booster.get_booster() if hasattr(booster, "get_booster") else booster
+        model = cls(**params)
+        model._refuse_foreign(raw)
+        structure = Structure.of(raw)
+        model.n_estimators = structure.n_trees
+        if model.structure_groups != 1:
+            raise InvalidInput("from_booster takes one booster; structure_groups must be 1.")
+        return model._fit(X, y, ids, sample_weight, Given(structure, structure_ids))
+
+    def _fit(self, X: Any, y: Any, ids: Any, sample_weight: Any, given: Given | None = None) -> Any:
+        raise NotImplementedError
+
+    def _refuse_foreign(self, booster: xgboost.Booster) -> None:
+        learner = json.loads(booster.save_raw("json"))["learner"]
+        kind, objective = learner["gradient_booster"]["name"], learner["objective"]["name"]
+        wanted = self._objective().name
+        if kind != "gbtree" or objective != wanted:
+            raise InvalidInput(
+                f"from_booster got a {kind} model with the objective {objective!r}; trees (gbtree) with {wanted!r} are "
+                "needed."
+            )
+        inner = learner["gradient_booster"]["model"]
+        parallel = inner["gbtree_model_param"]["num_parallel_tree"] != "1"
+        if parallel or any(tree["categories_nodes"] for tree in inner["trees"]):
+            raise InvalidInput("from_booster got categorical splits or several trees in a round; neither is supported.")
+
+    def _released_as(self, kind: Any) -> Any:
+        """A plain estimator of XGBoost with the released model."""
+        model = kind(n_estimators=self.n_estimators, **self._xgboost_parameters())
+        self._parameter  # noqa: B018 - draws where there is nothing to serve
+        self._booster()
+        model.load_model(bytearray(self._model))
+        return model
+
+
+class GradientBoostingClassifier(ClassifierMixin, _Boosted):
+    """Boosted trees for two classes whose subjects can be deleted, with a certificate.
+
+    The splits are those of XGBoost, trained on the subjects with the smallest hashes (``structure_size``). The leaf
+    values are learned on *all* rows: they minimise the logistic loss plus ``leaf_penalty * ||v||^2 / 2``, all trees
+    together. A deletion outside the sample changes leaf values only; inside it, the trees are grown anew. The
+    certificate compares with a refit of structure and leaf values. The fitted object is the private *keeper*;
+    ``predict`` and ``release()`` serve leaf values with noise.
+
+    Parameters
+    ----------
+    n_estimators : int, default=100
+        Number of trees.
+    max_depth, learning_rate, min_child_weight, gamma, reg_alpha, reg_lambda
+        As in XGBoost, for the structure.
+    subsample, colsample_bytree, max_bin, interaction_constraints
+        As in XGBoost, for the structure.
+    monotone_constraints : None
+        Refused: the leaf values are learned anew.
+    structure_size : float or int, default=0.1
+        Share of the subjects on which the structure is learned (at least 500), all groups together; or their number,
+        for each group. A deletion of such a subject grows the trees of its group anew.
+    structure_groups : int, default=1
+        The trees are grown in so many groups, each boosted by itself on a sample of its own.
+    leaf_penalty : float, default=100.0
+        Strength of the L2 penalty on leaf values.
+    structure_weight : float, default=0.5
+        Factor of the weights of sampled rows where leaf values are learned. The splits fit these rows too well, so that
+        they deserve less; 0 is "honest": they do not count.
+    shrink_to : {"zero", "structure"}, default="zero"
+        Where the penalty pulls to: 0, or XGBoost's own leaf values.
+    epsilon, delta : float, default=1.0 and 1e-6
+        Every release is (epsilon, delta)-indistinguishable from one of a refit without the deleted subjects.
+    noise : float, default=0.1
+        Standard deviation of the noise in standard errors of the leaf values. 0 releases the bare values and certifies
+        nothing but the distance.
+    tol : float, default=1e-4
+        ``fit`` stops when the distance to the minimiser is at most this, in standard errors.
+    max_iter : int, default=100
+        Largest number of passes over the rows for a fit or a deletion.
+    key : int, default=0
+        128-bit key of the hash of the subjects. Whoever may choose ids or requests by it should not know it.
+    random_state : int, RandomState or None, default=None
+        None draws the noise from the operating system. A seed makes simulations repeatable and voids the certificate.
+
+    Attributes
+    ----------
+    classes_ : array of shape (2,)
+    coef_ : array of shape (n_leaves,)
+        Released leaf values.
+    n_leaves_ : int
+    certificate_ : Certificate
+    structure_digest_ : str
+        Equal to that of a refit on the kept rows.
+    ids_, n_rows_, n_features_in_, feature_names_in_
+        As in every estimator of this package.
+
+    Notes
+    -----
+    Missing values are NaN, as in XGBoost. Text columns have to be encoded before.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from certified.ensemble import GradientBoostingClassifier
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = GradientBoostingClassifier(n_estimators=10, structure_size=200).fit(X, y)
+    >>> model.delete([3, 5]).n_rows
+    2
+    >>> type(model.release()).__name__
+    'XGBClassifier'
+    """
+
+    def _objective(self) -> Objective:
+        return Objective("binary:logistic", Logistic(), 1)
+
+    @all_or_nothing
+    def fit(self, X: Any, y: Any, ids: Any = None, sample_weight: Any = None) -> GradientBoostingClassifier:
+        """Fit on all rows.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+            Numbers; NaN where missing.
+        y : array-like of shape (n_rows,)
+            Two classes.
+        ids : array-like of shape (n_rows,), column name or None
+            Subject of each row. None numbers the rows 0..n-1. A column named here is not a feature.
+        sample_weight : array-like of shape (n_rows,) or None
+            Weights >= 0.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, ids, sample_weight)
+
+    def _fit(self, X: Any, y: Any, ids: Any, sample_weight: Any, given: Given | None = None) -> Any:
+        self._refuse_what_leaves_break()
+        X, ids = split_ids(X, ids)
+        X, y = self._read(X, y, reset=True)
+        check_classification_targets(y)
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True, copy=True)
+        classes, encoded = np.unique(y, return_inverse=True)
+        counts = np.bincount(encoded[weight > 0], minlength=len(classes))
+        if len(classes) < 2 or np.any(counts == 0):
+            raise InvalidInput(
+                "Classifier can't train when only one class is present: two classes, each with a positive weight, are "
+                f"needed; y has {np.unique(classes[counts > 0]).tolist()}."
+            )
+        if len(classes) > 2:
+            raise InvalidInput(
+                f"Only binary classification is supported: y has {len(classes)} classes. Merge classes, or fit one "
+                "model for each."
+            )
+        self._fit_rows(X, encoded.astype(np.float64), weight, ids, given)
+        self.classes_, self._counts = classes, counts
+        return self
+
+    def _check_leaves_enough(self, rows: IntArray) -> None:
+        left = self._counts - self._count(rows)
+        if np.any(left <= 0):
+            raise InvalidRequest(
+                f"delete(ids=...) would remove every row of class {self.classes_.tolist()[int(np.argmin(left))]!r}. "
+                "A classifier needs rows of every class; discard the model instead. Nothing was changed."
+            )
+
+    def _count_out(self, rows: IntArray) -> None:
+        self._counts = self._counts - self._count(rows)
+
+    def _count(self, rows: IntArray) -> IntArray:
+        labels = self._rows.y[rows][self._rows.s[rows] > 0]
+        return np.bincount(labels.astype(np.int64), minlength=2)
+
+    def decision_function(self, X: Any) -> FloatArray:
+        """Return the released predictor (log-odds), shape (n_rows,)."""
+        self._check_fitted()
+        return self._margins(X).astype(np.float64)
+
+    def predict_proba(self, X: Any) -> FloatArray:
+        """Return the probability of each class, shape (n_rows, 2)."""
+        self._check_fitted()
+        second = self._means(X).astype(np.float64)
+        return np.column_stack([1.0 - second, second])
+
+    def predict(self, X: Any) -> Any:
+        """Return the most probable class of each row, shape (n_rows,)."""
+        second = self.decision_function(X) > 0
+        return self.classes_[second.astype(int)]
+
+    def release(self) -> xgboost.XGBClassifier:
+        """Return a plain ``xgboost.XGBClassifier`` with the released leaf values.
+
+        It holds no training row and no statistic of the rows, and needs no part of this package to be loaded. Its
+        classes are 0 and 1, which stand for ``classes_``.
+        """
+        self._check_fitted()
+        return self._released_as(xgboost.XGBClassifier)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
+
+
+class GradientBoostingRegressor(RegressorMixin, _Boosted):
+    """Boosted trees for numbers and counts whose subjects can be deleted, with a certificate.
+
+    As :class:`GradientBoostingClassifier`, with another loss.
+
+    Parameters
+    ----------
+    n_estimators : int, default=100
+        Number of trees.
+    objective : str, default="reg:squarederror"
+        "reg:squarederror", or with a log link "count:poisson", "reg:gamma" or "reg:tweedie". Frequencies: give counts
+        divided by exposure as y, and the exposure as ``sample_weight``.
+    tweedie_variance_power : float, default=1.5
+        Between 1 and 2.
+    max_depth, learning_rate, min_child_weight, gamma, reg_alpha, reg_lambda
+        As in XGBoost, for the structure.
+    subsample, colsample_bytree, max_bin, interaction_constraints
+        As in XGBoost, for the structure.
+    monotone_constraints : None
+        Refused: the leaf values are learned anew.
+    structure_size, structure_groups, leaf_penalty, structure_weight, shrink_to
+        As in :class:`GradientBoostingClassifier`.
+    epsilon, delta, noise, tol, max_iter, key, random_state
+        As in :class:`GradientBoostingClassifier`.
+
+    Attributes
+    ----------
+    coef_, n_leaves_, certificate_, structure_digest_, ids_, n_rows_
+        As in :class:`GradientBoostingClassifier`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from certified.ensemble import GradientBoostingRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = GradientBoostingRegressor(n_estimators=10, structure_size=200, leaf_penalty=10.0).fit(X, y)
+    >>> model.delete([3, 5]).n_rows
+    2
+    """
+
+    def __init__(
+        self,
+        n_estimators: int = 100,
+        *,
+        objective: str = "reg:squarederror",
+        tweedie_variance_power: float = 1.5,
+        max_depth: int = 4,
+        learning_rate: float = 0.1,
+        min_child_weight: float = 1.0,
+        gamma: float = 0.0,
+        reg_alpha: float = 0.0,
+        reg_lambda: float = 1.0,
+        subsample: float = 1.0,
+        colsample_bytree: float = 1.0,
+        max_bin: int = 256,
+        interaction_constraints: Any = None,
+        monotone_constraints: Any = None,
+        structure_size: float = 0.1,
+        structure_groups: int = 1,
+        leaf_penalty: float = 100.0,
+        structure_weight: float = 0.5,
+        shrink_to: str = "zero",
+        epsilon: float = 1.0,
+        delta: float = 1e-6,
+        noise: float = 0.1,
+        tol: float = 1e-4,
+        max_iter: int = 100,
+        key: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        super().__init__(
+            n_estimators,
+            max_depth=max_depth,
+            learning_rate=learning_rate,
+            min_child_weight=min_child_weight,
+            gamma=gamma,
+            reg_alpha=reg_alpha,
+            reg_lambda=reg_lambda,
+            subsample=subsample,
+            colsample_bytree=colsample_bytree,
+            max_bin=max_bin,
+            interaction_constraints=interaction_constraints,
+            monotone_constraints=monotone_constraints,
+            structure_size=structure_size,
+            structure_groups=structure_groups,
+            leaf_penalty=leaf_penalty,
+            structure_weight=structure_weight,
+            shrink_to=shrink_to,
+            epsilon=epsilon,
+            delta=delta,
+            noise=noise,
+            tol=tol,
+            max_iter=max_iter,
+            key=key,
+            random_state=random_state,
+        )
+        self.objective = objective
+        self.tweedie_variance_power = tweedie_variance_power
+
+    def _objective(self) -> Objective:
+        power = float(self.tweedie_variance_power)
+        known = {
+            "reg:squarederror": lambda: Objective("reg:squarederror", Squared(), 0),
+            "count:poisson": lambda: Objective("count:poisson", Poisson(), 2, 1.0),
+            "reg:gamma": lambda: Objective("reg:gamma", Gamma(), 2, 2.0),
+            "reg:tweedie": lambda: Objective("reg:tweedie", Tweedie(power), 2, power),
+        }
+        if self.objective not in known or not 1.0 < power < 2.0:
+            raise InvalidInput(
+                f"{type(self).__name__}(objective={self.objective!r}, tweedie_variance_power={power!r}) is not "
+                f"allowed: one of {list(known)}, and a power between 1 and 2."
+            )
+        return known[self.objective]()
+
+    def _xgboost_parameters(self) -> dict[str, Any]:
+        own = super()._xgboost_parameters()
+        if self.objective == "reg:tweedie":
+            own["tweedie_variance_power"] = float(self.tweedie_variance_power)
+        return own
+
+    @all_or_nothing
+    def fit(self, X: Any, y: Any, ids: Any = None, sample_weight: Any = None) -> GradientBoostingRegressor:
+        """Fit on all rows.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+            Numbers; NaN where missing.
+        y : array-like of shape (n_rows,)
+        ids : array-like of shape (n_rows,), column name or None
+            Subject of each row. None numbers the rows 0..n-1. A column named here is not a feature.
+        sample_weight : array-like of shape (n_rows,) or None
+            Weights >= 0.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, ids, sample_weight)
+
+    def _fit(self, X: Any, y: Any, ids: Any, sample_weight: Any, given: Given | None = None) -> Any:
+        self._refuse_what_leaves_break()
+        X, ids = split_ids(X, ids)
+        X, y = self._read(X, y, reset=True)
+        y = np.array(y, dtype=np.float64)
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True, copy=True)
+        what, allowed = self._objective().loss.targets
+        if not np.all(allowed(y[weight > 0])):
+            raise InvalidInput(
+                f"{type(self).__name__}(objective={self.objective!r}).fit got targets outside what the objective "
+                f"allows: {what}. Correct y or leave those rows out."
+            )
+        self._fit_rows(X, y, weight, ids, given)
+        return self
+
+    def predict(self, X: Any) -> FloatArray:
+        """Return the released mean of each row, shape (n_rows,)."""
+        self._check_fitted()
+        return self._means(X).astype(np.float64)
+
+    def release(self) -> xgboost.XGBRegressor:
+        """Return a plain ``xgboost.XGBRegressor`` with the released leaf values; it holds no row and no statistic."""
+        self._check_fitted()
+        return self._released_as(xgboost.XGBRegressor)

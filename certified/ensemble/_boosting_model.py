@@ -1,0 +1,456 @@
+"""What boosted models share: structure from hash samples, certified leaf values, deletion, rebuilding."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xgboost
+from sklearn.utils.validation import validate_data
+
+from certified.base import Plan, Transcript, generator
+from certified.certificate import Certificate
+from certified.ensemble import _boosting_kernels as kernels
+from certified.ensemble import _boosting_structure as trees
+from certified.ensemble._boosting_head import MOST_GONE, forget, improve, require
+from certified.ensemble._boosting_metric import GRID, LeafProblem, LeafRelease, LeafRows
+from certified.ensemble._boosting_parts import Built, DeletionCost, Given, Objective
+from certified.ensemble._boosting_release import BoostedState, ReleasedTrees
+from certified.errors import CannotCertify, InvalidInput, InvalidRequest
+from certified.rows import Subjects
+from certified.typing import BoolArray, FloatArray, IntArray
+
+__all__ = ["BoostedTrees"]
+
+_LEAST = 500  # subjects in the sample of a group, where the sample is a share
+_MOST_LEAVES = 12_000  # the inverse of the Hessian takes 8 bytes for each pair of leaves
+_HEADROOM = 0.25  # passes go on to this part of the target, so that deletions without a pass can follow
+
+
+class BoostedTrees(ReleasedTrees):
+    """Base class: subclasses check the targets and name the objective."""
+
+    n_estimators: int
+    structure_size: float
+    structure_groups: int
+    leaf_penalty: float
+    structure_weight: float
+    shrink_to: str
+    max_iter: int
+    key: int
+    _rows: LeafRows
+    _X: Any
+    _sample: IntArray
+    _w: FloatArray
+    _m: FloatArray
+    _hashes: Any
+    _declared: BoolArray | None
+
+    def _objective(self) -> Objective:
+        raise NotImplementedError
+
+    def _xgboost_parameters(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _base_score(self, base: float) -> float:
+        return self._objective().mean(base)
+
+    # ------------------------------------------------------------------ fit
+
+    def _fit_rows(self, X: Any, y: FloatArray, weight: FloatArray, ids: Any, given: Given | None) -> None:
+        self._check_parameters()
+        subjects = Subjects.of(ids, len(X))
+        self._X, self._hashes = X, subjects.hashes(self.key)
+        self._declared = None if given is None else given.rows(subjects)
+        empty = np.zeros((len(X), 0), dtype=np.int16)
+        rows = LeafRows(empty, y, weight, np.zeros(len(X)))
+        if given is None:
+            built = self._build(X, rows, subjects.kept, None, self.tol)
+        else:
+            started, sample, part = time.perf_counter(), self._sampled(subjects.kept), given.structure
+            base, leaves = self._objective().link(part.base_score), [part.leaves(X)]
+            built = self._solve(started, rows, subjects.kept, sample, base, (part,), leaves, None, [True], self.tol)
+        solution = built.state.solution
+        require(solution, self._acceptable(solution), f"{type(self).__name__}.fit")
+        self._subjects = subjects
+        self._transcript, self._rng = Transcript(), generator(self.random_state)
+        self._model = self._released = None
+        self._store(rows, built, 0.0)
+        self._booster()  # fit draws the first release
+
+    def _store(self, rows: LeafRows, built: Built, differencing: float) -> None:
+        offset = np.full(len(rows.y), built.state.base)
+        self._rows = rows._replace(leaves=built.leaves, offset=offset)
+        self._sample, self._w, self._m = built.sample, built.weights, built.metric_weights
+        self._state, self._differencing = built.state, differencing
+
+    def _build(self, X: Any, rows: LeafRows, kept: BoolArray, old: BoostedState | None, target: float) -> Built:
+        """Grow what the sample of the kept rows changes, and solve for the leaf values."""
+        started = time.perf_counter()
+        objective, G = self._objective(), self.structure_groups
+        sample = self._sampled(kept)
+        base = self._base(objective, rows, sample)
+        structures, leaves, fresh = [], [], []
+        start = 0
+        for group in range(G):
+            chosen = np.flatnonzero(sample == group)
+            unchanged = old is not None and base == old.base and np.array_equal(sample == group, self._sample == group)
+            if old is not None and unchanged:
+                part = old.structures[group]
+                own = self._rows.leaves[:, start : start + part.n_trees] - np.int16(self._first_leaf(old, group))
+            else:
+                part = self._grow(X, group, chosen, rows, base)
+                own = part.leaves(X)
+            structures.append(part)
+            leaves.append(own)
+            fresh.append(not unchanged)
+            start += part.n_trees
+        return self._solve(started, rows, kept, sample, base, tuple(structures), leaves, old, fresh, target)
+
+    def _sampled(self, kept: BoolArray) -> IntArray:
+        """The group in whose sample each row is, -1 for none."""
+        sample, G = np.full(len(kept), -1, dtype=np.int64), self.structure_groups
+        if self._declared is not None:
+            sample[kept & self._declared] = 0
+            return sample
+        hashes = self._hashes[kept]
+        sample[kept] = trees.sampled(hashes, trees.groups_of(hashes, G), G, self.structure_size, _LEAST)
+        return sample
+
+    def _first_leaf(self, state: BoostedState, group: int) -> int:
+        return sum(len(s.values) for s in state.structures[:group])
+
+    def _grow(self, X: Any, group: int, chosen: IntArray, rows: LeafRows, base: float) -> trees.Structure:
+        if not chosen.size or not np.any(rows.s[chosen] > 0):
+            raise InvalidInput(
+                f"{type(self).__name__}: group {group} of the structure has no subject of positive weight. Lower "
+                "structure_groups or raise structure_size. Nothing was changed."
+            )
+        share = [self.n_estimators // self.structure_groups] * self.structure_groups
+        for extra in range(self.n_estimators % self.structure_groups):
+            share[extra] += 1
+        params = {**self._xgboost_parameters(), "objective": self._objective().name}
+        params["base_score"] = self._base_score(base)
+        return trees.grow(X[chosen], rows.y[chosen], rows.s[chosen], self._hashes[chosen], params, share[group])
+
+    def _base(self, objective: Objective, rows: LeafRows, sample: IntArray) -> float:
+        """Predictor of the mean of the sample, rounded so that it hardly ever changes; the same in any order."""
+        y, s = rows.y[sample >= 0], rows.s[sample >= 0]
+        total = math.fsum(s)
+        if not total > 0.0:
+            raise InvalidInput(f"{type(self).__name__}: every subject of the structure sample has weight 0.")
+        mean = math.fsum(s * y) / total
+        if objective.kind:
+            return round(4.0 * objective.link(mean)) / 4.0
+        spread = math.sqrt(math.fsum(s * (y - mean) ** 2) / total)
+        unit = math.ldexp(1.0, math.frexp(spread)[1] - 2) if spread > 0.0 else 1.0
+        return round(mean / unit) * unit
+
+    def _dispersion(self, objective: Objective, rows: LeafRows, sample: IntArray, base: float) -> float:
+        """Scale of the loss: 1, or for the squared loss a power of 4 near the variance of the sample."""
+        if objective.kind:
+            return 1.0
+        y, s = rows.y[sample >= 0], rows.s[sample >= 0]
+        spread = math.fsum(s * (y - base) ** 2) / math.fsum(s)
+        return math.ldexp(1.0, 2 * ((math.frexp(spread)[1] - 1) // 2)) if spread > 0.0 else 1.0
+
+    def _solve(
+        self,
+        started: float,
+        rows: LeafRows,
+        kept: BoolArray,
+        sample: IntArray,
+        base: float,
+        structures: tuple[trees.Structure, ...],
+        leaves: list[Any],
+        old: BoostedState | None,
+        fresh: list[bool],
+        target: float,
+    ) -> Built:
+        objective = self._objective()
+        sizes = [len(s.values) for s in structures]
+        d = sum(sizes)
+        if d > _MOST_LEAVES:
+            raise InvalidInput(
+                f"{type(self).__name__}: the trees have {d} leaves; at most {_MOST_LEAVES} can be certified, because a "
+                "matrix with an entry for each pair is inverted. Lower n_estimators or max_depth."
+            )
+        firsts = np.concatenate([[0], np.cumsum(sizes)])
+        wide = np.ascontiguousarray(
+            np.concatenate([own + np.int16(k) for own, k in zip(leaves, firsts, strict=False)], 1)
+        )
+        wide[~kept] = 0
+        counts = np.cumsum([0] + [s.n_trees for s in structures])
+        tree_of = np.concatenate([s.tree_of + first for s, first in zip(structures, counts[:-1], strict=True)])
+        guess = np.concatenate([s.values for s in structures]) / len(structures)
+        scale = self._dispersion(objective, rows, sample, base)
+        weight = rows.s * kept * np.where(sample >= 0, float(self.structure_weight), 1.0) / scale
+        if not np.any(weight > 0):
+            raise InvalidInput(
+                f"{type(self).__name__}(structure_weight=0) leaves no row for the leaf values: all are in the "
+                "structure sample. Lower structure_size or raise structure_weight. Nothing was changed."
+            )
+        problem = LeafProblem(
+            objective.loss,
+            np.full(d, float(self.leaf_penalty) / scale),
+            guess if self.shrink_to == "structure" else np.zeros(d),
+            tree_of,
+            kernels.scatter(wide, weight, d) * (1.0 + 2.0**-20),
+        )
+        offset = np.full(len(kept), base)
+        inside = LeafRows(wide, rows.y, weight, offset)
+        reference = kernels.predictors(wide, guess, offset)
+        curvature = kernels.reference_curvature(objective.kind, objective.power, rows.y, reference)
+        m = np.rint(weight * curvature / GRID)
+        release = LeafRelease.of(problem, inside, m)
+        start = guess.copy()
+        if old is not None and base == old.base:
+            for group, anew in enumerate(fresh):
+                if not anew:
+                    first = self._first_leaf(old, group)
+                    start[firsts[group] : firsts[group + 1]] = old.solution.w[first : first + sizes[group]]
+        anchor, solution = improve(
+            problem,
+            inside,
+            release,
+            m,
+            start,
+            target,
+            factor=release.factor(),
+            tight=True,
+            max_passes=self.max_iter,
+        )
+        seconds = time.perf_counter() - started
+        state = BoostedState(structures, base, problem, release, anchor, solution, seconds)
+        return Built(state, sample, wide, weight, m)
+
+    def _check_parameters(self) -> None:
+        name = type(self).__name__
+        for field, low, strict in (
+            ("epsilon", 0.0, True),
+            ("noise", 0.0, False),
+            ("tol", 0.0, True),
+            ("leaf_penalty", 0.0, True),
+            ("structure_weight", 0.0, False),
+        ):
+            value = getattr(self, field)
+            if not np.isfinite(value) or value < low or (strict and value == low):
+                raise InvalidInput(
+                    f"{name}({field}={value!r}) is not allowed: a finite number {'>' if strict else '>='} {low:g} is "
+                    "needed."
+                )
+        if not 0.0 < self.delta < 1.0:
+            raise InvalidInput(f"{name}(delta={self.delta!r}) is not allowed: 0 < delta < 1 is needed.")
+        for field in ("n_estimators", "structure_groups", "max_iter"):
+            value = getattr(self, field)
+            if not (isinstance(value, int | np.integer) and value > 0):
+                raise InvalidInput(f"{name}({field}={value!r}) is not allowed: a whole number > 0 is needed.")
+        if self.structure_groups > self.n_estimators:
+            raise InvalidInput(f"{name}: structure_groups={self.structure_groups} exceeds n_estimators.")
+        size = self.structure_size
+        share = isinstance(size, float) and 0.0 < size <= 1.0
+        if not (share or (isinstance(size, int | np.integer) and not isinstance(size, bool) and size > 0)):
+            raise InvalidInput(
+                f"{name}(structure_size={size!r}) is not allowed: a share in (0, 1] of the subjects or a whole number "
+                "of subjects for each group is needed."
+            )
+        if self.shrink_to not in ("zero", "structure"):
+            raise InvalidInput(f'{name}(shrink_to={self.shrink_to!r}) is not allowed: "zero" or "structure".')
+
+    # --------------------------------------------------------------- delete
+
+    def _plan(self, rows: IntArray) -> Plan:
+        self._check_leaves_enough(rows)
+        if np.any(self._sample[rows] >= 0):
+            return self._plan_rebuild(rows)
+        state, inside = self._state, self._inside()
+        gone = LeafRows(inside.leaves[rows], inside.y[rows], inside.s[rows], inside.offset[rows])
+        root_G = state.release.root
+        target = self._distance_target(state.solution)
+        metric, start = state.anchor.metric, state.solution.w
+        few = len(metric.gone.bend) + rows.size <= MOST_GONE
+        if few:
+            anchor, solution = forget(state.problem, state.anchor, gone, root_G)
+            if solution.distance <= target:
+                moved = anchor.moved(state.anchor)
+                return self._planned(rows, replace(state, anchor=anchor, solution=solution), moved)
+            metric = anchor.metric
+            if np.isfinite(solution.distance):
+                start = solution.w
+        weight, m = inside.s.copy(), self._m.copy()
+        weight[rows] = 0.0
+        m[rows] = 0.0
+        anchor, found = improve(
+            state.problem,
+            inside._replace(s=weight),
+            state.release,
+            m,
+            start,
+            max(_HEADROOM * target, min(self.tol, target)),
+            metric=metric if few else None,
+            tight=not few,
+            max_passes=self.max_iter,
+        )
+        require(found, self._acceptable(found), "delete(ids=...)")
+        moved = state.release.length(found.w - state.solution.w)
+        return self._planned(rows, replace(state, anchor=anchor, solution=found), moved)
+
+    def _inside(self) -> LeafRows:
+        """The rows with the weights that the leaf values give them."""
+        return self._rows._replace(s=self._w)
+
+    def _planned(self, rows: IntArray, state: BoostedState, moved: float) -> Plan:
+        differencing = moved / self.noise if self.noise > 0 else (np.inf if moved > 0 else 0.0)
+
+        def commit() -> None:
+            self._count_out(rows)
+            state.release.subtract(self._rows.leaves[rows], self._m[rows])
+            self._erase(rows)
+            self._state, self._differencing = state, self._since_release() + differencing
+            self._released = self._model = None
+
+        return Plan(commit, True, state.solution.method, differencing, state.solution.passes)
+
+    def _plan_rebuild(self, rows: IntArray) -> Plan:
+        """Plan a deletion that changes the structure sample."""
+        kept = self._subjects.kept.copy()
+        kept[rows] = False
+        try:
+            built = self._build(self._X, self._rows, kept, self._state, self.tol)
+        except InvalidInput as error:
+            raise CannotCertify(str(error)) from None
+        require(built.state.solution, self._acceptable(built.state.solution), "delete(ids=...)")
+
+        def commit() -> None:
+            self._count_out(rows)
+            self._store(self._rows, built, np.inf)
+            self._erase(rows)
+            self._released = self._model = None
+
+        return Plan(commit, True, built.state.solution.method, np.inf, built.state.solution.passes)
+
+    def _plan_features(self, rows: IntArray, X: FloatArray) -> Plan:
+        """Plan for changed features, more or fewer too: X holds those of all rows, the deleted ones ignored."""
+        self._check_leaves_enough(rows)
+        n = len(X)
+        kept = self._subjects.kept[:n].copy()
+        kept[rows] = False
+        fresh = self._narrowed(np.where(kept[:, None], X, 0.0))
+        try:
+            built = self._build(fresh, self._rows, kept, None, self.tol)
+        except InvalidInput as error:
+            raise CannotCertify(str(error)) from None
+        require(built.state.solution, self._acceptable(built.state.solution), "delete(ids=...)")
+
+        def commit() -> None:
+            self._count_out(rows)
+            self._X[:] = 0
+            self._X, self.n_features_in_ = fresh, X.shape[1]
+            self._store(self._rows, built, np.inf)
+            self._erase(rows)
+            self._released = self._model = None
+
+        return Plan(commit, True, built.state.solution.method, np.inf, built.state.solution.passes)
+
+    def _erase(self, rows: IntArray) -> None:
+        for part in (self._X, self._rows.y, self._rows.s, self._w, self._m, self._hashes):
+            part[rows] = 0
+        self._rows.leaves[rows] = 0
+        self._sample[rows] = -1
+        if self._declared is not None:
+            self._declared[rows] = False
+
+    def _check_leaves_enough(self, rows: IntArray) -> None:
+        if rows.size >= self.n_rows_:
+            raise InvalidRequest(
+                "delete(ids=...) would remove every row. A model needs rows; discard it instead. Nothing was changed."
+            )
+
+    def _count_out(self, rows: IntArray) -> None:
+        """Take rows that are about to be erased out of any counts."""
+
+    def refine(self) -> Certificate:
+        """Form the Hessian of the kept rows anew, pass until the leaf values are within ``tol``, and measure it.
+
+        Afterwards nothing in the state stands on deleted rows but a distance of ``tol`` at most. The next access to
+        released values draws fresh noise, which is one more release in the transcript.
+
+        Returns
+        -------
+        Certificate
+            Of the measured state (theorem 1).
+        """
+        self._check_fitted()
+        state = self._state
+        anchor, found = improve(
+            state.problem,
+            self._inside(),
+            state.release,
+            self._m,
+            state.solution.w,
+            self.tol,
+            max_passes=self.max_iter,
+            tight=True,
+        )
+        require(found, self._acceptable(found), "refine()")
+        moved = state.release.length(found.w - state.solution.w)
+        self._differencing = self._since_release() + (moved / self.noise if self.noise else 0.0)
+        self._state = replace(state, anchor=anchor, solution=found)
+        self._released = self._model = None
+        return self.certificate_
+
+    def deletion_cost(self) -> DeletionCost:
+        """Return what deleting one subject costs: the chance that trees are grown anew, and measured times."""
+        self._check_fitted()
+        held = self._subjects.kept
+        subjects = len(np.unique(self._hashes[held]))
+        inside = len(np.unique(self._hashes[held & (self._sample >= 0)]))
+        started = time.perf_counter()
+        inner = self._inside()
+        z = kernels.predictors(inner.leaves, self._state.solution.w, inner.offset)
+        kernels.scatter(inner.leaves, z, self.n_leaves_)
+        taken = time.perf_counter() - started
+        return DeletionCost(inside / subjects, self._state.seconds, taken)
+
+    @property
+    def in_structure_(self) -> BoolArray:
+        """Whether each row given to ``fit`` is held and in the structure sample. Private, as the rows are."""
+        self._check_fitted()
+        return self._sample >= 0
+
+    # -------------------------------------------------------------- predict
+
+    def _margins(self, X: Any) -> Any:
+        X = self._read(X)
+        return self._booster().predict(xgboost.DMatrix(X), output_margin=True, validate_features=False)
+
+    def _means(self, X: Any) -> Any:
+        X = self._read(X)
+        return self._booster().predict(xgboost.DMatrix(X), validate_features=False)
+
+    def _read(self, X: Any, y: Any = None, *, reset: bool = False) -> Any:
+        """Return features as XGBoost has them, float32 and NaN where missing; with `reset` the targets too."""
+        checked = {"dtype": np.float64, "order": "C", "ensure_all_finite": "allow-nan", "reset": reset}
+        if reset:
+            X, y = validate_data(self, X, y, **checked)
+        else:
+            X = validate_data(self, X, **checked)
+        out = self._narrowed(X)
+        return (out, y) if reset else out
+
+    def _narrowed(self, X: FloatArray) -> Any:
+        with np.errstate(over="ignore"):
+            out = X.astype(np.float32)
+        if np.any(np.isinf(out)):
+            raise InvalidInput(
+                f"{type(self).__name__} got features beyond the range of float32, in which XGBoost works. Scale them."
+            )
+        return out
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags

@@ -1,0 +1,92 @@
+"""Values that boosted models are made of: the objective, a structure from elsewhere, what was built, what it costs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from certified.ensemble._boosting_release import BoostedState
+from certified.ensemble._boosting_structure import Structure
+from certified.losses import Loss
+from certified.rows import Subjects
+from certified.typing import BoolArray, FloatArray, IntArray
+
+__all__ = ["Built", "DeletionCost", "Given", "Objective"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is learned: XGBoost's name of it, the loss of the head, and the kind of its reference curvature."""
+
+    name: str
+    loss: Loss
+    kind: int
+    power: float = 0.0
+
+    def link(self, mean: float) -> float:
+        """Predictor of a mean."""
+        if self.kind == 1:
+            mean = min(max(mean, 2.0**-20), 1.0 - 2.0**-20)
+            return math.log(mean / (1.0 - mean))
+        return math.log(max(mean, 2.0**-60)) if self.kind == 2 else mean
+
+    def mean(self, predictor: float) -> float:
+        """Mean of a predictor."""
+        if self.kind == 1:
+            return 1.0 / (1.0 + math.exp(-predictor))
+        return math.exp(predictor) if self.kind == 2 else predictor
+
+
+@dataclass(frozen=True)
+class DeletionCost:
+    """What deleting one subject chosen at random will cost.
+
+    Attributes
+    ----------
+    probability : float
+        That the subject is in the structure sample, so that trees are grown anew.
+    rebuild_seconds : float
+        Measured when the present structure was built: trees, leaves, Hessian and leaf values.
+    pass_seconds : float
+        At most this for a subject outside the sample: one pass over the rows, measured.
+    expected_seconds : float
+        ``probability * rebuild_seconds + (1 - probability) * pass_seconds``, an upper estimate. Requests that are
+        deleted together share one rebuild.
+    """
+
+    probability: float
+    rebuild_seconds: float
+    pass_seconds: float
+
+    @property
+    def expected_seconds(self) -> float:
+        return self.probability * self.rebuild_seconds + (1.0 - self.probability) * self.pass_seconds
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A structure from elsewhere, and the subjects from whose rows it was learned."""
+
+    structure: Structure
+    ids: Any
+
+    def rows(self, subjects: Subjects) -> BoolArray:
+        """Whether each row belongs to one of the subjects."""
+        out = np.zeros(len(subjects.kept), dtype=bool)
+        if np.size(self.ids):
+            out[subjects.rows_of(self.ids)] = True
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """A structure with everything that depends on it."""
+
+    state: BoostedState
+    sample: IntArray
+    leaves: Any
+    weights: FloatArray
+    metric_weights: FloatArray

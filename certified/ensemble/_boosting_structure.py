@@ -1,0 +1,168 @@
+"""The structure of a boosted model: XGBoost on a hash sample, a deterministic function of the set of sampled rows.
+
+One thread, a fixed seed, rows sorted by the hash of their subject and then by their content: the same sample gives the
+same bits whatever the order of the rows. Nothing here sees a row outside the sample, except to find its leaves.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xgboost
+from numpy.typing import NDArray
+
+from certified.ensemble import _boosting_kernels as kernels
+from certified.hashing import bottom_k
+from certified.typing import FloatArray, IntArray
+
+__all__ = ["Structure", "groups_of", "grow", "released", "sampled"]
+
+_GROUP_KEY = 0x67726F7570  # a second hash, by which subjects are dealt to groups
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """The trees of one group.
+
+    Attributes
+    ----------
+    model : dict
+        XGBoost's model as JSON gives it.
+    index : array of shape (n_trees, most_nodes)
+        Number of the leaf, -1 for an inner node.
+    values : array of shape (n_leaves,)
+        XGBoost's own leaf values.
+    tree_of : array of shape (n_leaves,)
+    """
+
+    model: dict[str, Any]
+    index: IntArray
+    values: FloatArray
+    tree_of: IntArray
+
+    @classmethod
+    def of(cls, booster: xgboost.Booster) -> Structure:
+        """Read the trees of a booster."""
+        model = json.loads(booster.save_raw("json"))
+        trees = model["learner"]["gradient_booster"]["model"]["trees"]
+        width = max(len(tree["left_children"]) for tree in trees)
+        index = np.full((len(trees), width), -1, dtype=np.int64)
+        values: list[float] = []
+        tree_of: list[int] = []
+        for t, tree in enumerate(trees):
+            for node, left in enumerate(tree["left_children"]):
+                if left == -1:
+                    index[t, node] = len(values)
+                    values.append(tree["split_conditions"][node])
+                    tree_of.append(t)
+        own = np.array(values, dtype=np.float32).astype(np.float64)
+        return cls(model, index, own, np.array(tree_of, dtype=np.int64))
+
+    @property
+    def text(self) -> str:
+        """The model as text: equal exactly where the trees are."""
+        return json.dumps(self.model, sort_keys=True)
+
+    @property
+    def n_trees(self) -> int:
+        """Number of trees."""
+        return len(self.index)
+
+    @property
+    def base_score(self) -> float:
+        """Mean where every leaf value is 0."""
+        return float(self.model["learner"]["learner_model_param"]["base_score"].strip("[]"))
+
+    def booster(self) -> xgboost.Booster:
+        """The booster again."""
+        return _booster(self.model)
+
+    def leaves(self, X: NDArray[np.float32]) -> NDArray[np.int16]:
+        """Return the leaf of each row in each tree, shape (n_rows, n_trees), numbered from 0 within the group."""
+        booster = self.booster()
+        booster.set_param({"nthread": 0})  # whole numbers: the same with any number of threads
+        nodes = booster.predict(xgboost.DMatrix(X), pred_leaf=True, strict_shape=True, validate_features=False)
+        return kernels.renumbered(nodes.reshape(len(X), -1), self.index)
+
+
+def groups_of(hashes: NDArray[np.uint64], n_groups: int) -> IntArray:
+    """Return the group whose sample a subject may be in, shape (n_rows,): a second hash of the hash."""
+    if n_groups == 1:
+        return np.zeros(len(hashes), dtype=np.int64)
+    mixed = (hashes ^ np.uint64(_GROUP_KEY)) * np.uint64(0x9E3779B97F4A7C15)
+    return ((mixed >> np.uint64(33)) % np.uint64(n_groups)).astype(np.int64)
+
+
+def sampled(hashes: NDArray[np.uint64], groups: IntArray, n_groups: int, size: float, least: int) -> IntArray:
+    """Return the group in whose sample each row is, -1 for none, shape (n_rows,).
+
+    A whole `size` is the number of subjects in the sample of each group: those with the smallest hashes. A share is
+    of all subjects, all groups together: those whose hash lies below it, and at least `least` subjects in each group.
+    """
+    out = np.full(len(hashes), -1, dtype=np.int64)
+    for group in range(n_groups):
+        mine = groups == group
+        if not np.any(mine):
+            continue
+        cut = np.asarray(bottom_k(hashes[mine], least if isinstance(size, float) else int(size)))
+        if isinstance(size, float):
+            share = np.uint64(min(int(size * 2.0**64), 2**64 - 1))
+            cut = np.maximum(cut, share)
+        out[mine & (hashes <= cut)] = group
+    return out
+
+
+def ordered(X: NDArray[np.float32], y: FloatArray, s: FloatArray, hashes: NDArray[np.uint64]) -> IntArray:
+    """Return the order of rows by hash, then by content: rows that tie are the same."""
+    if len(np.unique(hashes)) == len(hashes):
+        return np.argsort(hashes, kind="stable")
+    return np.lexsort([s, y, *X.T[::-1], hashes])
+
+
+def grow(
+    X: NDArray[np.float32],
+    y: FloatArray,
+    s: FloatArray,
+    hashes: NDArray[np.uint64],
+    params: dict[str, Any],
+    rounds: int,
+) -> Structure:
+    """Train XGBoost on sampled rows; `params` as of ``xgboost.train``."""
+    order = ordered(X, y, s, hashes)
+    data = xgboost.DMatrix(X[order], label=y[order], weight=s[order], nthread=1)
+    fixed = {"tree_method": "hist", "device": "cpu", "nthread": 1, "seed": 0, "verbosity": 0}
+    return Structure.of(xgboost.train({**params, **fixed}, data, num_boost_round=rounds))
+
+
+def _booster(model: dict[str, Any]) -> xgboost.Booster:
+    return xgboost.Booster({"nthread": 1}, model_file=bytearray(json.dumps(model).encode()))
+
+
+def released(structures: tuple[Structure, ...], v: FloatArray, base_score: float) -> bytearray:
+    """Return XGBoost's model with these leaf values, as JSON, without statistics of the rows.
+
+    Sums of Hessians, gains and weights of inner nodes are overwritten with 0.
+    """
+    model = json.loads(json.dumps(structures[0].model))
+    inner = model["learner"]["gradient_booster"]["model"]
+    trees: list[Any] = []
+    start = 0
+    for part in structures:
+        copied = json.loads(json.dumps(part.model))["learner"]["gradient_booster"]["model"]["trees"]
+        for t, tree in enumerate(copied):
+            zeros = [0.0] * len(tree["left_children"])
+            tree["id"] = len(trees)
+            tree["loss_changes"], tree["sum_hessian"], tree["base_weights"] = zeros, zeros, zeros
+            for node in np.flatnonzero(part.index[t] >= 0):
+                tree["split_conditions"][node] = float(np.float32(v[start + part.index[t, node]]))
+            trees.append(tree)
+        start += len(part.values)
+    inner["trees"], inner["tree_info"] = trees, [0] * len(trees)
+    inner["iteration_indptr"] = list(range(len(trees) + 1))
+    inner["gbtree_model_param"]["num_trees"] = str(len(trees))
+    model["learner"]["learner_model_param"]["base_score"] = f"[{base_score!r}]"
+    model["learner"]["attributes"] = {}
+    return bytearray(json.dumps(model).encode())
