@@ -77,10 +77,13 @@ def gram(leaves: NDArray[np.int16], weight: FloatArray, d: int) -> FloatArray:
     """Return ``sum_i weight_i x_i x_i'``, shape (d, d).
 
     A thread takes a tree, and four others at a time: the few rows of the matrix that it writes stay in the cache.
-    Exact, in any order, where the weights are integers whose sum stays below 2^53.
+    Exact, in any order, where the weights are integers whose sum stays below 2^53. Rows of weight 0 are left out, since
+    their leaves may be anything: a thread that adds 0 to a row of the matrix that is another's would undo its work.
     """
-    n, T = leaves.shape
-    columns = np.ascontiguousarray(leaves.T)
+    live = np.flatnonzero(weight)
+    weight = weight[live]
+    columns = np.ascontiguousarray(leaves[live].T)
+    T, n = columns.shape
     out = np.zeros((d, d))
     for s in prange(T):
         t = s // 2 if s % 2 == 0 else T - 1 - s // 2  # early trees have more pairs than late ones
