@@ -20,7 +20,7 @@ from certified.ensemble._boosting_metric import GRID, LeafProblem, LeafRelease, 
 from certified.ensemble._boosting_parts import Built, DeletionCost, Given, Objective
 from certified.ensemble._boosting_release import BoostedState, ReleasedTrees
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
-from certified.rows import Subjects
+from certified.rows import Renewal, Subjects
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["BoostedTrees"]
@@ -332,10 +332,12 @@ class BoostedTrees(ReleasedTrees):
 
         return Plan(commit, True, built.state.solution.method, np.inf, built.state.solution.passes)
 
-    def _plan_features(self, rows: IntArray, X: FloatArray) -> Plan:
-        """Plan for changed features, more or fewer too: X holds those of all rows, the deleted ones ignored."""
+    def _plan_features(self, rows: IntArray, new: Renewal) -> Plan:
+        """Plan for changed features, more or fewer too."""
         self._check_leaves_enough(rows)
-        n = len(X)
+        n = len(new.kept)
+        X = np.zeros((n, new.n_features))
+        new.write(X, self._X)
         kept = self._subjects.kept[:n].copy()
         kept[rows] = False
         fresh = self._narrowed(np.where(kept[:, None], X, 0.0))
