@@ -104,8 +104,8 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, StableTransformer):
         landmarks = self._clusters(self.n_components)._derive(statistic)[~lonely(statistic.sums)]
         if not len(landmarks):
             raise InvalidInput(
-                "Nystroem found no cluster of two different rows, so there is nothing to take for a landmark. Ask for "
-                "fewer components. Nothing was changed."
+                "Nystroem found no cluster of two different rows (it sees one sample, or each is alone), so there is "
+                "nothing to take for a landmark. Ask for fewer components. Nothing was changed."
             )
         u, s, vt = svd(self._similarity(landmarks, landmarks))
         return landmarks, (u / np.sqrt(np.maximum(s, _LEAST))) @ vt

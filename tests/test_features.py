@@ -10,7 +10,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from certified.compose import ColumnTransformer, make_column_transformer, make_union
 from certified.impute import SimpleImputer
-from certified.linear_model import LogisticRegression, PoissonRegressor, Ridge, _glm
+from certified.linear_model import LogisticRegression, PoissonRegressor, Ridge, _heads
 from certified.linear_model._state import carried
 from certified.pipeline import make_pipeline
 from certified.preprocessing import (
@@ -172,7 +172,7 @@ def test_a_poor_start_is_no_obstacle(monkeypatch):
     X, y = rng.standard_normal((60, 2)), rng.integers(0, 2, 60)
     X[3] = 90.0
     model = make_pipeline(StandardScaler(), LogisticRegression(noise=0)).fit(X, y)
-    monkeypatch.setattr(_glm, "carried", lambda w, *rest: np.full_like(w, 1e6))
+    monkeypatch.setattr(_heads, "carried", lambda w, *rest: np.full_like(w, 1e6))
     assert "standardscaler" in model.delete([3]).changed
     refit = clone(model).fit(np.delete(X, 3, axis=0), np.delete(y, 3))
     assert np.allclose(model.private_coef_, refit.private_coef_, atol=1e-5)

@@ -66,6 +66,8 @@ CONTRACT = {
         pytest.param(check, id=f"{name}: {title}")
         for name, estimator in CONTRACT.items()
         for title, check in yield_deletion_checks(estimator)
+        # an adversary wants more answers than the private one gives; tests/test_sharding_adaptive.py has its own attack
+        if (name, title) != ("private", "check_adaptive_requests_meet_the_refit")
     ],
 )
 def test_a_sharded_ensemble_passes_the_public_check(check):

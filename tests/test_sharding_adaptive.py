@@ -195,8 +195,9 @@ def told_apart(marks):
 
 
 def test_adaptive_requests_leave_a_mark_in_plain_shards(requests):
-    marks = requests.marks(private=False, n_runs=12, n_pairs=40)
-    assert requests.advantage(marks) > 0.9
+    # 100 runs give an advantage of 0.91; 30 have a standard deviation of 0.06 about it, and 0.3 at most between equals
+    marks = requests.marks(private=False, n_runs=30, n_pairs=40)
+    assert requests.advantage(marks) > 0.6
     assert told_apart(marks)
 
 
