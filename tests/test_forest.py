@@ -461,6 +461,12 @@ def test_wrong_data_are_refused_with_a_reason():
     assert model.state_digest_ == before
 
 
+def test_more_rows_than_sums_can_hold_are_refused():
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(InvalidInput, match="together"):
+        RandomForestClassifier(2**25).fit(X, y)
+
+
 # ----------------------------------------------------------------- mutants
 
 

@@ -149,6 +149,13 @@ class GroveModel(Deletable):
     def _grow(self, basis: _Basis, alive: BoolArray) -> Any:
         """Grow all trees on the rows alive."""
         plan = self._growth(self._x.shape[1], basis.weighted)
+        n, summed = len(self._x), basis.weighted or self._y.dtype != np.uint16
+        if n * plan.trees * plan.share >= 2**31 or (summed and n > 2**24):
+            raise InvalidInput(
+                f"{type(self).__name__} got {n} rows. Sums stay exact up to {2**24} rows with weights or targets, and "
+                f"the trees may see {2**31} rows together. Lower n_estimators or max_samples, or fit on fewer rows. "
+                "Nothing was changed."
+            )
         weights = np.empty(0, np.int64)
         targets, w = self._y, self._weight
         if basis.weighted:
