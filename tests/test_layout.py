@@ -38,6 +38,7 @@ ORDER = (
     "corners",
     "wide",
     "base",
+    "released",
     "columns",
     "stable",
     "chain",

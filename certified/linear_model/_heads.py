@@ -32,6 +32,7 @@ class Cholesky:
     by_theorem2 = True
     forget = staticmethod(head.forget)
     learn: Any = staticmethod(head.learn)
+    _passes: Any = staticmethod(head.improve)
 
     @staticmethod
     def sums(rows: Rows, weight: FloatArray) -> Products:
@@ -63,8 +64,9 @@ class Cholesky:
         )
         return problem, *found
 
-    @staticmethod
+    @classmethod
     def improve(
+        cls,
         problem: Problem,
         rows: Rows,
         weight: FloatArray,
@@ -76,7 +78,7 @@ class Cholesky:
         fresh: float = 2.0**-5,
     ) -> tuple[Anchor | None, Solution]:
         """Pass over the kept rows until the distance is at most `target`."""
-        return head.improve(
+        return cls._passes(
             problem, rows, weight, release, start, target, anchor=anchor, fresh=fresh, max_passes=max_iter
         )
 
@@ -97,6 +99,7 @@ class ProximalNewton(Cholesky):
 
     forget = staticmethod(corners.forget)
     learn = None
+    _passes = staticmethod(corners.improve)
 
     @staticmethod
     def fit(
@@ -106,23 +109,6 @@ class ProximalNewton(Cholesky):
         release = Release.of(problem, sums, int(np.count_nonzero(rows.weight)))
         found = corners.improve(problem, rows, rows.weight, release, start, tol, fresh=2.0**-7, max_passes=max_iter)
         return problem, *found
-
-    @staticmethod
-    def improve(
-        problem: Problem,
-        rows: Rows,
-        weight: FloatArray,
-        release: Release,
-        start: FloatArray,
-        target: float,
-        max_iter: int,
-        anchor: Anchor | None = None,
-        fresh: float = 2.0**-5,
-    ) -> tuple[Anchor | None, Solution]:
-        """Pass over the kept rows until the distance is at most `target`."""
-        return corners.improve(
-            problem, rows, weight, release, start, target, anchor=anchor, fresh=fresh, max_passes=max_iter
-        )
 
 
 class NewtonCG:
