@@ -200,10 +200,10 @@ class Pipeline(_BaseComposition, Deletable):
             changed.append(self.steps_[-1][0])
 
         def commit() -> None:
+            head.commit()  # first: growing trees anew may be interrupted
             width = self.n_features_in_
             for step, statistic, part in zip(self._before, statistics, learned, strict=True):
                 width = served(step, statistic, part, width)
-            head.commit()
             self._table.erase(rows)
             self._changed = tuple(changed)
             self.steps_ = [*self._named(self._before), *self.steps_[len(self._before) :]]

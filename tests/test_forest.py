@@ -34,7 +34,6 @@ SMALL = {
     "regression forest": RandomForestRegressor(4),
     "extra trees": ExtraTreesClassifier(4),
     "extra trees, regression": ExtraTreesRegressor(4, max_depth=5),
-    "isolation forest": IsolationForest(n_estimators=10, max_samples=40),
     "tree": DecisionTreeClassifier(),
     "regression tree": DecisionTreeRegressor(max_depth=6, min_samples_leaf=3),
     "scaler, forest": make_pipeline(StandardScaler(), RandomForestClassifier(3)),
@@ -328,47 +327,8 @@ def test_rows_join_and_leave(model):
     assert live.state_digest_ == before
 
 
-@settings(max_examples=25)
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    kind=st.sampled_from(KINDS),
-    sizes=st.lists(st.integers(1, 12), min_size=1, max_size=5),
-)
-def test_any_sequence_of_requests_to_an_isolation_forest_ends_at_a_refit(seed, kind, sizes):
-    X, _, _, ids = table(seed, 90, kind)
-    model = IsolationForest(n_estimators=8, max_samples=12, contamination=0.1)
-    live = clone(model).fit(X, ids=ids)
-    rng = np.random.default_rng(seed + 1)
-    for request in np.split(rng.permutation(np.unique(ids[6:])), np.cumsum(sizes))[:-1]:
-        if request.size:
-            live.delete(request)
-    kept = rng.permutation(np.flatnonzero(np.isin(ids, live.ids_)))
-    again = clone(model).fit(X[kept], ids=ids[kept])
-    assert live.state_digest_ == again.state_digest_
-    assert np.array_equal(live.score_samples(X), again.score_samples(X))
-    released = live.release()
-    assert np.allclose(released.score_samples(X), live.score_samples(X), rtol=1e-12)
-    assert np.array_equal(released.predict(X), live.predict(X))
-
-
-def test_an_isolation_forest_finds_what_that_of_scikit_learn_finds():
-    rng = np.random.default_rng(0)
-    X = np.concatenate([rng.standard_normal((3000, 4)), rng.uniform(-6, 6, (60, 4)), 100 + rng.standard_normal((5, 4))])
-    odd = np.arange(len(X)) >= 3000
-    ours, peer = IsolationForest().fit(X), plain.IsolationForest(random_state=0).fit(X)
-    assert roc_auc_score(odd, -ours.score_samples(X)) > roc_auc_score(odd, -peer.score_samples(X)) - 0.005
-    assert np.corrcoef(ours.score_samples(X), peer.score_samples(X))[0, 1] > 0.97
-    changed = sum(bool(ours.delete([i]).changed) for i in range(20))
-    assert changed == 20  # 100 trees of 256 of 3,065 rows
-
-
-def test_a_tree_that_keeps_its_sample_is_caught(monkeypatch):
-    honest = IsolationForest._tree
-    monkeypatch.setattr(
-        IsolationForest, "_tree", lambda self, codes, salt, alive, k: honest(self, codes, salt, alive | True, k)
-    )
-    with pytest.raises(AssertionError, match="refit"):
-        check_delete_equals_refit(IsolationForest(n_estimators=5, max_samples=30))
+def interrupted(self):
+    raise KeyboardInterrupt
 
 
 def test_an_interrupted_deletion_changes_nothing(monkeypatch):
@@ -376,21 +336,42 @@ def test_an_interrupted_deletion_changes_nothing(monkeypatch):
     X, y = np.tile(X, (4, 1)), np.tile(y, 4)  # so many rows that codes keep their map
     model = RandomForestClassifier(5).fit(X, y)
     before = model.state_digest_
-    calls = [0]
-
-    def interrupted(self):
-        calls[0] += 1
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
         patch.setattr(grove.Grove, "flush", interrupted)
         with pytest.raises(KeyboardInterrupt):
             model.delete([2000])
-    assert calls == [1]
     assert 2000 in model.ids_
     assert model.state_digest_ == before  # grown again from the rows
     model.delete([2000])
     kept = np.arange(len(y)) != 2000
+    assert model.state_digest_ == RandomForestClassifier(5).fit(X[kept], y[kept], np.flatnonzero(kept)).state_digest_
+
+
+def test_an_interrupted_deletion_changes_nothing_in_a_pipeline(monkeypatch):
+    X, y = load_breast_cancer(return_X_y=True)
+    X, y = np.tile(X, (4, 1)), np.tile(y, 4)
+    recipe = make_pipeline(StandardScaler(), RandomForestClassifier(5))
+    model, kept = clone(recipe).fit(X, y), np.arange(len(y)) != 2000
+    with monkeypatch.context() as patch:
+        patch.setattr(grove.Grove, "flush", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            model.delete([2000])
+    assert model.state_digest_ == clone(recipe).fit(X, y).state_digest_
+    model.delete([2000])
+    assert model.state_digest_ == clone(recipe).fit(X[kept], y[kept], ids=np.flatnonzero(kept)).state_digest_
+
+
+def test_a_deletion_without_the_memory_to_grow_trees_is_carried_out_and_they_grow_later(monkeypatch):
+    X, y = load_breast_cancer(return_X_y=True)
+    X, y = np.tile(X, (4, 1)), np.tile(y, 4)
+    model, kept = RandomForestClassifier(5).fit(X, y), np.arange(len(y)) != 2000
+
+    def full(self):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(grove.Grove, "flush", full)
+        model.delete([2000])
     assert model.state_digest_ == RandomForestClassifier(5).fit(X[kept], y[kept], np.flatnonzero(kept)).state_digest_
 
 

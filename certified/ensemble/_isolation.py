@@ -13,6 +13,7 @@ from sklearn.tree._tree import NODE_DTYPE, Tree
 from certified.base import Plan, digest
 from certified.errors import InvalidInput
 from certified.forest.codes import encode, thresholds
+from certified.forest.grove import Work
 from certified.forest.grow import NODE
 from certified.forest.isolate import isolate, mean_length
 from certified.forest.model import GroveModel
@@ -34,8 +35,8 @@ class _Sample(NamedTuple):
 class _Stand:
     """The trees, grown on samples of the rows alive."""
 
-    def __init__(self, trees: list[_Sample], salts: Any, codes: Any) -> None:
-        self.trees, self.salts, self.codes = trees, salts, codes
+    def __init__(self, trees: list[_Sample], salts: Any, codes: Any, work: Work) -> None:
+        self.trees, self.salts, self.codes, self.work = trees, salts, codes, work
         sizes = np.array([len(tree.nodes) for tree in trees])
         self.roots = np.cumsum(sizes) - sizes
         self.nodes = np.concatenate([tree.nodes for tree in trees])
@@ -125,7 +126,7 @@ class IsolationForest(OutlierMixin, GroveModel):
         salts = scramble(np.arange(self.n_estimators, dtype=np.uint64) + seed)
         codes = encode(self._x, basis.coding)
         codes[:, ~alive] = 0
-        return _Stand([self._tree(codes, salt, alive, k) for salt in salts], salts, codes)
+        return _Stand([self._tree(codes, salt, alive, k) for salt in salts], salts, codes, Work(0, 0, 0, 0))
 
     def _tree(self, codes: Any, salt: Any, alive: BoolArray, k: int) -> _Sample:
         """Grow the tree of one salt on the rows of the k subjects that come first in its order."""
@@ -154,8 +155,13 @@ class IsolationForest(OutlierMixin, GroveModel):
             for t, salt in enumerate(grove.salts):
                 if np.any(scramble(self._hashes[gone] ^ salt) <= trees[t].cut):
                     trees[t] = self._tree(grove.codes, salt, alive, k)
-            hit = any(new is not old for new, old in zip(trees, grove.trees, strict=True))
-            after = _Stand(trees, grove.salts, grove.codes) if hit else grove
+            hit = [new for new, old in zip(trees, grove.trees, strict=True) if new is not old]
+            done = grove.work
+            work = done._replace(
+                subtrees=done.subtrees + len(hit),
+                rows_regrown=done.rows_regrown + sum(int(t.nodes["n"][0]) for t in hit),
+            )
+            after = _Stand(trees, grove.salts, grove.codes, work) if hit else grove
         else:
             after = self._grow(basis, alive)
 

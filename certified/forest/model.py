@@ -247,10 +247,13 @@ class GroveModel(Deletable):
             grove.remove(gone)
             if not self._lazy:
                 grove.flush()
+        except Exception:  # out of memory half-way: the rows go all the same, and the trees are grown when needed
+            self._grove = None
         except BaseException:  # interrupted half-way: as if nothing had been asked, and grown again when needed
             self._grove = None
             raise
-        grove.erase(rows)
+        else:
+            grove.erase(rows)
         self._basis = basis
         self._erase(rows)
 
