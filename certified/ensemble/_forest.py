@@ -139,6 +139,9 @@ class RandomForestClassifier(_Classifier):
 
     Notes
     -----
+    The kernels are compiled when a machine first grows a forest of a kind, for about half a minute, and kept after
+    that.
+
     The refit has the same key. With a fresh key the equality holds in law, for requests that do not depend on the key:
     somebody who sees the trees and asks for deletions accordingly can make them unlike those of a fresh forest. Then
     :meth:`rekey`.
