@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -22,12 +22,13 @@ from sklearn.utils.validation import check_is_fitted
 from certified import __version__, accounting
 from certified._record import FrozenMap
 from certified.certificate import Certificate, Receipt
-from certified.errors import InvalidInput, NotDeletable
+from certified.errors import InvalidInput, NotDeletable, ReleaseWithheld
 from certified.rows import Subjects, as_ids
 from certified.typing import IntArray
 
 __all__ = [
     "Deletable",
+    "Guard",
     "Plan",
     "Transcript",
     "all_or_nothing",
@@ -37,6 +38,9 @@ __all__ = [
     "split_ids",
     "versions",
 ]
+
+
+Guard = Callable[[Any, Any], Any]  # releases before and after -> an audit, with `refuted` and `reason`
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,14 @@ class Deletable(BaseEstimator):
 
     _subjects: Subjects
     _owned = False  # a part of a fitted pipeline or search forgets through the whole only
+    _withheld: str | None = None  # why the present state is not to be published
 
-    def delete(self, ids: Any) -> Receipt:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "release" in cls.__dict__:
+            cls.release = _Release(cls.__dict__["release"])
+
+    def delete(self, ids: Any, *, guard: Guard | None = None) -> Receipt:
         """Remove every row of these subjects from the fitted state.
 
         All or nothing: after an error the model is what it was before.
@@ -82,11 +92,17 @@ class Deletable(BaseEstimator):
         ----------
         ids : array-like of shape (n_subjects,)
             Subjects given to ``fit``. A single id is allowed.
+        guard : callable or None
+            ``guard(before, after)`` gets the releases of the states before and after the deletion and returns an
+            audit, such as that of :func:`certified.audit.utility`. The rows go in any case. Where the audit is refuted,
+            or the guard raises, :meth:`release` refuses until a deletion passes its guard, :meth:`approve` is called,
+            or the model is fitted again. Both releases are drawn for the guard and count in the transcript.
 
         Returns
         -------
         Receipt
-            What was removed and how, with the certificate of the new state.
+            What was removed and how, with the certificate of the new state; with a guard, its audit is in the
+            certificate's audit block.
 
         Raises
         ------
@@ -104,18 +120,54 @@ class Deletable(BaseEstimator):
             )
         rows = self._subjects.rows_of(ids)
         n_subjects = as_ids(ids, "delete(ids=...)").size
+        before = None if guard is None else self._to_compare()
         plan = self._plan(rows)
         plan.commit()
         self._subjects.drop(rows)
+        audits = () if guard is None else (self._guarded(guard, before),)
         return Receipt(
             n_subjects=n_subjects,
             n_rows=int(rows.size),
             method=plan.method,
-            certificate=self.certificate_,
+            certificate=self.certificate_.with_audits(*audits),
             mu_differencing=plan.mu_differencing,
             passes=plan.passes,
             changed=self._changed_steps(plan),
         )
+
+    def approve(self) -> None:
+        """Let the present state be released although a guard withheld it: the decision of a person."""
+        self._check_fitted()
+        self.__dict__.pop("_withheld", None)
+
+    def _to_compare(self) -> Any:
+        """Return a release for a guard, also of a state that is withheld."""
+        if not hasattr(self, "release"):
+            raise InvalidInput(
+                f"delete(guard=...) was called on {type(self).__name__}, which has no release: its rows are the model, "
+                "and there is nothing that a guard could withhold. Call delete without it. Nothing was changed."
+            )
+        withheld = self.__dict__.pop("_withheld", None)
+        try:
+            return self.release()
+        finally:
+            if withheld is not None:
+                self._withheld = withheld
+
+    def _guarded(self, guard: Guard, before: Any) -> Any:
+        """Ask the guard; withhold the release unless it finds nothing."""
+        self._withheld = "The guard did not come to an end."
+        found = guard(before, self._to_compare())
+        if not hasattr(found, "refuted"):
+            raise InvalidInput(
+                f"delete(guard=...) got {found!r} from the guard. An audit is needed, such as certified.audit.utility("
+                "before, after, X, y). The rows were deleted, and the release is withheld until approve() is called."
+            )
+        if found.refuted:
+            self._withheld = str(found.reason)
+        else:
+            self.approve()
+        return found
 
     def _check_fitted(self) -> None:
         """Raise NotFittedError before fit; scikit-learn's own check, without its cost after fit."""
@@ -156,6 +208,7 @@ def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
     def fit_or_restore(self: Any, *args: Any, **kwargs: Any) -> Any:
         before = dict(self.__dict__)
         try:
+            self.__dict__.pop("_withheld", None)
             return fit(self, *args, **kwargs)
         except BaseException:
             self.__dict__.clear()
@@ -163,6 +216,24 @@ def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
             raise
 
     return fit_or_restore
+
+
+class _Release:
+    """``release`` as a class defines it, which refuses while a guard withholds the state."""
+
+    def __init__(self, defined: Any) -> None:
+        self.defined = defined
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        release = self.defined.__get__(instance, owner)
+        return release if instance is None or instance._withheld is None else partial(_refuse, instance)
+
+
+def _refuse(model: Deletable, *args: Any, **kwargs: Any) -> None:
+    raise ReleaseWithheld(
+        f"release() of {type(model).__name__} is withheld by the guard of a deletion: {model._withheld} The rows are "
+        "deleted. Fit again, delete with a guard that passes, or call approve() to publish it as it is."
+    )
 
 
 class Transcript:

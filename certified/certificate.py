@@ -164,6 +164,13 @@ class Certificate(Record):
             del values["adaptivity"]
         return values | thaw(self.extra)
 
+    def with_audits(self, *results: Any) -> "Certificate":
+        """Return a copy with these results of audits in its audit block; see :func:`certified.audit.audited`."""
+        if not results:
+            return self
+        block = [*self.extra.get("audit", ()), *(FrozenMap(result.to_dict()) for result in results)]
+        return dataclasses.replace(self, extra={**thaw(self.extra), "audit": thaw(block)})
+
     @classmethod
     def from_json(cls, text: str | bytes) -> "Certificate":
         """Return the certificate that `to_json` wrote: equal to it and with the same digest.

@@ -6,6 +6,7 @@ __all__ = [
     "InvalidInput",
     "InvalidRequest",
     "NotDeletable",
+    "ReleaseWithheld",
     "UnknownIds",
 ]
 
@@ -32,3 +33,7 @@ class CannotCertify(CertifiedError, ArithmeticError):
 
 class NotDeletable(CertifiedError, TypeError):
     """A step has learned from the data and cannot forget: the whole would remember the subject."""
+
+
+class ReleaseWithheld(CertifiedError, RuntimeError):
+    """The rows are deleted, and a guard found the model too much changed to be published."""

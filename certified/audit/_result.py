@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from certified._record import FrozenMap, Record, thaw
+from certified._record import FrozenMap, Record
 from certified.certificate import Certificate
 
 __all__ = ["INCONCLUSIVE", "NOT_REFUTED", "REFUTED", "SAMPLE", "AuditResult", "audited"]
@@ -70,8 +70,7 @@ def audited(certificate: Certificate, *results: AuditResult) -> Certificate:
     >>> block[0]["verdict"]
     'NOT REFUTED'
     """
-    block = [*certificate.extra.get("audit", ()), *(FrozenMap(result.to_dict()) for result in results)]
-    return dataclasses.replace(certificate, extra={**thaw(certificate.extra), "audit": thaw(block)})
+    return certificate.with_audits(*results)
 
 
 def _plain(value: Any) -> Any:
