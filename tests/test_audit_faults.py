@@ -1,11 +1,13 @@
 """The auditor is audited: planted faults are refuted at the sample size documented, correct models at most at alpha."""
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 from scipy.stats import binom
+from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer
 
 from certified import head, noise
@@ -23,6 +25,7 @@ from certified.audit import (
 from certified.audit.bounds import runs_needed
 from certified.audit.models import private_parameter, refit, release_factor
 from certified.base import Plan
+from certified.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from certified.linear_model import LogisticRegression, Ridge
 from certified.model_selection import GridSearchCV
 from certified.pipeline import make_pipeline
@@ -156,6 +159,33 @@ def test_a_part_that_is_not_a_refits_is_named(recipe, part):
     gap = exact_gap(model, X[KEPT], Y[KEPT], ids=KEPT)
     assert gap.verdict == REFUTED
     assert part in gap.differing
+
+
+def test_trees_that_are_not_grown_anew_are_refuted():
+    recipe = GradientBoostingClassifier(n_estimators=5, max_depth=2, structure_size=100)
+    whole, stale = clone(recipe).fit(X, Y), None
+    for row in range(len(Y)):  # the first row whose deletion changes the trees
+        kept = np.setdiff1d(np.arange(len(Y)), [row])
+        right = deleted(clone(recipe), gone=[row])
+        if right.structure_digest_ != whole.structure_digest_:
+            # said to come from elsewhere, so that no deletion changes it
+            stale = GradientBoostingClassifier.from_booster(whole.release(), X, Y, n_estimators=5, max_depth=2)
+            stale.delete([row])
+            break
+    found = exact_gap(stale, X[kept], Y[kept], ids=kept, recipe=recipe)
+    assert found.verdict == REFUTED, found.reason
+    assert exact_gap(right, X[kept], Y[kept], ids=kept).verdict == NOT_REFUTED
+
+
+def test_a_forest_that_keeps_its_splits_is_refuted():
+    recipe = RandomForestClassifier(5, max_depth=4)
+    stale = clone(recipe).fit(X, Y)
+    right = deepcopy(stale)
+    right.delete(GONE)
+    stale._subjects.drop(GONE)
+    fresh = clone(recipe).fit(X[KEPT], Y[KEPT], ids=KEPT)
+    assert state_equal(stale, fresh).verdict == REFUTED
+    assert state_equal(right, fresh).verdict == NOT_REFUTED
 
 
 def test_a_state_that_differs_in_one_bit_is_refuted():

@@ -38,8 +38,8 @@ class StateEqual(AuditResult):
 def state_equal(model: Any, refit: Any) -> StateEqual:
     """Compare the state of a model that unlearned with that of a refit, bit for bit.
 
-    Parts with a ``state_digest_`` are compared by it. Noisy models have none: of those only the release metric, which
-    must be exact, is compared; for their parameters see :func:`exact_gap`. Models from elsewhere are compared by what
+    Parts with a ``state_digest_`` are compared by it. Noisy models have none: of those only the release metric and the structure of trees,
+    which must be exact, are compared; for their parameters see :func:`exact_gap`. Models from elsewhere are compared by what
     their ``fit`` made, the attributes whose names end in an underscore.
 
     Examples
@@ -74,7 +74,7 @@ def _fingerprint(part: Any) -> str:
     if hasattr(part, "state_digest_"):
         return part.state_digest_
     if hasattr(part, "release_metric_"):
-        return digest(release_metric(part))
+        return digest(getattr(part, "structure_digest_", ""), release_metric(part))
     return digest(*_leaves(part))
 
 

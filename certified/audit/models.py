@@ -101,14 +101,19 @@ def sigma_of(model: Any) -> float:
 
 
 def refit(model: Any, X: Any, y: Any, ids: Any = None, **fit: Any) -> Any:
-    """Return a fit of the same recipe to these rows; one that is solved iteratively is solved tightly."""
+    """Return a fit of the same recipe to these rows; one that is solved iteratively is solved tightly.
+
+    A model that drew its key is compared with a refit of the same key, as its certificate is.
+    """
     tight = clone(model)
+    if getattr(tight, "key", 0) is None and hasattr(model, "key_"):
+        tight.set_params(key=model.key_)
     head = final(tight)
     known = {} if ids is None else {"ids": ids}
     iterative = hasattr(head, "tol") and hasattr(head, "epsilon")  # exact models keep to their own parameters
     if iterative:
-        name = steps(tight)[-1][0]
-        tight.set_params(**{f"{name}__tol" if hasattr(tight, "steps") else "tol": min(_TIGHT, head.tol)})
+        name = "tol" if "tol" in tight.get_params(deep=False) else f"{steps(tight)[-1][0]}__tol"
+        tight.set_params(**{name: min(_TIGHT, head.tol)})
     return tight.fit(X, y, **known, **fit)
 
 
