@@ -131,6 +131,37 @@ def test_regressors_and_slices_of_regressors_end_at_a_refit():
         assert_is_refit(model, X[:, 1:], X[:, 0], ids)
 
 
+def test_several_outputs_end_at_a_refit_and_are_predicted_together():
+    X, y = load_breast_cancer(return_X_y=True)
+    Y, X, ids = X[:, :2], X[:, 2:8], np.arange(len(y))
+    model = ShardedRegressor(DecisionTreeRegressor(max_depth=3), 3).fit(X, Y)
+    model.delete([3, 100])
+    refit = assert_is_refit(model, X, Y, ids)
+    each = [stage.model.predict(X) for stage in model._served()]
+    assert np.array_equal(model.predict(X), np.mean(each, axis=0))
+    assert np.array_equal(model.predict(X), refit.predict(X))
+    with pytest.raises(CannotCertify, match="2 outputs"):
+        model.release()
+    with pytest.raises(InvalidInput, match="one output"):
+        ShardedRegressor(Ridge(), 3, aggregation="private", output_range=(0, 1)).fit(X, Y)
+
+
+def test_a_pipeline_takes_weights_in_its_last_step():
+    X, y = load_breast_cancer(return_X_y=True)
+    weight = np.where(y == 1, 3.0, 1.0)
+    base = make_pipeline(StandardScaler(), LogisticRegression())
+    model = ShardedClassifier(base, 1).fit(X, y, sample_weight=weight)
+    order = np.concatenate([shard.positions for shard in model._shards])
+    plain = clone(base).fit(X[order], y[order], logisticregression__sample_weight=weight[order])
+    assert np.array_equal(model.predict_proba(X), plain.predict_proba(X))
+    model.delete([5, 6])
+    kept = np.setdiff1d(np.arange(len(y)), [5, 6])
+    again = ShardedClassifier(base, 1).fit(X[kept], y[kept], ids=kept, sample_weight=weight[kept])
+    assert model.state_digest_ == again.state_digest_
+    with pytest.raises(InvalidInput, match="does not take"):
+        ShardedClassifier(make_pipeline(StandardScaler(), KNeighborsClassifier()), 2).fit(X, y, sample_weight=weight)
+
+
 def test_shards_that_learn_in_other_processes_learn_the_same():
     X, y = load_breast_cancer(return_X_y=True)
     alone, spread = (

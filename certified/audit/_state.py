@@ -38,9 +38,9 @@ class StateEqual(AuditResult):
 def state_equal(model: Any, refit: Any) -> StateEqual:
     """Compare the state of a model that unlearned with that of a refit, bit for bit.
 
-    Parts with a ``state_digest_`` are compared by it. Noisy models have none: of those only the release metric and the structure of trees,
-    which must be exact, are compared; for their parameters see :func:`exact_gap`. Models from elsewhere are compared by what
-    their ``fit`` made, the attributes whose names end in an underscore.
+    Parts with a ``state_digest_`` are compared by it. Noisy models have none: of those only what must be exact is
+    compared, the release metric and the structure of trees; for their parameters see :func:`exact_gap`. Models from
+    elsewhere are compared by what their ``fit`` made, the attributes whose names end in an underscore.
 
     Examples
     --------

@@ -32,6 +32,11 @@ def released(model: Any, shards: list[Shard]) -> Any:
                 "cannot be published. Serve predictions instead, or use an estimator that keeps no rows. Nothing "
                 "was released."
             )
+    if shards[0].table.y.ndim > 1:
+        raise CannotCertify(
+            f"{name}.release() of {shards[0].table.y.shape[1]} outputs is not possible: scikit-learn's VotingRegressor "
+            "has one. Serve predictions instead, or fit a model for each output. Nothing was released."
+        )
     if not hasattr(model, "classes_"):
         out = VotingRegressor(_named([clone(model.estimator) for _ in shards]))
         out.estimators_ = [deepcopy(shard.stages[-1].model) for shard in shards]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import ClassifierMixin, RegressorMixin, is_classifier, is_regressor
+from sklearn.utils import check_array, check_consistent_length, get_tags
 from sklearn.utils.multiclass import check_classification_targets
 
 from certified.ensemble._adaptive import noisy_sum
@@ -193,7 +195,7 @@ class ShardedRegressor(RegressorMixin, Sharded):
     Parameters
     ----------
     estimator : estimator
-        Any regressor with scikit-learn's interface, one output.
+        Any regressor with scikit-learn's interface, of one output or several.
     n_shards, n_slices, key, epsilon, delta, n_answers, at_once, n_jobs, verbose
         As in :class:`ShardedClassifier`.
     aggregation : {"average", "private"}, default="average"
@@ -249,7 +251,13 @@ class ShardedRegressor(RegressorMixin, Sharded):
         self.verbose = verbose
 
     def _target(self, y: Any, n_rows: int) -> FloatArray:
-        return np.array(target_column(y, n_rows, type(self).__name__), dtype=np.float64)
+        table: Any = np.empty(0) if y is None or issparse(y) else np.asarray(y)
+        if table.ndim != 2 or table.shape[1] == 1:
+            return np.array(target_column(y, n_rows, type(self).__name__), dtype=np.float64)
+        if self.aggregation == "private":
+            self._refuse("aggregation", f"Noise is for one output, and y has {table.shape[1]}; use 'average'.")
+        check_consistent_length(np.empty(n_rows), table)
+        return np.array(check_array(table, dtype=np.float64, input_name="y"))
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -265,7 +273,7 @@ class ShardedRegressor(RegressorMixin, Sharded):
         stages = self._served()
         X = self._seen(X)
         if self.aggregation != "private":
-            return np.mean([np.ravel(stage.model.predict(X)) for stage in stages if stage.model is not None], axis=0)
+            return np.mean([_column(stage.model.predict(X)) for stage in stages if stage.model is not None], axis=0)
         self._count_answers(X.shape[0])
         low, high = self.output_range
         each = np.full((len(stages), X.shape[0]), 0.5)
@@ -273,3 +281,14 @@ class ShardedRegressor(RegressorMixin, Sharded):
             if stage.model is not None:
                 each[s] = np.clip((np.ravel(stage.model.predict(X)) - low) / (high - low), 0.0, 1.0)
         return low + (high - low) * np.clip(noisy_sum(each, self._sigma) / self.n_shards, 0.0, 1.0)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        inner = get_tags(self.estimator).target_tags
+        tags.target_tags.multi_output = inner.multi_output and self.aggregation != "private"
+        return tags
+
+
+def _column(predicted: Any) -> FloatArray:
+    """Return predictions of one output as a column, those of several as they are."""
+    return np.ravel(predicted) if np.ndim(predicted) < 2 or np.shape(predicted)[1] == 1 else np.asarray(predicted)

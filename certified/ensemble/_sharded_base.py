@@ -30,6 +30,7 @@ from certified.ensemble._shards import (
     learn,
     one_thread,
     rows_learned,
+    weight_parameter,
 )
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest, NotDeletable
 from certified.noise import NO_NOISE, OS_ENTROPY
@@ -103,7 +104,7 @@ class Sharded(Deletable):
         ids : array-like of shape (n_rows,), column name or None
             Subject of each row. The rows of a subject are in the same shard.
         sample_weight : array-like of shape (n_rows,) or None
-            Handed on to the estimator, which has to take it.
+            Handed on to the estimator, or to the last step of a pipeline, which has to take it.
 
         Returns
         -------
@@ -182,7 +183,8 @@ class Sharded(Deletable):
         estimator.set_params(**{n: 1 for n, value in found.items() if value is None and _threads(estimator, found, n)})
         limit = (1 << 64) // self.n_shards if self.aggregation == "private" else 1 << 64
         way, grows = self._way(found)
-        return Course(estimator, len(getattr(self, "classes_", ())), self.n_slices, limit, way, seeded, grows)
+        n_classes, weights = len(getattr(self, "classes_", ())), weight_parameter(estimator)
+        return Course(estimator, n_classes, self.n_slices, limit, way, seeded, grows, weights)
 
     def _way(self, found: dict[str, Any]) -> tuple[str, str]:
         """Return how the estimator goes on from a checkpoint, and the parameter that grows with the slices."""
@@ -221,7 +223,7 @@ class Sharded(Deletable):
     def _weight(self, sample_weight: Any, n_rows: int, x: Any) -> FloatArray | None:
         if sample_weight is None:
             return None
-        if not has_fit_parameter(self.estimator, "sample_weight"):
+        if not weight_parameter(self.estimator):
             raise InvalidInput(
                 f"{type(self).__name__}.fit got sample_weight, which {type(self.estimator).__name__} does not take. "
                 "Leave the weights out. Nothing was fitted."

@@ -20,6 +20,7 @@ from scipy import sparse
 from scipy.special import gammaln
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing, check_array
+from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import ThreadpoolController
 
 from certified.columns import is_frame
@@ -39,6 +40,7 @@ __all__ = [
     "learn",
     "one_thread",
     "rows_learned",
+    "weight_parameter",
 ]
 
 
@@ -123,6 +125,8 @@ class Course(NamedTuple):
         Parameters that take the seed of the shard.
     grows : str
         Parameter that grows in proportion with the slices, or "".
+    weights : str
+        Parameter of ``fit`` that takes the weights of rows, or "".
     """
 
     estimator: Any
@@ -132,6 +136,7 @@ class Course(NamedTuple):
     way: str
     seeded: tuple[str, ...] = ()
     grows: str = ""
+    weights: str = "sample_weight"
 
     def made(self, seed: int) -> Any:
         """Return the estimator, unfitted, with this seed."""
@@ -182,14 +187,16 @@ def _stage(course: Course, before: Stage | None, shard: Shard, start: int, end: 
         part = table.take(np.arange(start if known else 0, end))
         classes = np.arange(course.n_classes)
         return Stage(
-            model.partial_fit(part.x, part.y, **_weights(part), **({"classes": classes} if course.n_classes else {})),
+            model.partial_fit(
+                part.x, part.y, **_weights(course, part), **({"classes": classes} if course.n_classes else {})
+            ),
             classes,
         )
     if known is not None and not np.array_equal(known.classes, classes):
         known = None
     model = deepcopy(known.model) if known and course.way == "warm_start" else course.made(shard.seed)
     part = table.take(np.arange(end))
-    more = _weights(part)
+    more = _weights(course, part)
     if course.way == "warm_start":
         model.set_params(warm_start=True)
     if course.grows:
@@ -201,8 +208,17 @@ def _stage(course: Course, before: Stage | None, shard: Shard, start: int, end: 
     return Stage(model.fit(part.x, np.searchsorted(classes, part.y) if course.n_classes else part.y, **more), classes)
 
 
-def _weights(table: Table) -> dict[str, Any]:
-    return {} if table.weight is None else {"sample_weight": table.weight}
+def _weights(course: Course, table: Table) -> dict[str, Any]:
+    return {} if table.weight is None else {course.weights: table.weight}
+
+
+def weight_parameter(estimator: Any) -> str:
+    """Return the parameter of ``fit`` that takes the weights of rows, for a pipeline that of its last step; or ""."""
+    if has_fit_parameter(estimator, "sample_weight"):
+        return "sample_weight"
+    name, last = getattr(estimator, "steps", [("", None)])[-1]
+    inner = weight_parameter(last) if hasattr(last, "fit") else ""
+    return f"{name}__{inner}" if inner else ""
 
 
 def rows_learned(course: Course, shard: Shard, first: int) -> int:
