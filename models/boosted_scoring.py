@@ -7,31 +7,23 @@ Run ``python models/boosted_scoring.py`` with the data under ``CERTIFIED_DATA`` 
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-import polars as pl
+import public_data
 import xgboost
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
 from certified.ensemble import GradientBoostingClassifier
 
-ROOT = Path(__file__).resolve().parents[1]
-TARGET = "default.payment.next.month"
-
 
 def load() -> tuple[np.ndarray, np.ndarray] | None:
     """Return features and target, or None where the data set is absent."""
-    folder = Path(os.environ.get("CERTIFIED_DATA", ROOT / ".." / "shared" / "data"))
-    path = folder / "default_credit" / "UCI_Credit_Card.csv.gz"
-    if not path.exists():
-        return None
-    frame = pl.read_csv(path, infer_schema_length=None)
-    return frame.drop("ID", TARGET).to_numpy().astype(np.float64), frame[TARGET].to_numpy()
+    frame = public_data.credit_default()
+    return None if frame is None else (frame.drop("default").to_numpy().astype(np.float64), frame["default"].to_numpy())
 
 
 def generated() -> tuple[np.ndarray, np.ndarray]:

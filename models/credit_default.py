@@ -7,12 +7,10 @@ Run ``python models/credit_default.py`` with the data under ``CERTIFIED_DATA`` (
 from __future__ import annotations
 
 import argparse
-import os
 import time
-from pathlib import Path
 
 import numpy as np
-import polars as pl
+import public_data
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression as PlainLogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score, roc_curve
@@ -22,18 +20,11 @@ from certified.linear_model import LogisticRegression
 from certified.pipeline import Pipeline, make_pipeline
 from certified.preprocessing import StandardScaler
 
-ROOT = Path(__file__).resolve().parents[1]
-TARGET = "default.payment.next.month"
-
 
 def load() -> tuple[np.ndarray, np.ndarray] | None:
     """Return features and target, or None where the data set is absent."""
-    folder = Path(os.environ.get("CERTIFIED_DATA", ROOT / ".." / "shared" / "data"))
-    path = folder / "default_credit" / "UCI_Credit_Card.csv.gz"
-    if not path.exists():
-        return None
-    frame = pl.read_csv(path, infer_schema_length=None)
-    return frame.drop("ID", TARGET).to_numpy().astype(np.float64), frame[TARGET].to_numpy()
+    frame = public_data.credit_default()
+    return None if frame is None else (frame.drop("default").to_numpy().astype(np.float64), frame["default"].to_numpy())
 
 
 def build(tol: float = 1e-6) -> Pipeline:

@@ -7,12 +7,11 @@ Run ``python models/data_sharding.py`` with the data under ``CERTIFIED_DATA`` (d
 from __future__ import annotations
 
 import argparse
-import os
 import time
-from pathlib import Path
 
 import numpy as np
 import polars as pl
+import public_data
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
@@ -20,18 +19,11 @@ from sklearn.model_selection import train_test_split
 
 from certified.ensemble import ShardedClassifier
 
-ROOT = Path(__file__).resolve().parents[1]
-TARGET = "default.payment.next.month"
-
 
 def load() -> tuple[pl.DataFrame, np.ndarray] | None:
     """Return the frame of features and the target, or None where the data set is absent."""
-    folder = Path(os.environ.get("CERTIFIED_DATA", ROOT / ".." / "shared" / "data"))
-    path = folder / "default_credit" / "UCI_Credit_Card.csv.gz"
-    if not path.exists():
-        return None
-    frame = pl.read_csv(path, infer_schema_length=None)
-    return frame.drop("ID", TARGET), frame[TARGET].to_numpy()
+    frame = public_data.credit_default()
+    return None if frame is None else (frame.drop("default"), frame["default"].to_numpy())
 
 
 def seconds(call: object) -> float:

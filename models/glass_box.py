@@ -8,37 +8,26 @@ Run ``python models/glass_box.py`` with the data under ``CERTIFIED_DATA`` (defau
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import public_data
 from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
 from certified.additive import AdditiveClassifier
 
-ROOT = Path(__file__).resolve().parents[1]
-COLUMNS = "age workclass fnlwgt education education-num marital-status occupation relationship race sex capital-gain"
-COLUMNS += " capital-loss hours-per-week native-country income"
-NUMBERS = ["age", "capital-gain", "capital-loss", "hours-per-week"]
-LEFT_OUT = ["income", "fnlwgt", "education-num", "race", "sex", "native-country"]
+LEFT_OUT = ["income", "fnlwgt", "education_num", "race", "sex", "native_country"]
 
 
 def load() -> tuple[pl.DataFrame, np.ndarray] | None:
     """Return the people of the training set and whether they earn more than 50,000; None where the data are absent."""
-    folder = Path(os.environ.get("CERTIFIED_DATA", ROOT / ".." / "shared" / "data"))
-    path = folder / "adult" / "adult.data.gz"
-    if not path.exists():
-        return None
-    frame = pl.read_csv(path, has_header=False, new_columns=COLUMNS.split())
-    text = [name for name, kind in frame.schema.items() if kind == pl.String]
-    frame = frame.with_columns(pl.col(text).str.strip_chars().replace("?", None)).drop_nulls("income")
-    frame = frame.with_columns(pl.col(NUMBERS).cast(pl.String).str.strip_chars().cast(pl.Int64))
-    return frame.drop(LEFT_OUT), frame["income"].str.starts_with(">").to_numpy().astype(int)
+    frame = public_data.adult()
+    return None if frame is None else (frame.drop(LEFT_OUT), (frame["income"] == ">50K").to_numpy().astype(int))
 
 
 def bundled() -> tuple[pl.DataFrame, np.ndarray]:

@@ -9,13 +9,11 @@ the model says something else about it. Run ``python models/in_context.py`` with
 from __future__ import annotations
 
 import argparse
-import os
 import pickle
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
+import public_data
 from sklearn.datasets import load_breast_cancer
 from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.gaussian_process.kernels import RBF
@@ -27,16 +25,13 @@ from certified.neighbors import ContextClassifier, KNeighborsClassifier
 from certified.pipeline import make_pipeline as certified_pipeline
 from certified.preprocessing import StandardScaler as CertifiedScaler
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 def load() -> tuple[np.ndarray, np.ndarray] | None:
     """Return 13 measurements and whether there is disease, or None where the data set is absent."""
-    folder = Path(os.environ.get("CERTIFIED_DATA", ROOT / ".." / "shared" / "data"))
-    path = folder / "heart_cleveland" / "processed.cleveland.data"
-    if not path.exists():
+    frame = public_data.heart_cleveland()
+    if frame is None:
         return None
-    table = pl.read_csv(path, has_header=False, null_values="?").drop_nulls().to_numpy().astype(np.float64)
+    table = frame.drop_nulls().to_numpy().astype(np.float64)
     return table[:, :-1], (table[:, -1] > 0).astype(int)
 
 

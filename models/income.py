@@ -7,16 +7,13 @@ Run ``python models/income.py`` with the data under ``CERTIFIED_DATA`` (default 
 from __future__ import annotations
 
 import argparse
-import gzip
-import io
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import public_data
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import FunctionTransformer
@@ -27,25 +24,17 @@ from certified.model_selection import GridSearchCV
 from certified.pipeline import Pipeline, make_pipeline
 from certified.preprocessing import OneHotEncoder, SplineTransformer, StandardScaler
 
-ROOT = Path(__file__).resolve().parents[1]
-NAMES = ["age", "workclass", "fnlwgt", "education", "education_num", "marital_status", "occupation", "relationship"]
-NAMES += ["race", "sex", "capital_gain", "capital_loss", "hours", "country", "income"]
 CURVES, MONEY = ["age", "hours"], ["capital_gain", "capital_loss"]
 TEXT = ["workclass", "marital_status", "occupation", "relationship", "race", "sex", "country"]
 
 
 def load() -> tuple[pl.DataFrame, pl.DataFrame] | None:
     """Return the rows to learn from and those to test on; None where the data are absent."""
-    folder = Path(os.environ.get("CERTIFIED_DATA", ROOT / ".." / "shared" / "data")) / "adult"
-    out = []
-    for name in ("adult.data.gz", "adult.test.gz"):
-        if not (folder / name).exists():
-            return None
-        whole = gzip.decompress((folder / name).read_bytes()).decode()
-        lines = [line for line in whole.splitlines() if line.count(",") == 14]
-        text = "\n".join(line.replace(", ", ",").rstrip(".") for line in lines)
-        out.append(pl.read_csv(io.StringIO(text), has_header=False, new_columns=NAMES, null_values=["?"]))
-    return out[0], out[1]
+    parts = [public_data.adult(part) for part in ("data", "test")]
+    if any(part is None for part in parts):
+        return None
+    train, test = (part.rename({"hours_per_week": "hours", "native_country": "country"}) for part in parts)
+    return train, test
 
 
 def made_up(n_rows: int = 3000) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -7,17 +7,15 @@ Run ``python models/insurance_pricing.py`` with the data under ``CERTIFIED_DATA`
 from __future__ import annotations
 
 import argparse
-import os
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+import public_data
 
 from certified.linear_model import GammaRegressor, PoissonRegressor, TweedieRegressor
 
-ROOT = Path(__file__).resolve().parents[1]
 # Levels and edges are fixed, not learned, so the features remember nobody. The first level of each is the base.
 BRANDS = ["B1", "B2", "B3", "B4", "B5", "B6", "B10", "B11", "B12", "B13", "B14"]
 REGIONS = [f"R{k}" for k in (24, 11, 21, 22, 23, 25, 26, 31, 41, 42, 43, 52, 53, 54, 72, 73, 74, 82, 83, 91, 93, 94)]
@@ -37,15 +35,13 @@ class Table(NamedTuple):
 
 def load() -> pl.DataFrame | None:
     """Return one row per policy with its claims and their amount, or None where the data set is absent."""
-    folder = Path(os.environ.get("CERTIFIED_DATA", ROOT / ".." / "shared" / "data")) / "freMTPL2"
-    if not (folder / "freMTPL2freq.parquet").exists():
+    frame = public_data.freMTPL2()
+    if frame is None:
         return None
-    claims = pl.read_csv(folder / "freMTPL2sev.csv.gz").group_by("IDpol").agg(pl.col("ClaimAmount").sum())
-    policies = pl.read_parquet(folder / "freMTPL2freq.parquet").with_columns(pl.col("IDpol").cast(pl.Int64))
-    return policies.join(claims, on="IDpol", how="left", maintain_order="left").with_columns(
+    return frame.with_columns(
         pl.col("Exposure").clip(0.0, 1.0),
         pl.col("ClaimNb").clip(0, 4).cast(pl.Float64),
-        pl.col("ClaimAmount").fill_null(0.0).clip(0.0, 200_000.0),
+        pl.col("ClaimAmount").clip(0.0, 200_000.0),
     )
 
 

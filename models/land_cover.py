@@ -7,13 +7,12 @@ Run ``python models/land_cover.py`` with the data under ``CERTIFIED_DATA`` (defa
 from __future__ import annotations
 
 import argparse
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import public_data
 from sklearn.datasets import load_wine
 from sklearn.linear_model import LogisticRegression as PlainLogisticRegression
 
@@ -21,16 +20,13 @@ from certified.linear_model import LogisticRegression
 from certified.pipeline import Pipeline, make_pipeline
 from certified.preprocessing import StandardScaler
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 def load() -> tuple[np.ndarray, np.ndarray] | None:
     """Return the ten measurements with wilderness area one-hot, and the cover type; None where the data are absent."""
-    folder = Path(os.environ.get("CERTIFIED_DATA", ROOT / ".." / "shared" / "data")) / "covertype_partial"
-    path = folder / "covertype_partial.parquet"
-    if not path.exists():
+    frame = public_data.covertype()
+    if frame is None:
         return None
-    frame = pl.read_parquet(path).sample(fraction=1.0, shuffle=True, seed=0)
+    frame = frame.sample(fraction=1.0, shuffle=True, seed=0)
     numbers = frame.select(pl.all().exclude("Wilderness_Area", "Soil_Type", "Cover_Type")).to_numpy()
     areas = [(frame["Wilderness_Area"] == area).to_numpy() for area in (2, 3, 4)]
     return np.column_stack([numbers, *areas]).astype(np.float64), frame["Cover_Type"].to_numpy()

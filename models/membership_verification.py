@@ -12,13 +12,11 @@ Run ``python models/membership_verification.py`` with the credit-default data un
 from __future__ import annotations
 
 import argparse
-import os
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
+import public_data
 from sklearn.datasets import load_breast_cancer
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression as PlainLogisticRegression
@@ -31,20 +29,13 @@ from certified.linear_model import LogisticRegression
 from certified.pipeline import make_pipeline
 from certified.preprocessing import StandardScaler
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 def load(small: bool) -> tuple[np.ndarray, np.ndarray] | None:
     """Return features and target, or None where the data set is absent."""
     if small:
         return load_breast_cancer(return_X_y=True)
-    folder = Path(os.environ.get("CERTIFIED_DATA", ROOT / ".." / "shared" / "data"))
-    path = folder / "default_credit" / "UCI_Credit_Card.csv.gz"
-    if not path.exists():
-        return None
-    frame = pl.read_csv(path, infer_schema_length=None)
-    target = "default.payment.next.month"
-    return frame.drop("ID", target).to_numpy().astype(np.float64), frame[target].to_numpy()
+    frame = public_data.credit_default()
+    return None if frame is None else (frame.drop("default").to_numpy().astype(np.float64), frame["default"].to_numpy())
 
 
 def recipe() -> Any:

@@ -9,13 +9,12 @@ bundles.
 from __future__ import annotations
 
 import argparse
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import public_data
 from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
 
@@ -24,19 +23,13 @@ from certified.linear_model import LogisticRegression
 from certified.pipeline import Pipeline, make_pipeline
 from certified.preprocessing import OneHotEncoder, StandardScaler
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 def load() -> tuple[pl.DataFrame, np.ndarray] | None:
     """Return the frame of features and whether the income is high, or None where the data set is absent."""
-    path = Path(os.environ.get("CERTIFIED_DATA", ROOT / ".." / "shared" / "data")) / "adult" / "adult.data.gz"
-    if not path.exists():
+    frame = public_data.adult()
+    if frame is None:
         return None
-    names = "age work fnlwgt education education_num marital job relation race sex gain loss hours country income"
-    frame = pl.read_csv(path, has_header=False, new_columns=names.split())
-    frame = frame.with_columns(pl.col(pl.String).str.strip_chars()).drop_nulls()
-    numbers = ["age", "fnlwgt", "education_num", "gain", "loss", "hours"]
-    frame = frame.with_columns(pl.col(numbers).cast(pl.Float64))
+    frame = frame.with_columns(pl.col(pl.String).fill_null("?"), pl.col(pl.Int64).cast(pl.Float64))
     return frame.drop("income", "education"), (frame["income"] == ">50K").to_numpy()
 
 

@@ -7,13 +7,12 @@ Run ``python models/readmission.py`` with the data under ``CERTIFIED_DATA`` (def
 from __future__ import annotations
 
 import argparse
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import public_data
 from sklearn.compose import make_column_transformer as plain_columns
 from sklearn.impute import SimpleImputer as PlainImputer
 from sklearn.linear_model import LogisticRegression as PlainLogisticRegression
@@ -28,17 +27,14 @@ from certified.linear_model import LogisticRegression
 from certified.pipeline import Pipeline, make_pipeline
 from certified.preprocessing import OneHotEncoder, StandardScaler
 
-ROOT = Path(__file__).resolve().parents[1]
 CODES = ("admission_type_id", "discharge_disposition_id", "admission_source_id")
 
 
 def load() -> tuple[pl.DataFrame, np.ndarray] | None:
     """Return the encounters and whether the patient came back within 30 days; None where the data are absent."""
-    folder = Path(os.environ.get("CERTIFIED_DATA", ROOT / ".." / "shared" / "data")) / "diabetes130"
-    path = folder / "diabetic_data.csv.gz"
-    if not path.exists():
+    frame = public_data.diabetes130()
+    if frame is None:
         return None
-    frame = pl.read_csv(path, null_values=["?"], infer_schema_length=None)
     return frame.drop("readmitted", "encounter_id"), (frame["readmitted"] == "<30").to_numpy().astype(int)
 
 
