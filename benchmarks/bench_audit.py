@@ -169,8 +169,8 @@ def audit_ours(small: bool) -> None:
 def deleted(estimator: Any, Z: Any, t: Any) -> tuple[Any, np.ndarray]:
     """Return a model after five requests, and the rows that went.
 
-    What learns its features or trees from a sample keeps them in these requests: then the model of all rows has the same
-    parameters, and the audit can say what a model would look like that removed nothing.
+    What learns its features or trees from a sample keeps them in these requests: then the model of all rows has the
+    same parameters, and the audit can say what a model would look like that removed nothing.
     """
     ids = np.arange(len(t))
     whole = clone(estimator).fit(Z, t, ids=ids)
