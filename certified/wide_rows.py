@@ -86,21 +86,25 @@ class WideRows:
         return max(part.stop - part.start for part, _ in self.blocks) + len(self.blocks) + 2
 
     def push(self, v: FloatArray) -> FloatArray:
-        """Return ``x v``, shape (n_padded,)."""
-        out = np.empty(len(self.y))
+        """Return ``x v`` for each row v of an array of shape (K, p), shape (n_padded, K)."""
+        out = np.empty((len(self.y), len(v)))
 
         def work(part: slice, block: Any) -> None:
-            out[part] = block @ v
+            out[part] = block @ v.T if len(v) > 1 else (block @ v[0])[:, None]
 
         _on_all(work, self.blocks)
         return out
 
     def pull(self, r: FloatArray) -> FloatArray:
-        """Return ``x' r``, shape (p,)."""
-        total = np.zeros(self.x.shape[1])
-        for found in _on_all(lambda part, block: block.T @ r[part], self.blocks):
+        """Return ``x' r`` for each column r of an array of shape (n_padded, K), shape (K, p)."""
+        total = np.zeros((self.x.shape[1], r.shape[1]))
+
+        def work(part: slice, block: Any) -> Any:
+            return block.T @ r[part] if r.shape[1] > 1 else (block.T @ r[part, 0])[:, None]
+
+        for found in _on_all(work, self.blocks):
             total += found
-        return total
+        return np.ascontiguousarray(total.T)
 
     @property
     def base_weight(self) -> FloatArray:
