@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array, issparse, vstack
+from scipy.sparse import csr_array, hstack, issparse, vstack
 
-from certified.rows import Renewal, padded
+from certified.rows import Renewal, padded, placed
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["WideRows"]
@@ -140,8 +140,13 @@ class WideRows:
     def renewed(self, new: Renewal) -> WideRows:
         """Return the rows that stay, at their positions and with new columns."""
         n = len(new.kept)
-        x, before = np.zeros((n, new.n_features)), self.x.toarray() if issparse(self.x) else self.x
-        new.write(x, before)
+        if issparse(self.x):
+            stays = self.x[:n][new.kept]
+            parts = [stays[:, p] if isinstance(p, slice) else csr_array(p) for p in new.pieces]
+            x: Any = placed(csr_array(hstack(parts, format="csr")), new.kept)
+        else:
+            x = np.zeros((n, new.n_features))
+            new.write(x, self.x)
         offset = None if self.offset is None else self.offset[:n] * new.kept
         base = self.base_weight[:n] * new.kept
         return WideRows(x, self.y[:n] * new.kept, base, offset=offset, intercept=self.intercept)

@@ -154,8 +154,14 @@ class NewtonCG:
     @staticmethod
     def renewed(rows: WideRows, new: Renewal, w: FloatArray, extra: int) -> tuple[WideRows, FloatArray | None]:
         """Return the rows that stay with new columns, and where to start from the parameter w."""
-        same = len(w) == (len(w) // (rows.x.shape[1] + extra)) * (new.n_features + extra)
-        return rows.renewed(new), w if same else None
+        old = w.reshape(-1, rows.x.shape[1] + extra)
+        if old.shape[1] == new.n_features + extra:
+            return rows.renewed(new), w
+        source = new.source()
+        start = np.zeros((len(old), new.n_features + extra))
+        start[:, : new.n_features][:, source >= 0] = old[:, source[source >= 0]]
+        start[:, new.n_features :] = old[:, old.shape[1] - extra :]
+        return rows.renewed(new), start.ravel()
 
     @staticmethod
     def features(rows: WideRows, X: Any) -> Any:
