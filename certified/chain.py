@@ -12,7 +12,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array, issparse
 from sklearn.base import clone
+from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.kernel_approximation import RBFSampler
 from sklearn.pipeline import Pipeline
@@ -21,7 +23,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import _check_feature_names_in
 
-from certified.columns import Columns, Schema
+from certified.columns import Columns, Schema, columns_of, row_of, values_of
 from certified.errors import InvalidInput, NotDeletable
 from certified.stable import Stable, Table, same
 
@@ -31,12 +33,13 @@ __all__ = [
     "admit",
     "as_step",
     "forget_through",
+    "is_of_text",
     "learn_through",
     "served",
     "targets",
 ]
 
-_STATELESS = (FunctionTransformer, Normalizer, PolynomialFeatures)
+_STATELESS = (FunctionTransformer, HashingVectorizer, Normalizer, PolynomialFeatures)
 
 
 def as_step(step: Any, name: str, caller: str) -> Stable:
@@ -59,8 +62,19 @@ def as_step(step: Any, name: str, caller: str) -> Stable:
     )
 
 
+def is_of_text(step: Any) -> bool:
+    """Whether a transformer takes documents, one for each row, and not a table."""
+    if isinstance(step, str):
+        return False
+    tags = get_tags(step).input_tags
+    return bool(tags.string and not tags.two_d_array)
+
+
 class Passive(Stable):
     """A transformer that learns nothing from the rows but their number of features: the statistic and what is served.
+
+    What it makes of text or of sparse features may be sparse; what it makes of an array is an array. One that takes
+    documents has a single column of text.
 
     Parameters
     ----------
@@ -72,6 +86,8 @@ class Passive(Stable):
         self.step = step
 
     def _count(self, table: Table) -> tuple[int]:
+        if is_of_text(self.step):
+            self._documents(table.x)
         return (table.x.shape[1],)
 
     def _discount(self, statistic: tuple[int], removed: Table) -> tuple[int]:
@@ -83,18 +99,44 @@ class Passive(Stable):
     def _apply(self, learned: tuple[int], X: Any) -> Any:
         if isinstance(self.step, str):
             return X
-        out = self._fitted(learned[0]).transform(np.asarray(X))
+        of_text = is_of_text(self.step)
+        given = self._documents(X) if of_text else X if issparse(X) else np.asarray(X)
+        out = self._fitted(learned[0]).transform(given)
+        if issparse(out) and (of_text or issparse(X)):
+            return csr_array(out, dtype=np.float64)
         return np.asarray(out.toarray() if hasattr(out, "toarray") else out, dtype=np.float64)
+
+    def _documents(self, X: Any) -> Any:
+        """Return the one column of a table of text."""
+        name, columns = type(self.step).__name__, columns_of(X) if isinstance(X, Columns) else []
+        if len(columns) != 1:
+            raise InvalidInput(
+                f"{name} got {X.shape[1]} columns, or numbers. One column of text is needed. Give a list of texts, or "
+                f"choose a column: ColumnTransformer([('text', {name}(), 'column')])."
+            )
+        missing = np.array([text is None for text in columns[0]])
+        if missing.any():
+            raise InvalidInput(
+                f"{name} got {int(missing.sum())} rows without text, the first at position "
+                f"{int(np.argmax(missing))}. Text is needed in every row. Write an empty text where there is none."
+            )
+        return columns[0]
 
     def _fitted(self, n_features: int) -> Any:
         if isinstance(self.step, FrozenEstimator):
             return self.step
         if "_statistic" in self.__dict__ and self._learned[0] == n_features:
             return self._plain
-        return clone(self.step).fit(np.zeros((1, n_features)))
+        return clone(self.step).fit(["a"] if is_of_text(self.step) else np.zeros((1, n_features)))
 
     def _width(self, learned: tuple[int], n_features: int) -> int:
-        return n_features if isinstance(self.step, str) else self._apply(learned, np.zeros((1, n_features))).shape[1]
+        if isinstance(self.step, str):
+            return n_features
+        made_up = row_of(["a"]) if is_of_text(self.step) else np.zeros((1, n_features))
+        return self._apply(learned, made_up).shape[1]
+
+    def _example(self, learned: tuple[int], n_features: int) -> list[Any]:
+        return ["a"] if is_of_text(self.step) else super()._example(learned, n_features)
 
     def _serve(self, statistic: tuple[int], learned: tuple[int]) -> None:
         if not isinstance(self.step, str):
@@ -272,7 +314,13 @@ def admit(step: Stable, x: Any) -> None:
                 f"{name} got features that are text. Put certified.preprocessing.OneHotEncoder in front of it, or "
                 "choose other columns."
             )
-    elif not (tags.allow_nan or np.isfinite(x).all()):
+        return
+    if issparse(x) and not tags.sparse:
+        raise InvalidInput(
+            f"{name} got sparse features, and takes dense ones. Set sparse_output=False in the encoder or "
+            "sparse_threshold=0 in the ColumnTransformer in front of it."
+        )
+    if not (tags.allow_nan or np.isfinite(values_of(x)).all()):
         raise InvalidInput(
             f"{name} got features that are missing (NaN) or infinite from the steps before it. Put "
             "certified.impute.SimpleImputer in front of it, or correct the rows."

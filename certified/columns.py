@@ -1,7 +1,8 @@
 """Tables of numbers and of text: polars, pandas and pyarrow frames, lists and object arrays in; one form inside.
 
 Inside, a column of numbers is float64 with NaN for what is missing, a column of text is an object array with None for
-it. A table of numbers alone is a plain array of shape (n_rows, n_features); any other is a :class:`Columns`.
+it. A table of numbers alone is a plain array of shape (n_rows, n_features), or a CSR array; any other is a
+:class:`Columns`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,25 @@ from typing import Any, NamedTuple
 import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
+from scipy.sparse import csr_array, hstack, issparse
 from sklearn.utils.validation import check_array, validate_data
 
 from certified.errors import InvalidInput
 from certified.typing import FloatArray
 
-__all__ = ["Columns", "Schema", "columns_of", "is_frame", "joined", "read", "row_of", "select", "table_of"]
+__all__ = [
+    "Columns",
+    "Schema",
+    "columns_of",
+    "erase",
+    "is_frame",
+    "joined",
+    "read",
+    "row_of",
+    "select",
+    "table_of",
+    "values_of",
+]
 
 _NUMBERS = (float, int, bool, Decimal, np.number, np.bool_)
 _LARGEST = 2**53
@@ -137,10 +151,33 @@ def select(x: Any, indices: Any) -> Any:
 
 
 def joined(parts: list[Any]) -> Any:
-    """Return tables side by side."""
+    """Return tables side by side; a sparse one where one of them is sparse."""
     if any(isinstance(part, Columns) for part in parts):
+        if any(issparse(part) for part in parts):
+            raise InvalidInput(
+                "Text and sparse features cannot stand side by side. Encode the text, or set sparse_output=False."
+            )
         return Columns([column for part in parts for column in columns_of(part)])
+    if any(issparse(part) for part in parts):
+        return csr_array(hstack([csr_array(part) for part in parts], format="csr"))
     return np.hstack(parts)
+
+
+def erase(x: Any, rows: Any) -> None:
+    """Overwrite rows of an array with nothing; those of a CSR array lose their entries too."""
+    if not issparse(x):
+        x[rows] = None if x.dtype == object else 0
+        return
+    for low, high in zip(x.indptr[rows].tolist(), x.indptr[np.asarray(rows) + 1].tolist(), strict=True):
+        x.data[low:high] = 0.0
+        x.indices[low:high] = 0
+    x.eliminate_zeros()
+    x.data, x.indices = x.data.copy(), x.indices.copy()  # nothing behind the end
+
+
+def values_of(x: Any) -> Any:
+    """Return the numbers that a table of numbers holds, in any order; of a sparse one those that are stored."""
+    return x.data if issparse(x) else x
 
 
 def columns_of(x: Any) -> list[Any]:

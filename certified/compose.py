@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
+from scipy.sparse import issparse
 from sklearn.compose import ColumnTransformer as _PlainColumns
 from sklearn.compose import make_column_selector as _PlainSelector
 from sklearn.frozen import FrozenEstimator
@@ -20,7 +21,7 @@ from sklearn.utils._indexing import _get_column_indices, _safe_indexing
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import _check_feature_names_in
 
-from certified.chain import admit, as_step, served, targets
+from certified.chain import Passive, admit, as_step, is_of_text, served, targets
 from certified.columns import Columns, Schema, joined, row_of, select
 from certified.errors import InvalidInput
 from certified.stable import Stable, Table
@@ -50,6 +51,7 @@ class _Parallel(MixedTransformer, _BaseComposition):
     _parts: list[_Part]
     _resolved: tuple[IntArray, ...] | None = None  # columns of the parts in the frame given; None in an inner step
     transformer_weights: Any = None
+    sparse_threshold: float = 0.3
 
     def _ready(self) -> None:
         self._parts = self._made()
@@ -150,8 +152,12 @@ class _Parallel(MixedTransformer, _BaseComposition):
             made = transform(part.step, known, columns)
             if part.name in weights:
                 made = made * float(weights[part.name])
-            out.append(made)
+            out.append(self._formed(made))
         return joined(out)
+
+    def _formed(self, made: Any) -> Any:
+        """Return features of a part, dense where sparse ones are not wanted."""
+        return made.toarray() if issparse(made) and not self.sparse_threshold > 0 else made
 
     def _renewed(self, learned: Any, left: Callable[[], Table]) -> list[Any]:
         weights, out = self.transformer_weights or {}, []
@@ -159,7 +165,7 @@ class _Parallel(MixedTransformer, _BaseComposition):
             start, factor = self.output_indices_[part.name].start, float(weights.get(part.name, 1.0))
             for piece in part.step._renewed(known, _selected(left, columns)):
                 moved = isinstance(piece, slice)
-                out.append(slice(start + piece.start, start + piece.stop) if moved else piece * factor)
+                out.append(slice(start + piece.start, start + piece.stop) if moved else self._formed(piece * factor))
         return out
 
     def _target(self, y: Any, n_rows: int) -> Any:
@@ -229,8 +235,8 @@ class _Parallel(MixedTransformer, _BaseComposition):
 class ColumnTransformer(_Parallel):
     """Apply transformers to columns of a frame, exactly deletable.
 
-    As scikit-learn's, with dense output. A transformer whose statistic a deletion cannot update counts its own columns
-    again; the others are not touched.
+    As scikit-learn's. A transformer whose statistic a deletion cannot update counts its own columns again; the others
+    are not touched.
 
     Parameters
     ----------
@@ -239,6 +245,9 @@ class ColumnTransformer(_Parallel):
         positions, a slice, a mask, or a callable such as :func:`make_column_selector`.
     remainder : {"drop", "passthrough"} or transformer, default="drop"
         For the columns that are not named.
+    sparse_threshold : float, default=0.3
+        0 for dense features. Otherwise they are sparse where a transformer gives sparse ones, however dense they are:
+        a density that a deletion moves past a threshold would turn every feature around.
     transformer_weights : dict or None, default=None
         Factors of the output, by name of the transformer.
     verbose_feature_names_out : bool, default=True
@@ -268,11 +277,13 @@ class ColumnTransformer(_Parallel):
         transformers: list[tuple[str, Any, Any]],
         *,
         remainder: Any = "drop",
+        sparse_threshold: float = 0.3,
         transformer_weights: Any = None,
         verbose_feature_names_out: bool = True,
     ) -> None:
         self.transformers = transformers
         self.remainder = remainder
+        self.sparse_threshold = sparse_threshold
         self.transformer_weights = transformer_weights
         self.verbose_feature_names_out = verbose_feature_names_out
 
@@ -312,7 +323,8 @@ class ColumnTransformer(_Parallel):
             if part.name == "remainder":
                 remainder = plain
             else:
-                parts.append((part.name, plain, columns.tolist()))
+                alone = isinstance(part.step, Passive) and is_of_text(part.step.step)
+                parts.append((part.name, plain, columns.tolist()[0] if alone else columns.tolist()))
         values = self._example(self._learned, self.n_features_in_)
         row: Any = np.asarray(row_of(values))
         if hasattr(self, "feature_names_in_"):
@@ -322,7 +334,7 @@ class ColumnTransformer(_Parallel):
         out = _PlainColumns(
             parts,
             remainder=remainder,
-            sparse_threshold=0,
+            sparse_threshold=1.0 if self.sparse_threshold > 0 else 0.0,
             transformer_weights=self.transformer_weights,
             verbose_feature_names_out=self.verbose_feature_names_out,
         )

@@ -13,6 +13,7 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array, issparse
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline as _SklearnPipeline
 from sklearn.pipeline import _name_estimators
@@ -23,11 +24,11 @@ from sklearn.utils.validation import _check_feature_names_in, _check_sample_weig
 
 from certified.base import Deletable, Plan, all_or_nothing, digest, split_column, split_ids, versions
 from certified.certificate import Certificate
-from certified.chain import Passive, as_step, forget_through, learn_through, served, targets
+from certified.chain import Passive, as_step, forget_through, is_of_text, learn_through, served, targets
 from certified.columns import Columns, Schema, is_frame, read
 from certified.compose import FeatureUnion, make_union
 from certified.errors import InvalidInput, InvalidRequest, NotDeletable
-from certified.rows import Renewal, Subjects
+from certified.rows import Renewal, Subjects, placed
 from certified.stable import Stable, Table
 from certified.typing import FloatArray, IntArray
 
@@ -85,7 +86,8 @@ class Pipeline(_BaseComposition, Deletable):
 
         Parameters
         ----------
-        X : array-like or data frame of shape (n_rows, n_features)
+        X : array-like, data frame or sparse matrix of shape (n_rows, n_features), or texts of shape (n_rows,)
+            Sparse where the first step takes it, texts where that is a vectoriser.
         y : array-like of shape (n_rows,)
         ids : array-like of shape (n_rows,), column name or None
             Subject of each row; several rows may share one. None numbers the rows 0..n-1.
@@ -104,11 +106,12 @@ class Pipeline(_BaseComposition, Deletable):
         X, exposure = split_column(X, exposure, "exposure")
         known = self._known(final.fit, offset, exposure)
         x, schema = self._read(X, reset=True)
-        weight = np.array(_check_sample_weight(sample_weight, np.ones(len(x)), dtype=np.float64))
+        n_rows = x.shape[0]
+        weight = np.array(_check_sample_weight(sample_weight, np.ones(n_rows), dtype=np.float64))
         if np.any(weight < 0.0):
             raise ValueError("Negative values in data passed to `sample_weight`.")
-        subjects = Subjects(ids, len(x))
-        target = targets([step for step in before if step._supervised], y, len(x))
+        subjects = Subjects(ids, n_rows)
+        target = targets([step for step in before if step._supervised], y, n_rows)
         table = Table(x, weight, target, subjects.hashes())
         for step in before:
             step._see(X if is_frame(X) else x, getattr(self, "feature_names_in_", None), schema)
@@ -137,29 +140,33 @@ class Pipeline(_BaseComposition, Deletable):
 
     def _read(self, X: Any, reset: bool) -> tuple[Any, Schema | None]:
         """Return the features in the form used inside; text may enter where the first step takes it."""
-        first = self._first_tags().input_tags
+        step = self._first()
+        first = get_tags(step).input_tags
+        if is_of_text(step):
+            return read(self, _as_column(X, type(step).__name__), None if reset else self._schema)
         if first.categorical:
             return read(self, X, None if reset else self._schema)
         nan: Any = "allow-nan" if first.allow_nan else True
-        x = validate_data(self, X, dtype=np.float64, order="C", reset=reset, ensure_all_finite=nan)
+        allowed: Any = "csr" if first.sparse else False
+        x = validate_data(
+            self, X, dtype=np.float64, order="C", reset=reset, ensure_all_finite=nan, accept_sparse=allowed
+        )
+        if issparse(x):
+            return csr_array(x, copy=reset), None
         return np.array(x) if reset else x, None
 
-    def _first_tags(self) -> Any:
-        """Tags of the first step that does anything."""
-        return get_tags(next(step for _, step in self.steps if not isinstance(step, str)))
+    def _first(self) -> Any:
+        """The first step that does anything."""
+        return next(step for _, step in self.steps if not isinstance(step, str))
 
-    def _placed(self, features: Any, held: Any) -> FloatArray:
+    def _placed(self, features: Any, held: Any) -> Any:
         """Return features at the positions of their rows, zeros elsewhere."""
         if isinstance(features, Columns):
             raise InvalidInput(
                 f"{type(self.steps[-1][1]).__name__} got features that are text. Put "
                 "certified.preprocessing.OneHotEncoder in front of it."
             )
-        if held.all():
-            return features
-        out = np.zeros((len(held), features.shape[1]))
-        out[held] = features
-        return out
+        return placed(features, held)
 
     def _checked_steps(self) -> tuple[list[Stable], Any]:
         """Return the steps that are stable, as clones, and the final one."""
@@ -243,13 +250,13 @@ class Pipeline(_BaseComposition, Deletable):
 
     # -------------------------------------------------------------- predict
 
-    def _transformed(self, X: Any) -> FloatArray:
+    def _transformed(self, X: Any) -> Any:
         check_is_fitted(self)
         values = self._read(X, reset=False)[0]
         for step in self._before:
             if step is not self._final:
                 values = step._apply(step._learned, values)
-        return np.asarray(values)
+        return values if issparse(values) else np.asarray(values)
 
     def _known(self, method: Any, offset: Any, exposure: Any) -> dict[str, Any]:
         """Arguments for the known part of the predictors, where given."""
@@ -386,8 +393,8 @@ class Pipeline(_BaseComposition, Deletable):
         tags.regressor_tags = final.regressor_tags
         tags.target_tags = final.target_tags
         tags.transformer_tags = final.transformer_tags
-        first = self._first_tags().input_tags
-        for name in ("allow_nan", "categorical", "string"):
+        first = get_tags(self._first()).input_tags
+        for name in ("allow_nan", "categorical", "string", "sparse", "two_d_array"):
             setattr(tags.input_tags, name, getattr(first, name))
         return tags
 
@@ -395,6 +402,18 @@ class Pipeline(_BaseComposition, Deletable):
 def make_pipeline(*steps: Any) -> Pipeline:
     """Return a :class:`Pipeline` of these steps, named after their classes as in scikit-learn."""
     return Pipeline(_name_estimators(steps))
+
+
+def _as_column(X: Any, name: str) -> Any:
+    """Return texts, one for each row, as a table of one column."""
+    if is_frame(X) or getattr(X, "ndim", 1) != 1 or isinstance(X, str):
+        raise InvalidInput(
+            f"Pipeline got no list of texts, which its first step {name} takes. Give one text for each row, for "
+            f"example the column X['text'], or choose it: ColumnTransformer([('text', {name}(), 'text')])."
+        )
+    column = np.empty((len(X), 1), dtype=object)
+    column[:, 0] = list(X)
+    return column
 
 
 def _is_passthrough(step: Stable) -> bool:

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, issparse
 
 from certified.errors import InvalidInput, InvalidRequest, UnknownIds
 from certified.hashing import subject_hash
 from certified.typing import BoolArray, FloatArray, IntArray
 
-__all__ = ["BLOCK", "Renewal", "Rows", "Subjects", "as_ids"]
+__all__ = ["BLOCK", "Renewal", "Rows", "Subjects", "as_ids", "padded", "placed"]
 
 _NONE = np.zeros((1, 1))  # no offset
 BLOCK = 1024
@@ -194,7 +195,8 @@ class Renewal:
     kept : bool array of shape (n_rows,)
         Which positions stay.
     pieces : list of slice or array of shape (n_kept, k)
-        From left to right: columns that were there before and are the same for the rows that stay, or new ones.
+        From left to right: columns that were there before and are the same for the rows that stay, or new ones, which
+        may be sparse.
     """
 
     kept: BoolArray
@@ -372,6 +374,19 @@ class Rows:
             buffer = _aligned(array.shape)
             buffer[...] = array
             setattr(self, name, buffer)
+
+
+def placed(x: Any, held: Any) -> Any:
+    """Return the rows of x at the positions that are held (a mask), and rows of zeros at the others."""
+    if held.all():
+        return x
+    if issparse(x):
+        length = np.zeros(len(held), dtype=x.indptr.dtype)
+        length[held] = np.diff(x.indptr)
+        return csr_array((x.data, x.indices, np.append(0, np.cumsum(length))), shape=(len(held), x.shape[1]))
+    out = np.zeros((len(held), x.shape[1]))
+    out[held] = x
+    return out
 
 
 def padded(n: int) -> int:

@@ -21,7 +21,7 @@ import numpy as np
 
 from certified.base import Deletable, Plan, digest, versions
 from certified.certificate import Certificate
-from certified.columns import Schema
+from certified.columns import Schema, erase
 from certified.errors import InvalidRequest
 from certified.rows import Subjects
 from certified.typing import FloatArray, IntArray
@@ -73,7 +73,7 @@ class Table(NamedTuple):
         """Overwrite these rows with nothing."""
         for part in self:
             if part is not None:
-                part[rows] = None if part.dtype == object else 0
+                erase(part, rows)
 
 
 class Stable(Deletable):

@@ -1,18 +1,14 @@
 """The convex head of wide models: a certified minimiser by Newton's method with conjugate gradients.
 
-Nothing of the size of the Hessian is formed. What bounds the distance is a metric below it,
+Nothing of the size of the Hessian is formed. What bounds the distance is a metric below it, :mod:`wide_metric`. The
+release metric is diagonal, from exact sums of squares. Coefficients are (K, p) for K outputs, predictors (n, K).
 
-``v'Av = strength |u|^2 + s (b + m'u)^2`` for ``v = (u, b)``,
-
-with s the sum of the rows' curvatures and m their mean row weighted by curvature: the smallest eigenvalue in a form
-that knows of the intercept, which has no penalty. The release metric is diagonal, from exact sums of squares.
-
-Proofs: ``docs/theory/wide.rst``. Tests: ``tests/test_wide.py``.
+Proofs: ``docs/theory/wide.rst``. Tests: ``tests/test_wide.py`` and ``tests/test_wide_classes.py``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -29,6 +25,7 @@ from certified.losses import Loss
 from certified.newton import float64
 from certified.objective import Problem
 from certified.typing import FloatArray
+from certified.wide_metric import PAIRWISE, LowerMetric, dot, norm
 from certified.wide_rows import WideRows
 
 __all__ = ["WideRelease", "improve"]
@@ -38,7 +35,6 @@ _LOOSE = 0.25  # a step leaves at most this part of the gradient
 _INNER = 2000  # conjugate gradients in a step
 _CLOSER = 2.0**-4  # M nu from which M is measured
 _STALLED = 3  # steps in a row that hardly shrank the gradient
-_PAIRWISE = 300  # chain of additions in a sum by numpy
 
 
 @dataclass(frozen=True)
@@ -49,8 +45,8 @@ class WideRelease:
     ----------
     squares : array of shape (p + 1,)
         Sums ``sum_i s_i x_ij^2`` over the kept rows, and ``sum_i s_i``.
-    root : array of shape (p,)
-        Square roots of the diagonal. The norm ``||v||_G`` is defined by them.
+    root : array of shape (P,)
+        Square roots of the diagonal, the same for every output. The norm ``||v||_G`` is defined by them.
     """
 
     squares: FloatArray
@@ -59,15 +55,15 @@ class WideRelease:
     @classmethod
     def of(cls, problem: Problem, squares: ColumnSquares) -> WideRelease:
         """Form the metric; raise CannotCertify where a coefficient has no penalty."""
-        p = len(problem.pattern)
         if not problem.strength > 0.0:
             raise CannotCertify(
                 "Sparse and wide models need a penalty: without one there is no lower bound of the Hessian that can be "
                 "computed. Give a finite C or an alpha > 0, or dense features, at most some thousands, with "
                 "solver='newton-cholesky'. Nothing was changed."
             )
-        values = squares.values()
-        return cls(values, np.sqrt(problem.scale * values[:p] + problem.penalty))
+        values, K = squares.values(), problem.loss.outputs
+        spread = np.tile(values[: len(problem.pattern) // K], K)
+        return cls(values, np.sqrt(problem.scale * spread + problem.penalty))
 
     @property
     def matrix(self) -> Any:
@@ -85,7 +81,7 @@ class WideRelease:
 
 @dataclass(frozen=True)
 class _Point:
-    """A parameter and what a pass over the rows finds there; slopes, bends and sizes carry the weights."""
+    """A parameter and what a pass over the rows finds there, shapes (n, K); slopes and sizes carry the weights."""
 
     w: FloatArray
     predictor: FloatArray
@@ -93,17 +89,6 @@ class _Point:
     bends: FloatArray
     sizes: FloatArray
     gradient: FloatArray
-
-
-@dataclass(frozen=True)
-class _Metric:
-    """The metric A of a point: m, 1/s (0 without an intercept), and the q, M and k_G of the theorems."""
-
-    mean: FloatArray
-    per_s: float
-    low: float
-    M: float
-    k_G: float
 
 
 def improve(
@@ -133,7 +118,7 @@ def improve(
         The rows have no curvature in float64 at a point of the search.
     """
     work = _Search(problem, rows, weight, release)
-    point = work.at(start)
+    point = work.at(work.centred(start))
     best, stalled, last, reach = None, 0, np.inf, np.inf
     for step in range(max_steps + 1):
         metric = work.metric(point)
@@ -155,84 +140,77 @@ class _Search:
 
     def __init__(self, problem: Problem, rows: WideRows, weight: FloatArray, release: WideRelease) -> None:
         self.problem, self.rows, self.weight, self.release = problem, rows, weight, release
+        self.loss, self.strength, self.kappa = problem.loss, problem.strength, problem.loss.kappa
         self.offset = np.zeros(1) if rows.offset is None else rows.offset
-        self.strength, self.squares = problem.strength, release.squares
-        self.lengths = np.where(weight > 0, rows.lengths, 0.0)
+        self.live = weight > 0
+        self.lengths = np.where(self.live, rows.lengths, 0.0)
+        self.root = release.root.reshape(self.loss.outputs, -1)
         self.passes = 0
 
-    def split(self, w: FloatArray) -> tuple[FloatArray, float]:
-        """Coefficients and intercept."""
-        return (w[:-1], float(w[-1])) if self.rows.intercept else (w, 0.0)
+    def split(self, w: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Coefficients (K, p) and intercepts (K,)."""
+        table = w.reshape(self.loss.outputs, -1)
+        if not self.rows.intercept:
+            return table, np.zeros(len(table))
+        return np.ascontiguousarray(table[:, :-1]), table[:, -1].copy()
 
-    def joined(self, u: FloatArray, b: float) -> FloatArray:
+    def joined(self, u: FloatArray, b: FloatArray) -> FloatArray:
         """The opposite of `split`."""
-        return np.append(u, b) if self.rows.intercept else u
+        return (np.column_stack([u, b]) if self.rows.intercept else u).ravel()
 
-    def at(self, w: FloatArray, predictor: FloatArray | None = None) -> _Point:
+    def centred(self, w: FloatArray) -> FloatArray:
+        """Return w with intercepts whose mean is 0, where there are several."""
+        u, b = self.split(w)
+        return self.joined(u, b - b.mean()) if len(b) > 1 else w
+
+    def at(self, w: FloatArray) -> _Point:
         """Pass over the rows at w."""
         self.passes += 1
         u, b = self.split(w)
-        if predictor is None:
-            predictor = self.rows.push(u) + b + self.offset
-        slope, bend, size = _terms(self.problem.loss, self.rows.y, predictor)
-        live = self.weight > 0
-        slopes, bends, sizes = (np.where(live, self.weight * part, 0.0) for part in (slope, bend, size))
-        gradient = self.joined(self.rows.pull(slopes) + self.strength * u, float(np.sum(slopes)))
+        predictor = self.rows.push(u) + b + self.offset[:, None]
+        slope, bend, size = _terms(self.loss, self.rows.y, _flat(predictor))
+        slopes = np.where(self.live[:, None], self.weight[:, None] * slope.reshape(predictor.shape), 0.0)
+        bends = np.where(self.live[:, None], bend.reshape(predictor.shape), 0.0)
+        sizes = np.where(self.live[:, None], self.weight[:, None] * size.reshape(predictor.shape), 0.0)
+        gradient = self.joined(self.rows.pull(slopes) + self.strength * u, _summed(slopes))
         return _Point(w, predictor, slopes, bends, sizes, gradient)
 
-    def metric(self, point: _Point) -> _Metric:
+    def metric(self, point: _Point) -> LowerMetric:
         """Form A and bound what the theorems need of it: lemma 2 of the proofs."""
-        h, strength, kappa = point.bends, self.strength, self.problem.loss.kappa
-        furthest = float(self.lengths.max())
-        root = np.square(self.release.root)
         if not self.rows.intercept:
-            M = up(kappa * furthest / np.sqrt(strength))
-            return _Metric(np.zeros(1), 0.0, 1.0, M, up(np.sqrt(up(float(root.max()) / strength))))
-        s = float(np.sum(h))
-        if not (s > 0.0 and np.isfinite(s)):
-            raise CannotCertify(
-                "The rows have no curvature in float64 where the search went. Scale the features or add a penalty. "
-                "Nothing was changed."
-            )
-        mean = self.rows.pull(h) / s
-        error = self._curvature_error(float(np.max(np.where(h > 0, self._score(point), 0.0))))
-        relative = 2.0 * (gamma(self.rows.chain + 16) + gamma(_PAIRWISE) + error)
-        theta = relative * np.sqrt(up(float(np.sum(h * np.square(self.lengths)))) / strength)
-        low = (1.0 - up(theta)) * (1.0 - up(gamma(_PAIRWISE) + error)) * (1.0 - 2.0**-40)
-        length = _norm(mean)
-        squared = float(root[:-1].max(initial=0.0)) / strength + float(root[-1]) * (1.0 / s + up(length**2) / strength)
-        M = kappa * np.sqrt(up((furthest + length) ** 2) / strength + 1.0 / s)
-        return _Metric(mean, up(1.0 / s), float(low), up(M), up(np.sqrt(up(squared))))
-
-    def closer(self, metric: _Metric) -> _Metric:
-        """Measure M: how far rows are from m, for features that are far from 0."""
-        if not self.rows.intercept:
-            return metric
-        length, furthest = _norm(metric.mean), float(self.lengths.max())
-        squared = np.square(self.lengths) - 2.0 * self.rows.push(metric.mean) + length**2
-        far = max(float(np.max(np.where(self.weight > 0, squared, 0.0))), 0.0)
-        far += 4.0 * gamma(self.rows.longest + len(metric.mean) + 16) * (furthest + length) ** 2
-        M = self.problem.loss.kappa * np.sqrt(up(far) / self.strength + metric.per_s)
-        return replace(metric, M=min(metric.M, up(M)))
+            K = self.loss.outputs
+            return LowerMetric.bare(self.strength, self.kappa, K, float(self.lengths.max()), self.root)
+        curved = self.live[:, None] & (point.bends > 0)
+        score = float(np.max(np.where(curved, self._score(point)[:, None], 0.0)))
+        return LowerMetric.of(
+            self.strength,
+            self.kappa,
+            point.bends,
+            self.weight,
+            self.rows,
+            self.lengths,
+            self.root,
+            self._curvature_error(score),
+        )
 
     def _score(self, point: _Point) -> FloatArray:
-        """Bound the rounding error of every row's predictor."""
+        """Bound the rounding error of every row's predictors."""
         u, b = self.split(point.w)
-        known = np.abs(self.offset) + abs(b)
-        return gamma(self.rows.longest + 6) * (self.lengths * _norm(u) + known)
+        known = np.abs(self.offset) + float(np.max(np.abs(b)))
+        return gamma(self.rows.longest + 6) * (self.lengths * max(norm(part) for part in u) + known)
 
     def _curvature_error(self, score: float) -> float:
-        """Relative error of a curvature whose predictor is off by at most `score`."""
-        change = 4.0 * self.problem.loss.kappa * score
-        return 2048.0 * UNIT + (change if change < 1.0 else np.inf)
+        """Relative error of a curvature whose predictors are off by at most `score`; of several, of a product."""
+        change = 4.0 * self.kappa * score
+        return min(self.loss.outputs, 2) * (2048.0 * UNIT + (change if change < 0.25 else np.inf))
 
-    def certify(self, point: _Point, metric: _Metric) -> tuple[Solution, float, float]:
+    def certify(self, point: _Point, metric: LowerMetric) -> tuple[Solution, float, float]:
         """Bound the distance by theorem 1; return it with the measured nu and its rounding envelope."""
-        nu, envelope = self.nu(point.gradient, metric), self._envelope(point, metric)
+        nu, envelope = metric.nu(*self.split(point.gradient)), self._envelope(point, metric)
         total = up(nu + envelope)
         if _CLOSER < metric.M * total < np.inf:
-            metric = self.closer(metric)
-        distance = up(metric.k_G * theorem1(total, metric.M, metric.low))
+            metric = metric.closer(self.kappa, self.rows, self.lengths, self.weight)
+        distance = up(metric.k_G * theorem1(total, metric.M, metric.low)) + self._slip(point.w)
         assumptions = {
             "nu": total,
             "M": metric.M,
@@ -244,98 +222,139 @@ class _Search:
             "rounding_envelope": up(metric.k_G * envelope),
         }
         weight = up(float(np.abs(point.w) @ self.release.root))
-        return Solution(point.w, or_inf(distance), "theorem-1", assumptions, weight), nu, envelope
+        return Solution(point.w, or_inf(up(distance)), "theorem-1", assumptions, weight), nu, envelope
 
-    def nu(self, gradient: FloatArray, metric: _Metric) -> float:
-        """Length of a gradient in the norm of ``A^-1``, rounded up."""
-        g, at_b = self.split(gradient)
-        inner = _norm(g - metric.mean * at_b) + 4.0 * UNIT * (_norm(g) + _norm(metric.mean) * abs(at_b))
-        return up(np.sqrt(up(inner**2) / self.strength + at_b**2 * metric.per_s))
+    def _slip(self, w: FloatArray) -> float:
+        """Length in the release metric of the mean of several intercepts, which is 0 but for rounding."""
+        b = self.split(w)[1]
+        if not self.rows.intercept or len(b) == 1:
+            return 0.0
+        mean = abs(float(b.mean())) + gamma(len(b) + 4) * float(np.mean(np.abs(b)))
+        return up(np.sqrt(len(b)) * mean * float(np.max(self.root[:, -1])))
 
-    def _envelope(self, point: _Point, metric: _Metric) -> float:
+    def _envelope(self, point: _Point, metric: LowerMetric) -> float:
         """Bound the rounding error of the gradient in the norm of ``A^-1``: theorem 4 of the proofs."""
-        score = self._score(point)
-        if not self.problem.loss.kappa * float(np.max(np.where(self.weight > 0, score, 0.0))) < 0.5:
+        score = self._score(point)[:, None]
+        if not 2.0 * self.kappa * float(np.max(np.where(self.live[:, None], score, 0.0))) < 0.5:
             return np.inf
-        terms = 32.0 * UNIT * point.sizes + 2.0 * point.bends * score
-        terms += gamma(max(self.rows.chain, _PAIRWISE) + 4) * np.abs(point.slopes)
-        at_u = up(float(np.sum(terms * self.lengths)))
-        at_u += 4.0 * UNIT * (self.strength * _norm(self.split(point.w)[0]) + _norm(self.split(point.gradient)[0]))
-        at_b = up(float(np.sum(terms))) if self.rows.intercept else 0.0
-        return up(up(at_u + _norm(metric.mean) * at_b) / np.sqrt(self.strength) + at_b * np.sqrt(metric.per_s))
+        bends = 2.0 * min(self.loss.outputs, 2) * self.weight[:, None] * _steepest(point.bends)
+        terms = 32.0 * UNIT * point.sizes + bends * score
+        terms += gamma(max(self.rows.chain, PAIRWISE) + 4) * np.abs(point.slopes)
+        u, g = self.split(point.w)[0], self.split(point.gradient)[0]
+        at_u = norm(_summed(terms * self.lengths[:, None])) + 4.0 * UNIT * (self.strength * norm(u) + norm(g))
+        return metric.error(up(at_u), _summed(terms) * (1.0 + 2.0**-40))
 
-    def advance(self, point: _Point, metric: _Metric, nu: float, goal: float) -> tuple[_Point, float]:
+    def advance(self, point: _Point, metric: LowerMetric, nu: float, goal: float) -> tuple[_Point, float]:
         """Take a step that lowers the objective; return the new point and kappa times the largest change proposed."""
         step, moved = self._step(point, metric, nu, goal)
-        reach = self.problem.loss.kappa * float(np.max(np.abs(np.where(self.weight > 0, moved, 0.0))))
+        reach = self.reach(moved)
         if not np.isfinite(reach):
             raise CannotCertify(
                 "A Newton step left the range of float64. Scale the features or add a penalty. Nothing was changed."
             )
         share = 1.0 if reach <= 1.0 else self._share(point, step, moved, float(np.log1p(reach) / reach))
-        return self.at(point.w + share * step), reach
+        return self.at(self.centred(point.w + share * step)), reach
+
+    def reach(self, moved: FloatArray) -> float:
+        """Kappa times the largest change of a predictor; of several, of a difference between them."""
+        size = np.abs(moved[:, 0]) if moved.shape[1] == 1 else np.ptp(moved, axis=1)
+        return self.kappa * float(np.max(np.where(self.live, size, 0.0)))
 
     def _share(self, point: _Point, step: FloatArray, moved: FloatArray, least: float) -> float:
         """Part of a long step to take: halved until the objective falls; the last part, `least`, is proved to do."""
         u, p = self.split(point.w)[0], self.split(step)[0]
-        slope, square, mixed = _dot(point.gradient, step), _dot(p, p), _dot(u, p)
-        before = _value(self.problem.loss, self.rows.y, point.predictor, self.weight)
+        slope, square, mixed = dot(point.gradient, step), dot(p, p), dot(u, p)
+        before = _value(self.loss, self.rows.y, _flat(point.predictor), self.weight)
         share = 1.0
         while share > least:
-            after = _value(self.problem.loss, self.rows.y, point.predictor + share * moved, self.weight)
+            after = _value(self.loss, self.rows.y, _flat(point.predictor + share * moved), self.weight)
             rise = after - before + self.strength * share * (mixed + 0.5 * share * square)
             if rise <= 0.25 * share * slope:
                 return share
             share *= 0.5
         return least
 
-    def _step(self, point: _Point, metric: _Metric, nu: float, goal: float) -> tuple[FloatArray, FloatArray]:
+    def _step(self, point: _Point, metric: LowerMetric, nu: float, goal: float) -> tuple[FloatArray, FloatArray]:
         """Solve ``H p = -g`` by conjugate gradients; return p and the change of the predictors.
 
-        The intercept is eliminated, so that the system is that of features centred at m. The iteration ends where the
-        step is as exact as the goal asks for, or as the change of the curvature along it makes sense.
+        The intercepts are eliminated. The iteration ends where the step is as exact as the goal asks for, or as the
+        change of the curvature along it makes sense.
         """
-        h, strength, rows = point.bends, self.strength, self.rows
-        s = float(np.sum(h)) if rows.intercept else np.inf
+        strength, rows, intercept = self.strength, self.rows, self.rows.intercept
         g, at_b = self.split(point.gradient)
-        ratio = float(np.sum(h) / np.sum(rows.base_weight[self.weight > 0]))
-        spread = ratio * self.squares[: len(g)]
-        diagonal = strength + np.maximum(spread - (s * metric.mean**2 if rows.intercept else 0.0), 0.01 * spread)
-        p, moved = np.zeros(len(g)), np.zeros(len(h))
-        r = -(g - metric.mean * at_b)
-        shift = -at_b / s if rows.intercept else 0.0
+
+        def bent(change: FloatArray) -> FloatArray:
+            """The Hessian of the rows' losses times a change of the predictors."""
+            if len(g) == 1:
+                return self.weight[:, None] * point.bends * change
+            part = point.bends * change
+            return self.weight[:, None] * (part - point.bends * part.sum(axis=1, keepdims=True))
+
+        inverse = np.linalg.pinv(self._among_intercepts(point.bends), hermitian=True) if intercept else None
+        lean = shift = np.zeros(len(g)) if inverse is None else -inverse @ at_b
+        r = -g
+        if inverse is not None and len(g) == 1:
+            r = r + metric.mean * at_b
+        elif np.any(shift):
+            r = r - rows.pull(bent(np.broadcast_to(shift, point.bends.shape)))
+        diagonal = self._diagonal(point.bends, metric, len(g[0]))
+        p, moved = np.zeros_like(g), np.zeros_like(point.bends)
         y = r / diagonal
-        d, rho = y.copy(), _dot(r, y)
+        d, rho = y.copy(), dot(r, y)
         for _ in range(_INNER):
             if not rho > 0.0:
                 break
             self.passes += 1
             change = rows.push(d)
-            if rows.intercept:
-                change = change - _dot(h, change) / s
-            curved = strength * d + rows.pull(h * change)
-            size = rho / _dot(d, curved)
+            if inverse is not None:
+                back = inverse @ bent(change).sum(axis=0)
+                change = change - back
+            curved = strength * d + rows.pull(bent(change))
+            size = rho / dot(d, curved)
             p += size * d
             moved += size * change
+            if inverse is not None:
+                lean = lean - size * back
             r -= size * curved
-            reach = self.problem.loss.kappa * float(np.max(np.abs(np.where(self.weight > 0, moved + shift, 0.0))))
-            if _norm(r) / np.sqrt(strength) <= max(_SHARE * goal, min(_LOOSE, _SHARE * reach) * nu):
+            reach = self.reach(moved + shift)
+            if norm(r) / np.sqrt(strength) <= max(_SHARE * goal, min(_LOOSE, _SHARE * reach) * nu):
                 break
             y = r / diagonal
-            before, rho = rho, _dot(r, y)
+            before, rho = rho, dot(r, y)
             d = y + rho / before * d
-        b = shift - _dot(metric.mean, p) if rows.intercept else 0.0
-        return self.joined(p, b), moved + shift
+        return self.joined(p, lean), moved + shift
+
+    def _among_intercepts(self, bends: FloatArray) -> FloatArray:
+        """Hessian of the intercepts, shape (K, K)."""
+        weighted = self.weight[:, None] * bends
+        if bends.shape[1] == 1:
+            return weighted.sum(axis=0)[:, None]
+        return np.diag(weighted.sum(axis=0)) - weighted.T @ bends
+
+    def _diagonal(self, bends: FloatArray, metric: LowerMetric, p: int) -> FloatArray:
+        """About the diagonal of the Hessian without intercepts, shape (K, p): the preconditioner."""
+        total = (self.weight[:, None] * _steepest(bends)).sum(axis=0)[:, None]
+        spread = total / np.sum(self.rows.base_weight[self.live]) * self.release.squares[:p]
+        if metric.edges is None:
+            return self.strength + spread
+        near = np.abs(metric.edges.signs).T
+        mean = near @ metric.mean / near.sum(axis=1, keepdims=True)
+        return self.strength + np.maximum(spread - total * mean**2, 0.01 * spread)
 
 
-def _norm(v: FloatArray) -> float:
-    """Upper bound of the Euclidean norm."""
-    return float(np.sqrt(_dot(v, v))) * (1.0 + gamma(v.size + 4))
+def _steepest(bends: FloatArray) -> FloatArray:
+    """Curvature in each predictor, (n, K), from curvatures (n, 1) or probabilities."""
+    return bends if bends.shape[1] == 1 else np.where(bends > 0, bends * (1.0 - bends) + 2.0**-50, 0.0)
 
 
-def _dot(a: FloatArray, b: FloatArray) -> float:
-    """Inner product, on one core: a few hundred thousand products are not worth waking others."""
-    return float(np.einsum("i,i->", a, b))
+def _summed(terms: FloatArray) -> FloatArray:
+    """Sums over the rows, by pairs."""
+    return np.sum(np.ascontiguousarray(terms.T), axis=1)
+
+
+def _flat(predictor: FloatArray) -> FloatArray:
+    """Predictors as the losses take them: a plain vector where there is one."""
+    return predictor[:, 0] if predictor.shape[1] == 1 else predictor
 
 
 @float64

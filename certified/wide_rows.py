@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array, issparse, vstack
+from scipy.sparse import csr_array, hstack, issparse, vstack
 
-from certified.rows import Renewal, padded
+from certified.rows import Renewal, padded, placed
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["WideRows"]
@@ -86,21 +86,25 @@ class WideRows:
         return max(part.stop - part.start for part, _ in self.blocks) + len(self.blocks) + 2
 
     def push(self, v: FloatArray) -> FloatArray:
-        """Return ``x v``, shape (n_padded,)."""
-        out = np.empty(len(self.y))
+        """Return ``x v`` for each row v of an array of shape (K, p), shape (n_padded, K)."""
+        out = np.empty((len(self.y), len(v)))
 
         def work(part: slice, block: Any) -> None:
-            out[part] = block @ v
+            out[part] = block @ v.T if len(v) > 1 else (block @ v[0])[:, None]
 
         _on_all(work, self.blocks)
         return out
 
     def pull(self, r: FloatArray) -> FloatArray:
-        """Return ``x' r``, shape (p,)."""
-        total = np.zeros(self.x.shape[1])
-        for found in _on_all(lambda part, block: block.T @ r[part], self.blocks):
+        """Return ``x' r`` for each column r of an array of shape (n_padded, K), shape (K, p)."""
+        total = np.zeros((self.x.shape[1], r.shape[1]))
+
+        def work(part: slice, block: Any) -> Any:
+            return block.T @ r[part] if r.shape[1] > 1 else (block.T @ r[part, 0])[:, None]
+
+        for found in _on_all(work, self.blocks):
             total += found
-        return total
+        return np.ascontiguousarray(total.T)
 
     @property
     def base_weight(self) -> FloatArray:
@@ -136,8 +140,13 @@ class WideRows:
     def renewed(self, new: Renewal) -> WideRows:
         """Return the rows that stay, at their positions and with new columns."""
         n = len(new.kept)
-        x, before = np.zeros((n, new.n_features)), self.x.toarray() if issparse(self.x) else self.x
-        new.write(x, before)
+        if issparse(self.x):
+            stays = self.x[:n][new.kept]
+            parts = [stays[:, p] if isinstance(p, slice) else csr_array(p) for p in new.pieces]
+            x: Any = placed(csr_array(hstack(parts, format="csr")), new.kept)
+        else:
+            x = np.zeros((n, new.n_features))
+            new.write(x, self.x)
         offset = None if self.offset is None else self.offset[:n] * new.kept
         base = self.base_weight[:n] * new.kept
         return WideRows(x, self.y[:n] * new.kept, base, offset=offset, intercept=self.intercept)

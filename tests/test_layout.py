@@ -31,6 +31,7 @@ ORDER = (
     "hashing",
     "rows",
     "wide_rows",
+    "wide_metric",
     "objective",
     "anchor",
     "passes",

@@ -21,7 +21,7 @@ from certified.wide_rows import WideRows
 
 __all__ = ["Cholesky", "NewtonCG", "ProximalNewton", "chosen"]
 
-_WIDE = 5_000  # features from which a Hessian is no longer formed
+_WIDE = 5_000  # coefficients from which a Hessian is no longer formed
 _SAMPLE_ROWS = 50_000  # fits of more rows than this start from the solution on every 16th block
 
 
@@ -154,7 +154,14 @@ class NewtonCG:
     @staticmethod
     def renewed(rows: WideRows, new: Renewal, w: FloatArray, extra: int) -> tuple[WideRows, FloatArray | None]:
         """Return the rows that stay with new columns, and where to start from the parameter w."""
-        return rows.renewed(new), w if len(w) == new.n_features + extra else None
+        old = w.reshape(-1, rows.x.shape[1] + extra)
+        if old.shape[1] == new.n_features + extra:
+            return rows.renewed(new), w
+        source = new.source()
+        start = np.zeros((len(old), new.n_features + extra))
+        start[:, : new.n_features][:, source >= 0] = old[:, source[source >= 0]]
+        start[:, new.n_features :] = old[:, old.shape[1] - extra :]
+        return rows.renewed(new), start.ravel()
 
     @staticmethod
     def features(rows: WideRows, X: Any) -> Any:
@@ -182,14 +189,9 @@ def chosen(caller: str, solver: Any, X: Any, outputs: int, penalised: bool, corn
                 "or set l1_ratio=0."
             )
         return ProximalNewton
-    large = X.shape[1] > _WIDE and outputs == 1 and penalised
+    large = X.shape[1] * outputs > _WIDE and penalised
     if not (issparse(X) or solver == "newton-cg" or (solver == "auto" and large)):
         return Cholesky
-    if outputs > 1:
-        raise InvalidInput(
-            f"{caller} got {outputs} classes with sparse features or solver='newton-cg'. Only binary classification is "
-            "supported there. Call X.toarray() where memory allows, or fit one model for each class."
-        )
     return NewtonCG
 
 

@@ -187,8 +187,12 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
     def _start(self, problem: Problem, totals: Totals | None, rows: Any) -> FloatArray:
         start = super()._start(problem, totals, rows)
         if self.fit_intercept and not self._head.by_theorem2:
-            ones = float(np.sum(rows.weight * rows.y))
-            start[-1] = np.log(ones / (float(np.sum(rows.weight)) - ones))
+            codes = np.arange(max(2, problem.loss.outputs))
+            logs = np.log([float(np.sum(rows.weight[rows.y == k])) for k in codes])
+            if problem.loss.outputs == 1:
+                start[-1] = logs[1] - logs[0]
+            else:
+                start.reshape(len(codes), -1)[:, -1] = logs - logs.mean()
         return start
 
     def _summed_classes(self, loss: Loss) -> int | None:
@@ -293,7 +297,6 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        # Sparse features serve two classes; a tag that promises them for any number belongs to the solver that does.
-        tags.input_tags.sparse = self.solver == "newton-cg"
-        tags.classifier_tags.multi_class = self.solver != "newton-cg" and self.l1_ratio == 0
+        tags.input_tags.sparse = self.solver != "newton-cholesky" and self.l1_ratio == 0
+        tags.classifier_tags.multi_class = self.l1_ratio == 0
         return tags

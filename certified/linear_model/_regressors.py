@@ -428,7 +428,7 @@ class LogCoshRegressor(_Regressor):
         for _ in range(50):
             before, w = w, improve(quadratic, rows, weight, release, w, 1.0, 1).w
             coef, intercept = self._shaped(w)
-            weight = rows.weight * self._pull(rows.push(coef) + intercept + known - rows.y)
+            weight = rows.weight * self._pull(rows.push(coef[None])[:, 0] + intercept + known - rows.y)
             if np.linalg.norm(w - before) <= 1e-2 * np.linalg.norm(w):
                 break
         return w

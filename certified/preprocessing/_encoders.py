@@ -9,6 +9,7 @@ from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.preprocessing import OneHotEncoder as _PlainOneHot
 from sklearn.preprocessing import OrdinalEncoder as _PlainOrdinal
@@ -257,7 +258,7 @@ class _Encoder(MixedTransformer):
 class OneHotEncoder(_Encoder):
     """One column of 0 and 1 for each category, exactly deletable.
 
-    As scikit-learn's, with dense output. A category goes with its last row, so that a deletion may change the number
+    As scikit-learn's, but dense by default. A category goes with its last row, so that a deletion may change the number
     of features; ``min_frequency`` groups rare categories, which makes that rare and hides who is alone in one.
 
     Parameters
@@ -267,7 +268,8 @@ class OneHotEncoder(_Encoder):
     drop : {"first", "if_binary"}, array of shape (n_features,) or None, default=None
         Category of each feature without a column.
     sparse_output : bool, default=False
-        False; sparse output is not available.
+        Return a CSR array. A linear model behind takes passes over the rows for a deletion then; with some hundreds
+        of columns or fewer, dense ones let it delete without.
     handle_unknown : {"error", "ignore", "infrequent_if_exist", "warn"}, default="error"
     min_frequency : int, float or None, default=None
         Categories with fewer rows (a smaller share of the rows) are one, "infrequent_sklearn".
@@ -336,17 +338,29 @@ class OneHotEncoder(_Encoder):
             out.append(int(category.group[code]))
         return out
 
-    def _apply(self, learned: tuple[_Category, ...], X: Any) -> FloatArray:
-        out = np.zeros((len(X), self._width(learned, len(learned))))
+    def _apply(self, learned: tuple[_Category, ...], X: Any) -> Any:
+        triples = zip(learned, self._dropped(learned), columns_of(X), strict=True)
+        return self._made([(j, *triple) for j, triple in enumerate(triples)], len(X))
+
+    def _made(self, features: list[tuple[int, _Category, int, Any]], n_rows: int) -> Any:
+        """Return the columns of some features, from their position, category, dropped group and column."""
+        widths = [category.n_groups - (dropped >= 0) for _, category, dropped, _ in features]
+        where = np.full((n_rows, len(features)), -1, dtype=np.int64)
         start = 0
-        for j, (category, dropped, column) in enumerate(
-            zip(learned, self._dropped(learned), columns_of(X), strict=True)
-        ):
-            start += self._mark(out[:, start:], category, dropped, column, j)
+        for k, (j, category, dropped, column) in enumerate(features):
+            found = self._marked(category, dropped, column, j)
+            where[:, k] = np.where(found < 0, -1, start + found)
+            start += widths[k]
+        rows, _ = marked = np.nonzero(where >= 0)
+        if self.sparse_output:
+            ends = np.append(0, np.cumsum(np.bincount(rows, minlength=n_rows)))
+            return csr_array((np.ones(rows.size), where[marked], ends), shape=(n_rows, start))
+        out = np.zeros((n_rows, start))
+        out[rows, where[marked]] = 1.0
         return out
 
-    def _mark(self, out: FloatArray, category: _Category, dropped: int, column: Any, j: int) -> int:
-        """Write 1 where a row has a category; return how many columns of `out` belong to feature j."""
+    def _marked(self, category: _Category, dropped: int, column: Any, j: int) -> IntArray:
+        """Return which of the columns that feature j makes is 1 in each row, -1 for none."""
         codes, unknown = self._coded(category, column, j)
         if unknown.any():
             if self.handle_unknown == "warn":
@@ -356,8 +370,7 @@ class OneHotEncoder(_Encoder):
         marked = ~unknown & (codes != dropped)
         if dropped >= 0:
             codes = codes - (codes > dropped)
-        out[np.flatnonzero(marked), codes[marked]] = 1.0
-        return category.n_groups - (dropped >= 0)
+        return np.where(marked, codes, -1)
 
     def _renewed(self, learned: tuple[_Category, ...], left: Callable[[], Table]) -> list[Any]:
         out: list[Any] = []
@@ -370,9 +383,7 @@ class OneHotEncoder(_Encoder):
                 out.append(slice(start, start + width))
             else:
                 table = left().x
-                part = np.zeros((len(table), new[0].n_groups - (new[1] >= 0)))
-                self._mark(part, *new, columns_of(table)[j], j)
-                out.append(part)
+                out.append(self._made([(j, *new, columns_of(table)[j])], len(table)))
             start += width
         return out
 
@@ -398,13 +409,14 @@ class OneHotEncoder(_Encoder):
         """Return a plain scikit-learn encoder of the same categories; the counts are not in it."""
         self._check_fitted()
         return self._plain(
-            _PlainOneHot, drop=self.drop, sparse_output=False, feature_name_combiner=self.feature_name_combiner
+            _PlainOneHot,
+            drop=self.drop,
+            sparse_output=self.sparse_output,
+            feature_name_combiner=self.feature_name_combiner,
         )
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        if self.sparse_output:
-            raise InvalidInput("OneHotEncoder(sparse_output=True) is not available: the models take dense features.")
         if isinstance(self.drop, str) and self.drop not in ("first", "if_binary"):
             raise InvalidInput(f"OneHotEncoder(drop={self.drop!r}) is not allowed: 'first', 'if_binary' or a list.")
 
