@@ -12,7 +12,7 @@ from certified.columns import Columns, columns_of, joined, table_of
 from certified.errors import InvalidInput
 from certified.exact import Products
 from certified.hashing import bottom_k
-from certified.preprocessing._encoders import count, uncounted
+from certified.preprocessing._counts import count, uncounted
 from certified.preprocessing._moments import rounded_moments
 from certified.stable import Table
 from certified.transformer import MixedTransformer, named_like

@@ -41,6 +41,7 @@ ORDER = (
     "base",
     "released",
     "columns",
+    "selector",
     "stable",
     "chain",
     "transformer",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Callable
-from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,18 +15,12 @@ from sklearn.utils.validation import _check_feature_names_in
 
 from certified.columns import columns_of, row_of
 from certified.errors import InvalidInput
+from certified.preprocessing._counts import Counts, as_text, codes_of, count, is_missing, uncounted
 from certified.stable import Table, same
 from certified.transformer import MixedTransformer, named_like
 from certified.typing import BoolArray, FloatArray, IntArray
 
-__all__ = ["OneHotEncoder", "OrdinalEncoder", "count", "uncounted"]
-
-
-class _Counts(NamedTuple):
-    """Values of a column, sorted, a missing one last, and how many rows have each."""
-
-    values: Any
-    counts: IntArray
+__all__ = ["OneHotEncoder", "OrdinalEncoder"]
 
 
 class _Category(NamedTuple):
@@ -38,41 +30,6 @@ class _Category(NamedTuple):
     group: IntArray
     n_groups: int
     joined: int
-
-
-def count(column: Any) -> _Counts:
-    """Return the values of a column of a table, and how many rows have each."""
-    if column.dtype == object:
-        found = Counter(column.tolist())
-        known = sorted(v for v in found if v is not None) + [None] * (None in found)
-        return _Counts(_text(known), np.array([found[v] for v in known], dtype=np.int64))
-    values, counts = np.unique(np.where(np.isnan(column), np.nan, column + 0.0), return_counts=True)
-    return _Counts(values, counts.astype(np.int64))
-
-
-def uncounted(before: _Counts, column: Any) -> _Counts:
-    """Return the counts without the rows of this column."""
-    counts = before.counts - np.bincount(codes_of(before.values, column), minlength=len(before.counts))
-    return _Counts(before.values[counts > 0], counts[counts > 0])
-
-
-def codes_of(values: Any, column: Any) -> IntArray:
-    """Return the position of each row's value among `values`, -1 where it is not one of them."""
-    if column.dtype == object:
-        index = {value: k for k, value in enumerate(values.tolist())}
-        return np.fromiter(map(index.get, column.tolist(), repeat(-1)), dtype=np.int64, count=len(column))
-    missing = np.isnan(values[-1:]).sum()  # they are sorted, NaN last
-    known = values[: len(values) - missing]
-    found = np.searchsorted(known, column)
-    codes = np.where(found < len(known), found, -1)
-    codes[codes >= 0] = np.where(known[codes[codes >= 0]] == column[codes >= 0], codes[codes >= 0], -1)
-    return np.where(np.isnan(column), len(known) if missing else -1, codes)
-
-
-def _text(values: list[Any]) -> Any:
-    out = np.empty(len(values), dtype=object)
-    out[:] = values
-    return out
 
 
 class _Encoder(MixedTransformer):
@@ -113,10 +70,10 @@ class _Encoder(MixedTransformer):
             for j, (given, found) in enumerate(zip(self.categories, counts, strict=True))
         )
 
-    def _given(self, given: Any, found: _Counts, j: int) -> _Counts:
+    def _given(self, given: Any, found: Counts, j: int) -> Counts:
         """Return the categories that were given, with the counts found."""
         if found.values.dtype == object:
-            values = _text([v if isinstance(v, str) else None for v in given])
+            values = as_text([v if isinstance(v, str) else None for v in given])
         else:
             values = np.asarray(given, dtype=np.float64) + 0.0
             if np.any(np.diff(values) <= 0):
@@ -130,9 +87,9 @@ class _Encoder(MixedTransformer):
             raise self._unknown(found.values[codes < 0], j, "fit")
         counts = np.zeros(len(values), dtype=np.int64)
         counts[codes[codes >= 0]] = found.counts[codes >= 0]
-        return _Counts(values, counts)
+        return Counts(values, counts)
 
-    def _grouped(self, found: _Counts, n_rows: int) -> _Category:
+    def _grouped(self, found: Counts, n_rows: int) -> _Category:
         values, counts = found
         size = len(values)
         missing = size - self._has_apart(values)
@@ -149,7 +106,7 @@ class _Encoder(MixedTransformer):
     def _has_apart(self, values: Any) -> bool:
         """Whether the last of these values is a missing one that is encoded apart."""
         is_nan = values.dtype != object or self._missing() is not None
-        return bool(self._apart and is_nan and len(values) and _is_missing(values[-1:])[0])
+        return bool(self._apart and is_nan and len(values) and is_missing(values[-1:])[0])
 
     def _infrequent(self, counts: IntArray, n_rows: int) -> BoolArray:
         """Which categories are infrequent, by scikit-learn's rule."""
@@ -189,7 +146,7 @@ class _Encoder(MixedTransformer):
     def _shown(self, values: Any, j: int) -> Any:
         """Return categories as the user wrote them."""
         if values.dtype == object:
-            return _text([self._missing() if v is None else v for v in values])
+            return as_text([self._missing() if v is None else v for v in values])
         kind = self._schema.kinds[j] if self._schema else "float"
         if kind == "float" or np.isnan(values).any():
             return values.copy()
@@ -502,7 +459,3 @@ class OrdinalEncoder(OneToOneFeatureMixin, _Encoder):
                 f"OrdinalEncoder(handle_unknown={self.handle_unknown!r}, unknown_value={self.unknown_value!r}) is not "
                 "allowed: unknown_value goes with handle_unknown='use_encoded_value', a number or NaN."
             )
-
-
-def _is_missing(column: Any) -> BoolArray:
-    return np.array([v is None for v in column]) if column.dtype == object else np.isnan(column)

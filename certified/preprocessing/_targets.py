@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import type_of_target
 from certified.columns import columns_of
 from certified.errors import InvalidInput, InvalidRequest
 from certified.exact import GroupSums
-from certified.preprocessing._encoders import _Counts, codes_of, count, uncounted
+from certified.preprocessing._counts import Counts, codes_of, count, uncounted
 from certified.stable import Table
 from certified.transformer import MixedTransformer, named_like, target_column
 from certified.typing import FloatArray, IntArray
@@ -23,7 +23,7 @@ __all__ = ["TargetEncoder", "WOEEncoder"]
 class _Column(NamedTuple):
     """Categories of a column with their rows, and sums of the target in each category and fold."""
 
-    found: _Counts
+    found: Counts
     sums: GroupSums
 
 
@@ -74,7 +74,7 @@ class _ByTarget(OneToOneFeatureMixin, MixedTransformer):
             out.append(_Column(found, GroupSums.of(_one(table.y), groups, n_groups, np.ones(len(table.y)))))
         return tuple(out)
 
-    def _groups(self, found: _Counts, column: Any, table: Table) -> IntArray:
+    def _groups(self, found: Counts, column: Any, table: Table) -> IntArray:
         k = self._folds()
         return codes_of(found.values, column) * k + (table.hashes % np.uint64(k)).astype(np.int64)
 
