@@ -105,8 +105,7 @@ class Deletable(BaseEstimator):
         rows = self._subjects.rows_of(ids)
         n_subjects = as_ids(ids, "delete(ids=...)").size
         plan = self._plan(rows)
-        plan.commit()
-        self._subjects.drop(rows)
+        self._carry_out(plan, rows)
         return Receipt(
             n_subjects=n_subjects,
             n_rows=int(rows.size),
@@ -124,6 +123,10 @@ class Deletable(BaseEstimator):
 
     def _plan(self, rows: IntArray) -> Plan:
         raise NotImplementedError
+
+    def _carry_out(self, plan: Plan, rows: IntArray) -> None:
+        plan.commit()
+        self._subjects.drop(rows)
 
     def _changed_steps(self, plan: Plan) -> tuple[str, ...]:
         return (type(self).__name__,) if plan.changed else ()
