@@ -38,6 +38,8 @@ class Metric:
         ``||v||_G <= k_G ||v||_A`` for the release metric G and every v.
     ridge : array of shape (P, P) or None
         ``V diag(pattern) V'``, where rows take a part of the penalty with them.
+    M_seen : float
+        M as a pass has found it, of this metric or of one before, from which M was bounded.
     rise : float
         ``-W <= rise``: what was added since the Hessian was formed, so that it is at most ``1 + rise + rho + drift``.
     """
@@ -54,6 +56,7 @@ class Metric:
     k_G: float
     ridge: FloatArray | None = None
     rise: float = 0.0
+    M_seen: float = np.nan
 
     @property
     def low(self) -> float:

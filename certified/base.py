@@ -13,7 +13,6 @@ from functools import cache, partial, wraps
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
@@ -22,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from certified import __version__, accounting
 from certified._record import FrozenMap
 from certified.certificate import Certificate, Receipt
+from certified.columns import eager
 from certified.errors import InvalidInput, NotDeletable, ReleaseWithheld
 from certified.rows import Subjects, as_ids
 from certified.typing import IntArray
@@ -122,8 +122,7 @@ class Deletable(BaseEstimator):
         n_subjects = as_ids(ids, "delete(ids=...)").size
         before = None if guard is None else self._to_compare()
         plan = self._plan(rows)
-        plan.commit()
-        self._subjects.drop(rows)
+        self._carry_out(plan, rows)
         audits = () if guard is None else (self._guarded(guard, before),)
         return Receipt(
             n_subjects=n_subjects,
@@ -176,6 +175,10 @@ class Deletable(BaseEstimator):
 
     def _plan(self, rows: IntArray) -> Plan:
         raise NotImplementedError
+
+    def _carry_out(self, plan: Plan, rows: IntArray) -> None:
+        plan.commit()
+        self._subjects.drop(rows)
 
     def _changed_steps(self, plan: Plan) -> tuple[str, ...]:
         return (type(self).__name__,) if plan.changed else ()
@@ -267,10 +270,7 @@ def split_column(X: Any, values: Any, what: str) -> tuple[Any, Any]:
     """Return X and values; where values is the name of a column of the frame X, take that column out of X."""
     if not isinstance(values, str):
         return X, values
-    try:
-        frame = nw.from_native(X, eager_only=True)
-    except TypeError:
-        frame = None
+    frame = eager(X, f"fit({what}={values!r})")
     if frame is None or values not in frame.columns:
         raise InvalidInput(
             f"fit({what}={values!r}) names a column that X does not have. Give the name of a column of the data frame "

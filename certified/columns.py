@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
+from narwhals.exceptions import DuplicateError
 from scipy.sparse import csr_array, hstack, issparse
 from sklearn.utils.validation import check_array, validate_data
 
@@ -24,6 +25,7 @@ __all__ = [
     "Columns",
     "Schema",
     "columns_of",
+    "eager",
     "erase",
     "is_frame",
     "joined",
@@ -108,8 +110,8 @@ def read(estimator: Any, X: Any, schema: Schema | None = None) -> tuple[Any, Sch
         another kind than in ``fit``.
     """
     name = type(estimator).__name__
-    frame = nw.from_native(X, eager_only=True, pass_through=True)
-    if isinstance(frame, nw.DataFrame):
+    frame = eager(X, name)
+    if frame is not None:
         if 0 in frame.shape:
             raise ValueError(
                 f"Found array with {frame.shape[0]} sample(s) and {frame.shape[1]} feature(s) (shape={frame.shape}) "
@@ -126,7 +128,7 @@ def read(estimator: Any, X: Any, schema: Schema | None = None) -> tuple[Any, Sch
         missing = np.nan
     validate_data(
         estimator,
-        frame.to_native() if isinstance(frame, nw.DataFrame) else X,
+        X if frame is None else frame.to_native(),
         reset=schema is None,
         skip_check_array=True,
     )
@@ -138,9 +140,26 @@ def read(estimator: Any, X: Any, schema: Schema | None = None) -> tuple[Any, Sch
     ), schema
 
 
+def eager(X: Any, caller: str) -> Any:
+    """Return a data frame of polars, pandas or pyarrow as one of narwhals, None for anything else.
+
+    Raises
+    ------
+    InvalidInput
+        The frame is lazy, or two of its columns have the same name.
+    """
+    try:
+        frame = nw.from_native(X, pass_through=True)
+    except DuplicateError as error:
+        raise InvalidInput(f"{caller} got a frame with two columns of one name. Rename or drop one: {error}") from None
+    if isinstance(frame, nw.LazyFrame):
+        raise InvalidInput(f"{caller} got a lazy frame. The rows themselves are needed: call X.collect() first.")
+    return frame if isinstance(frame, nw.DataFrame) else None
+
+
 def is_frame(X: Any) -> bool:
     """Whether this is a data frame of polars, pandas or pyarrow."""
-    return isinstance(nw.from_native(X, eager_only=True, pass_through=True), nw.DataFrame)
+    return eager(X, "A step") is not None
 
 
 def select(x: Any, indices: Any) -> Any:

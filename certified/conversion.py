@@ -1,4 +1,4 @@
-"""scikit-learn's estimators to their counterparts that can forget."""
+"""Estimators of scikit-learn, and others by their name, to their counterparts that can forget."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ _WORK |= {
     "copy_x",
     "pre_dispatch",
     "return_train_score",
+}
+_ELSEWHERE = {
+    ("interpret", "ExplainableBoostingClassifier"): ("additive", "AdditiveClassifier"),
+    ("interpret", "ExplainableBoostingRegressor"): ("additive", "AdditiveRegressor"),
 }
 _INSIDE = ("steps", "transformers", "transformer_list", "estimator", "remainder")
 
@@ -87,8 +91,10 @@ def _inside(value: Any, name: str, problems: list[str]) -> Any:
 
 
 def _counterpart(estimator: Any) -> Any:
-    """Return the class of the same name in the module of the same name, or None."""
+    """Return the class of the same name in the module of the same name, one known by its name, or None."""
     root, _, rest = type(estimator).__module__.partition(".")
+    if (known := _ELSEWHERE.get((root, type(estimator).__name__))) is not None:
+        return getattr(import_module(f"certified.{known[0]}"), known[1])
     if root != "sklearn" or not isinstance(estimator, BaseEstimator):
         return None
     try:
@@ -136,7 +142,25 @@ def _seed(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
     return {}
 
 
+def _objective(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    losses = {"poisson_deviance": "poisson", "gamma_deviance": "gamma"}
+    if value not in losses:
+        problems.append(f"{where}: objective={value!r} is not supported; one of {['rmse', *losses]} is.")
+        return {}
+    return {"loss": losses[value]}
+
+
+def _pairs(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    if value is None or isinstance(value, str | float):
+        problems.append(f"{where}: interactions={value!r} is not supported: give a whole number or a list of pairs.")
+        return {}
+    return {"interactions": value}
+
+
 _MEANS = {
+    ("ExplainableBoostingRegressor", "objective"): _objective,
+    ("ExplainableBoostingClassifier", "interactions"): _pairs,
+    ("ExplainableBoostingRegressor", "interactions"): _pairs,
     ("LogisticRegression", "penalty"): _penalty,
     ("OneHotEncoder", "sparse_output"): _dense,
     ("ColumnTransformer", "sparse_threshold"): _dense,
@@ -145,6 +169,9 @@ _MEANS = {
     ("RandomizedSearchCV", "random_state"): _seed,
     **{
         (name, "random_state"): _seedless
-        for name in ("LogisticRegression", "Ridge", "ElasticNet", "Lasso", "KBinsDiscretizer", "PCA", "TargetEncoder")
+        for name in (
+            *("LogisticRegression", "Ridge", "ElasticNet", "Lasso", "KBinsDiscretizer", "PCA", "TargetEncoder"),
+            *("ExplainableBoostingClassifier", "ExplainableBoostingRegressor"),
+        )
     },
 }

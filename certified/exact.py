@@ -64,7 +64,8 @@ class Products:
             peaks = [np.asarray(_peak(*part)) for part in _parts(x, weight)]
             exponents = _exponents(np.max(peaks, axis=0))
             scale = np.ldexp(1.0, _BITS - exponents)
-            found = [[np.asarray(a) for a in _sums(*part, scale, limbs, gram)] for part in _parts(x, weight)]
+            summed = _by_host if gram and jax.default_backend() == "cpu" else partial(_sums, gram=gram)
+            found = [[np.asarray(a) for a in summed(*part, scale, limbs)] for part in _parts(x, weight)]
         top = np.sum([tops for tops, _ in found], axis=0).astype(np.int64)
         sums = np.zeros((2, *found[0][1].shape), dtype=np.int64)
         for _, total in found:
@@ -161,7 +162,7 @@ def _peak(x: Any, weight: Any) -> Any:
     return jnp.max(jnp.abs(x) * jnp.sqrt(weight)[..., None], axis=(0, 1, 2))
 
 
-@partial(jax.jit, static_argnums=(3, 4))
+@partial(jax.jit, static_argnames=("limbs", "gram"))
 def _sums(x: Any, weight: Any, scale: Any, limbs: int, gram: bool) -> Any:
     """Return how many rows need the exponent of each column (exact: a count), and the sums."""
 
@@ -175,6 +176,17 @@ def _sums(x: Any, weight: Any, scale: Any, limbs: int, gram: bool) -> Any:
     p = x.shape[-1]
     shape = (1 if limbs == 1 else 3, p, p if gram else 2)
     return jax.lax.scan(chunk, (jnp.zeros(p), jnp.zeros(shape, dtype=jnp.int64)), (x, weight))[0]
+
+
+def _by_host(x: FloatArray, weight: FloatArray, scale: FloatArray, limbs: int) -> tuple[IntArray, IntArray]:
+    """The same for a Gram matrix, of which the host's library forms one half."""
+    x, weight = x.reshape(-1, x.shape[-1]), weight.ravel()
+    top, total = np.zeros(x.shape[1], dtype=np.int64), np.int64(0)
+    for start in range(0, len(x), _INNER):
+        values, weights = x[start : start + _INNER], weight[start : start + _INNER]
+        total = total + _small(values, weights, scale, limbs, gram=True)
+        top += np.count_nonzero(np.abs(values) * np.sqrt(weights)[:, None] * scale >= 2.0 ** (_BITS - 1), axis=0)
+    return top, np.asarray(total)
 
 
 def _small(x: FloatArray, weight: FloatArray, scale: FloatArray, limbs: int, gram: bool) -> IntArray:

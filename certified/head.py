@@ -157,7 +157,7 @@ def improve(
             g = work.still(w, g, metric)
         old = up(g.moved + metric.drift) > fresh or np.isinf(metric.rho)
         if near and old and work.passes < max_passes:
-            metric = work.metric(w)
+            metric = work.formed_anew(w, g, metric)
             g = replace(g, moved=0.0)
             continue
         if near:

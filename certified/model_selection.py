@@ -6,7 +6,8 @@ the model of every candidate and fold, deletes from each, scores again and choos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from copy import copy, deepcopy
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -197,7 +198,7 @@ class _Search(MetaEstimatorMixin, Deletable):
     # --------------------------------------------------------------- delete
 
     def _plan(self, rows: IntArray) -> Plan:
-        """Plan the deletion in every candidate and fold; scores and choice follow when it is carried out."""
+        """Delete from copies of every model, score and choose; what is left to do is to put the result in place."""
         stay = self._subjects.kept.copy()
         stay[rows] = False
         stay = stay[self._subjects.kept]
@@ -206,53 +207,62 @@ class _Search(MetaEstimatorMixin, Deletable):
         self._check_folds(self._fold[stay])
         gone, first = np.unique(self._ids[~stay], return_index=True)
         fold_of = self._fold[~stay][first]
-        actions: list[Callable[[], Any]] = []
         reasons: list[str] = []
-        for k in range(len(self._parameters)):
-            for f in range(self.cv):
-                actions.append(
-                    self._forget(self._models[k][f], k, gone[fold_of != f], stay & (self._fold != f), reasons)
-                )
-        n = len(self._parameters)
-        if not any(all(not _is_nothing(a) for a in actions[k * self.cv : (k + 1) * self.cv]) for k in range(n)):
-            raise InvalidRequest(
-                f"{type(self).__name__}: after this deletion no candidate could be fitted without each fold. "
-                f"{(reasons or ['Nothing was changed.'])[0]}"
-            )
-        final = self._forget(self.best_estimator_, self.best_index_, gone, stay, reasons)
+        models = [
+            [
+                self._forgotten(model, k, gone[fold_of != f], stay & (self._fold != f), reasons)
+                for f, model in enumerate(row)
+            ]
+            for k, row in enumerate(self._models)
+        ]
+        if all(None in row for row in models):
+            self._refuse(reasons)
+        best = self._forgotten(self.best_estimator_, self.best_index_, gone, stay, reasons)
+        after = self._on(np.flatnonzero(stay), models)
+        after._choose(self.best_index_, best)
+        if after.best_estimator_ is None:
+            self._refuse(reasons)
+        after._subjects = deepcopy(self._subjects)
+        after._subjects.drop(rows)
+        method = after.best_estimator_.certificate_.method
+        return Plan(partial(self.__dict__.update, after.__dict__), True, method, np.inf)
 
-        def commit() -> None:
-            made = [action() for action in actions]
-            self._models = [made[k * self.cv : (k + 1) * self.cv] for k in range(n)]
-            best = final()
-            kept = np.flatnonzero(stay)
-            self._X, self._ids, self._fold = _safe_indexing(self._X, kept), self._ids[kept], self._fold[kept]
-            self._y = None if self._y is None else _safe_indexing(self._y, kept)
-            self._weight = None if self._weight is None else self._weight[kept]
-            self._choose(self.best_index_, best)
+    def _refuse(self, reasons: list[str]) -> None:
+        raise InvalidRequest(
+            f"{type(self).__name__}: after this deletion no candidate could be fitted without each fold and on all "
+            f"rows. {(reasons or ['Nothing was changed.'])[0]}"
+        )
 
-        return Plan(commit, True, self.best_estimator_.certificate_.method, np.inf)
+    def _on(self, kept: IntArray, models: list[list[Any]]) -> Any:
+        """Return this search with these rows and models, to choose anew; the search itself does not change."""
+        after = copy(self)
+        after._models, after._X = models, _safe_indexing(self._X, kept)
+        after._ids, after._fold = self._ids[kept], self._fold[kept]
+        after._y = None if self._y is None else _safe_indexing(self._y, kept)
+        after._weight = None if self._weight is None else self._weight[kept]
+        return after
 
-    def _forget(self, model: Any, k: int, ids: Any, held: Any, reasons: list[str]) -> Callable[[], Any]:
-        """Return the act that deletes from a model and returns it, or what takes its place; adds why it cannot."""
+    def _forgotten(self, model: Any, k: int, ids: Any, held: Any, reasons: list[str]) -> Any:
+        """Return a copy of a model without these subjects, or None where it cannot be, and add why to the reasons.
+
+        It is a copy because a model that forgets does so in place, and an interrupt must find every model as it was.
+        """
         if model is None:  # it could not be fitted before; a fresh search would try
-            found = self._try(k, held)[0]
-            return partial(_same, found) if found is not None else _nothing
+            return self._try(k, held)[0]
         if not len(ids):
-            return partial(_same, model)
+            return model
+        model = deepcopy(model)
         rows = model._subjects.rows_of(ids)
         try:
             plan = model._plan(rows)
         except CertifiedError as error:
             reasons.append(str(error))
-            return _nothing
+            return None
+        model._carry_out(plan, rows)
+        return model
 
-        def act() -> Any:
-            plan.commit()
-            model._subjects.drop(rows)
-            return model
-
-        return act
+    def _carry_out(self, plan: Plan, rows: IntArray) -> None:
+        plan.commit()  # the subjects too: one assignment, before or after which an interrupt finds a whole search
 
     def _every(self) -> list[Any]:
         """All models that had a part in the choice, and the one chosen."""
@@ -442,15 +452,3 @@ class RandomizedSearchCV(_Search):
                 "fresh search draws the same candidates."
             )
         return ParameterSampler(self.param_distributions, self.n_iter, random_state=self.random_state)
-
-
-def _same(model: Any) -> Any:
-    return model
-
-
-def _nothing() -> None:
-    """Take the place of a model that cannot be fitted."""
-
-
-def _is_nothing(action: Any) -> bool:
-    return action is _nothing

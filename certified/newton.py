@@ -98,6 +98,8 @@ def reach(loss: Loss, rows: Blocks, move: Any) -> Any:
 @float64
 def curvature(loss: Loss, rows: Blocks, w: Any) -> Any:
     """Return the Hessian of the data term at w, shape (P, P), without the penalty."""
+    if loss.outputs == 1 and jax.default_backend() == "cpu":
+        return _symmetric(rows.x, np.asarray(_roots(loss, rows, w)))
     return sum(np.asarray(part) for part in [_hessian(loss, group, w) for group in _groups(rows)])
 
 
@@ -136,6 +138,21 @@ def _reach(loss: Loss, x: Any, s: Any, move: Any) -> Any:
     moved = _predictors(loss, x, jnp.zeros((1, 1)), move)
     size = jnp.abs(moved) if loss.outputs == 1 else jnp.max(moved, axis=-1) - jnp.min(moved, axis=-1)
     return jnp.max(jnp.where(s > 0, size, 0.0))
+
+
+@partial(jax.jit, static_argnums=0)
+def _roots(loss: Loss, rows: Blocks, w: Any) -> Any:
+    x, y, s, offset = rows
+    return jnp.sqrt(s * loss.curvature(y, _predictors(loss, x, offset, w)))
+
+
+def _symmetric(x: FloatArray, roots: FloatArray) -> FloatArray:
+    """Return the Gram matrix of the rows times their roots; the host's library forms half of a symmetric product."""
+    total = np.zeros((x.shape[-1],) * 2)
+    for values, root in zip(x, roots, strict=True):  # a block at a time, which stays in the cache
+        scaled = values * root[:, None]
+        total += scaled.T @ scaled
+    return total
 
 
 @partial(jax.jit, static_argnums=0)

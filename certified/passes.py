@@ -20,6 +20,7 @@ __all__ = ["Gradient", "Passes"]
 _STALE = 0.5  # rebuild the Hessian when a pass shrinks the gradient by less than this factor
 _PATIENCE = 8  # a new Hessian about halves the passes ahead and costs P / 16 of them
 _STILL = 2.0**-7  # movement of the predictors below which a bound will do
+_SHARP = 1.25  # measure M anew where a bound of it may have grown by more than this
 _LOWEST = 0.25  # rebuild the Hessian when the kept rows may have less than this part of it in some direction
 
 
@@ -101,6 +102,17 @@ class Passes:
         ridge = (inverse * self.problem.pattern) @ inverse.T if self.problem.ridged else None
         return Metric(w, inverse, root, np.zeros((p, p)), np.eye(p), 0.0, rho, 0.0, np.nan, np.nan, ridge)
 
+    def formed_anew(self, w: FloatArray, g: Gradient, metric: Metric) -> Metric:
+        """Form the Hessian at w, with M from the metric A at hand where that is sharp enough, which saves a pass.
+
+        The new metric B has ``(1 + rho) B >= Hess F(w) >= low A``, so that every ``||x_i||_{B^-1}`` is at most
+        ``sqrt((1 + rho) / low)`` times ``||x_i||_{A^-1}``.
+        """
+        low, _ = self.drifted(g, metric)
+        fresh = self.metric(w)
+        M = up(metric.M * float(np.sqrt((1.0 + fresh.rho) / low))) if low > 0.0 else np.inf
+        return replace(fresh, M=M, M_seen=metric.M_seen) if _SHARP * metric.M_seen >= M else fresh
+
     def rough(self, w: FloatArray, factor: FloatArray) -> Metric:
         """A metric of which nothing is known: good for steps, not for certificates."""
         p = len(w)
@@ -115,7 +127,8 @@ class Passes:
     def measured(self, metric: Metric) -> Metric:
         """Return the metric with M (one pass) and k_G."""
         if np.isnan(metric.M):
-            metric = replace(metric, M=self._M(metric.inverse_factor))
+            M = self._M(metric.inverse_factor)
+            metric = replace(metric, M=M, M_seen=M)
         if np.isnan(metric.k_G):
             k_G = bounds.metric_constant(self.release.factor, metric.inverse_factor, self.release.root)
             metric = replace(metric, k_G=k_G)

@@ -50,6 +50,13 @@ def as_ids(ids: Any, caller: str) -> Any:
             return np.array([str(i) for i in array], dtype=np.str_)
     if array.size == 0:
         return np.empty(0, dtype=np.int64)
+    absent = np.flatnonzero([i is None or i != i for i in array.tolist()]) if array.dtype.kind in "fO" else array[:0]
+    if absent.size:
+        raise InvalidInput(
+            f"{caller} got {absent.size} ids that are missing (null) among {array.size}, the first at position "
+            f"{absent[0]}. Every row needs an id, by which it is deleted. Leave these rows out, or give each an id of "
+            "its own. Nothing was changed."
+        )
     raise InvalidInput(
         f"{caller} got ids of type {array.dtype}. Integers, text and UUIDs without missing values are allowed. "
         "Convert the column, for example with `.astype(str)`. Nothing was changed."

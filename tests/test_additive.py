@@ -15,6 +15,7 @@ from sklearn.datasets import load_breast_cancer
 from test_additive_terms import _frame
 
 from certified.additive import AdditiveClassifier, AdditiveRegressor
+from certified.additive._terms import Terms
 from certified.errors import InvalidInput
 from certified.testing import check_delete_equals_refit
 
@@ -108,6 +109,40 @@ def test_any_requests_on_frames_with_text_and_missing_values_end_at_a_refit(kind
     for size in sizes:
         model.delete(model.ids_[:size])
     assert _agrees(model, frame, y, ids, parameters)
+
+
+def _renewals(monkeypatch, change=lambda pieces: pieces):
+    """Delete rows of the sample one by one; return how many terms were kept and made anew, and whether all are right.
+
+    `change` breaks the pieces that the step hands on.
+    """
+    seen = []
+    act = Terms._renewed
+    monkeypatch.setattr(Terms, "_renewed", lambda *args: seen.append(change(act(*args))) or seen[-1])
+    right = True
+    for seed in range(3):
+        frame, y, ids = _frame(seed, 160)
+        model = AdditiveClassifier(**SMALL | {"max_subjects": 60, "min_frequency": 2}).fit(frame, y, ids=ids)
+        for subject in model.ids_[:30]:
+            if "terms" in model.delete([subject]).changed:
+                table = model._table.present()
+                rows = model._final._rows.x[: len(y)][model._table.weight > 0, :-1]
+                right &= np.array_equal(rows, model._terms._served.features(table.x))
+    kinds = [isinstance(piece, slice) for pieces in seen for piece in pieces]
+    return kinds.count(True), kinds.count(False), right
+
+
+def test_a_deletion_makes_only_the_terms_anew_whose_bins_or_smoothness_changed(monkeypatch):
+    kept, made, right = _renewals(monkeypatch)
+    assert kept > made > 0
+    assert right
+
+
+def test_a_term_that_is_kept_where_it_should_not_be_is_caught(monkeypatch):
+    def moved(pieces):
+        return [slice(p.start + 1, p.stop + 1) if isinstance(p, slice) and p.start == 0 else p for p in pieces]
+
+    assert not _renewals(monkeypatch, moved)[2]
 
 
 class StaleBins(AdditiveRegressor):

@@ -13,9 +13,11 @@ from certified.errors import CannotCertify
 from certified.exact import Products
 from certified.head import forget, improve
 from certified.linear_model import LogisticRegression
+from certified.linear_model._heads import Cholesky
 from certified.losses import Logistic
 from certified.newton import Blocks
 from certified.objective import Problem, Release
+from certified.passes import Passes
 from certified.rows import Rows
 
 KINDS = ("well", "ill", "collinear", "separable", "heavy", "tiny", "imbalanced", "weights", "offset")
@@ -321,6 +323,36 @@ def test_underestimated_leverage_is_caught(monkeypatch):
     monkeypatch.setattr(head.Passes, "_M", lambda self, inverse: honest(self, inverse) / 100)
     with pytest.raises(AssertionError, match="adversarial: certified"):
         _adversarial()
+
+
+def _leverages(seed, monkeypatch):
+    """Smallest ratio of M to the largest leverage over many deletions, and how often M came from an older metric."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.standard_t(3, size=(500, 6)), rng.integers(0, 2, 500)
+    plain = head.improve
+    monkeypatch.setattr(
+        Cholesky, "_passes", staticmethod(lambda *args, **how: plain(*args, **how | {"fresh": 2.0**-9}))
+    )
+    model = LogisticRegression().fit(x, y)
+    ratios, taken = [], 0
+    for subject in rng.permutation(500)[:150]:
+        model.delete([subject])
+        metric = model._state.anchor.metric
+        lengths = np.linalg.norm(model._rows.x[model._rows.weight > 0] @ metric.inverse_factor.T, axis=1)
+        ratios.append(metric.M / lengths.max())
+        taken += metric.M_seen != metric.M
+    return min(ratios), taken
+
+
+def test_a_bound_of_the_leverage_from_an_older_metric_holds(monkeypatch):
+    least, taken = _leverages(0, monkeypatch)
+    assert least >= 1.0
+    assert taken > 10
+
+
+def test_a_leverage_taken_over_as_it_is_is_caught(monkeypatch):
+    monkeypatch.setattr(Passes, "drifted", lambda work, g, metric: (4.0, metric.rho))
+    assert _leverages(0, monkeypatch)[0] < 1.0
 
 
 def test_ignored_drift_and_rounding_are_caught(monkeypatch):

@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.decomposition import PCA, FastICA
@@ -23,6 +24,7 @@ from sklearn.preprocessing import (
 )
 
 import certified
+from certified.additive import AdditiveClassifier, AdditiveRegressor
 from certified.errors import NotDeletable
 from certified.linear_model import LogisticRegression as Ours
 
@@ -125,3 +127,36 @@ def test_a_forest_is_converted():
     model = certified.certify(make_pipeline(StandardScaler(), RandomForestClassifier(5, max_depth=3, n_jobs=2)))
     assert isinstance(model.steps[-1][1], Forest)
     assert model.fit(X, y).delete([3]).certificate.claim == "exact"
+
+
+class ExplainableBoostingRegressor(BaseEstimator):
+    """What certify sees of interpret's model: its name, its module and its parameters."""
+
+    def __init__(self, max_bins=1024, interactions="3x", learning_rate=0.015, objective="rmse", n_jobs=-2):
+        self.max_bins = max_bins
+        self.interactions = interactions
+        self.learning_rate = learning_rate
+        self.objective = objective
+        self.n_jobs = n_jobs
+
+
+def test_explainable_boosting_machines_become_additive_models_by_their_name(monkeypatch):
+    assert isinstance(ExplainableBoostingRegressor(), BaseEstimator)
+    with pytest.raises(NotDeletable, match="no counterpart"):  # another library's class of this name
+        certified.certify(ExplainableBoostingRegressor())
+    monkeypatch.setattr(ExplainableBoostingRegressor, "__module__", "interpret.glassbox._ebm._ebm")
+    plain = ExplainableBoostingRegressor(max_bins=32, interactions=5, objective="poisson_deviance", n_jobs=1)
+    found = certified.certify(plain)
+    assert type(found) is AdditiveRegressor
+    assert (found.max_bins, found.interactions, found.loss) == (32, 5, "poisson")
+    assert certified.certify(ExplainableBoostingRegressor()).get_params() == AdditiveRegressor().get_params()
+    for wrong in ({"learning_rate": 0.1}, {"objective": "quantile"}, {"interactions": "2x"}):
+        with pytest.raises(NotDeletable, match=next(iter(wrong))):
+            certified.certify(ExplainableBoostingRegressor(**wrong))
+
+
+def test_the_models_of_interpret_itself_are_converted():
+    glassbox = pytest.importorskip("interpret.glassbox")
+    found = certified.certify(glassbox.ExplainableBoostingClassifier(interactions=3, random_state=7))
+    assert type(found) is AdditiveClassifier
+    assert (found.interactions, found.random_state) == (3, None)

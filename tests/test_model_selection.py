@@ -1,5 +1,7 @@
 """A search after deletions is a fresh search on the rows that stay: same scores, same winner, same model."""
 
+import pickle
+
 import numpy as np
 import polars as pl
 import pytest
@@ -20,6 +22,7 @@ from certified.model_selection import GridSearchCV, RandomizedSearchCV
 from certified.naive_bayes import GaussianNB
 from certified.pipeline import make_pipeline
 from certified.preprocessing import StandardScaler
+from certified.rows import Subjects
 from certified.testing import check_delete_equals_refit, yield_deletion_checks
 
 RIDGE = GridSearchCV(Ridge(), {"alpha": [0.01, 1.0, 100.0]}, cv=3)
@@ -187,6 +190,66 @@ def test_a_score_that_becomes_undefined_leaves_the_winner_in_place():
     assert search.predict(X).shape == (100,)
 
 
+class Interrupted:
+    """Raises KeyboardInterrupt at the call of this number."""
+
+    def __init__(self, act, at):
+        self.act, self.at, self.calls = act, at, 0
+
+    def __call__(self, *args, **kwargs):
+        self.calls += 1
+        if self.calls == self.at:
+            raise KeyboardInterrupt
+        return self.act(*args, **kwargs)
+
+
+def interrupted_anywhere(monkeypatch, make, X, y, owner, name):
+    """Interrupt a deletion at every call of a function, after which the search must be as it was and forget the same.
+
+    Returns how many calls a deletion makes.
+    """
+    act, gone, kept = getattr(owner, name), [3, 5, 8], np.setdiff1d(np.arange(len(y)), [3, 5, 8])
+    live, at = make().fit(X, y), 1
+    while True:
+        before, subjects = pickle.dumps(live), live.n_rows_
+        stop = Interrupted(act, at)
+        monkeypatch.setattr(owner, name, lambda *args, stop=stop, **kwargs: stop(*args, **kwargs))
+        try:
+            live.delete(gone)
+        except KeyboardInterrupt:
+            assert pickle.dumps(live) == before
+            assert live.n_rows_ == subjects
+            at += 1
+            continue
+        finally:
+            monkeypatch.setattr(owner, name, act)
+        fresh = make().fit(X[kept], y[kept], ids=kept)
+        assert np.array_equal(live.ids_, kept)
+        assert live.state_digest_ == fresh.state_digest_
+        return at - 1
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(Ridge, "_plan"), (Subjects, "drop"), (GridSearchCV, "_score"), (GridSearchCV, "_show")]
+)
+def test_an_interrupt_at_any_model_changes_nothing(monkeypatch, owner, name):
+    X, y = load_diabetes(return_X_y=True)
+    X, y = X[:80], y[:80]
+    calls = interrupted_anywhere(
+        monkeypatch, lambda: GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, cv=3), X, y, owner, name
+    )
+    assert calls >= (1 if name == "_show" else 6)
+
+
+def test_a_search_that_commits_model_by_model_is_caught(monkeypatch):
+    X, y = load_diabetes(return_X_y=True)
+    monkeypatch.setattr("certified.model_selection.deepcopy", lambda model: model)  # forgets in place
+    with pytest.raises(AssertionError):
+        interrupted_anywhere(
+            monkeypatch, lambda: GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, cv=3), X[:80], y[:80], Ridge, "_plan"
+        )
+
+
 class KeepsItsChoice(GridSearchCV):
     """Deletes from the models and keeps the scores."""
 
@@ -198,9 +261,9 @@ class KeepsItsChoice(GridSearchCV):
 class ForgetsOneFold(GridSearchCV):
     """Deletes from the winner and from the models of one fold only."""
 
-    def _forget(self, model, k, ids, held, reasons):
+    def _forgotten(self, model, k, ids, held, reasons):
         own = any(model is row[0] for row in self._models) or model is self.best_estimator_
-        return super()._forget(model, k, ids if own else ids[:0], held, reasons)
+        return super()._forgotten(model, k, ids if own else ids[:0], held, reasons)
 
 
 @pytest.mark.parametrize("mutant", [KeepsItsChoice, ForgetsOneFold])

@@ -102,9 +102,8 @@ class _Additive(Pipeline):
 
     def _scores(self) -> list[FloatArray]:
         """Released values of each term, one for every code."""
-        parts = self._terms._served.parts
-        stops = np.cumsum([part.shape[1] for part in parts])[:-1]
-        return [part @ w for part, w in zip(parts, np.split(np.ravel(self.coef_), stops), strict=True)]
+        tables, coef = self._terms._served, np.ravel(self.coef_)
+        return [part @ coef[spot] for part, spot in zip(tables.parts, tables.spots, strict=True)]
 
     @property
     def term_names_(self) -> list[str]:

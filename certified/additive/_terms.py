@@ -6,7 +6,8 @@ into an order of their own before anything is summed, so that the sums do not de
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from certified.additive._smooth import level, main_table, pair_table
 from certified.columns import columns_of
 from certified.errors import InvalidInput, NotDeletable
 from certified.hashing import bottom_k
-from certified.stable import Table
+from certified.stable import Table, same
 from certified.transformer import MixedTransformer, target_column
 from certified.typing import FloatArray, IntArray
 
@@ -64,28 +65,41 @@ class Tables:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
 
+    @property
+    def terms(self) -> list[tuple[tuple[int, ...], tuple[Any, ...]]]:
+        """Features of each term, those alone first, and what makes its table: bins and smoothness, or bins twice."""
+        axes, coarse, levels, pairs = self.layout
+        alone = [((j,), pair) for j, pair in enumerate(zip(axes, levels.tolist(), strict=True))]
+        return [*alone, *(((i, j), (coarse[i], coarse[j])) for i, j in pairs.tolist())]
+
     @cached_property
     def parts(self) -> list[FloatArray]:
-        """One table for each term, features alone first, shape (codes, n_columns)."""
-        out = [main_table(axis, float(s)) for axis, s in zip(self.layout.axes, self.layout.levels, strict=True)]
-        coarse = self.layout.coarse
-        return out + [pair_table(coarse[i], coarse[j]) for i, j in self.layout.pairs.tolist()]
+        """One table for each term, shape (codes, n_columns)."""
+        return [(main_table if len(features) == 1 else pair_table)(*made) for features, made in self.terms]
 
-    def codes(self, x: Any) -> list[IntArray]:
-        """Return for each term the code of every row of a table."""
-        columns, (axes, coarse, _, pairs) = columns_of(x), self.layout
-        out = [axis.codes(column) for axis, column in zip(axes, columns, strict=True)]
-        joined = {j: coarse[j].codes(columns[j]) for j in set(pairs.ravel().tolist())}
-        return out + [joined[i] * (coarse[j].rows + 1) + joined[j] for i, j in pairs.tolist()]
+    @cached_property
+    def spots(self) -> list[slice]:
+        """Where the coordinates of each term stand among all."""
+        stops = np.cumsum([part.shape[1] for part in self.parts]).tolist()
+        return [slice(stop - part.shape[1], stop) for part, stop in zip(self.parts, stops, strict=True)]
+
+    def codes(self, x: Any, only: Any = slice(None)) -> list[IntArray]:
+        """Return the code of every row of a table for each term, or for some of them."""
+        columns, coarse = columns_of(x), self.layout.coarse
+        rough = cache(lambda j: coarse[j].codes(columns[j]))
+        out = []
+        for features, (axis, second) in self.terms[only]:
+            if len(features) == 1:
+                out.append(axis.codes(columns[features[0]]))
+            else:
+                out.append(rough(features[0]) * (second.rows + 1) + rough(features[1]))
+        return out
 
     def features(self, x: Any) -> FloatArray:
         """Return the coordinates of every row."""
-        parts = self.parts
-        out = np.empty((len(x), sum(part.shape[1] for part in parts)))
-        stop = 0
-        for part, code in zip(parts, self.codes(x), strict=True):
-            start, stop = stop, stop + part.shape[1]
-            out[:, start:stop] = part[code]
+        out = np.empty((len(x), self.spots[-1].stop))
+        for spot, part, code in zip(self.spots, self.parts, self.codes(x), strict=True):
+            out[:, spot] = part[code]
         return out
 
 
@@ -254,8 +268,20 @@ class Terms(MixedTransformer):
     def _apply(self, learned: Layout, X: Any) -> FloatArray:
         return self._tables(learned).features(X)
 
+    def _renewed(self, learned: Layout, left: Callable[[], Table]) -> list[Any]:
+        before, after = self._served, self._tables(learned)
+        held = {features: (made, spot) for (features, made), spot in zip(before.terms, before.spots, strict=True)}
+        out: list[Any] = []
+        for k, (features, made) in enumerate(after.terms):
+            if features in held and same(held[features][0], made):
+                out.append(held[features][1])
+            else:
+                (code,) = after.codes(left().x, slice(k, k + 1))
+                out.append(after.parts[k][code])
+        return out
+
     def _width(self, learned: Layout, n_features: int) -> int:
-        return sum(part.shape[1] for part in self._tables(learned).parts)
+        return int(self._tables(learned).spots[-1].stop)
 
     def _serve(self, statistic: _Statistic, learned: Layout) -> None:
         if "_served" not in self.__dict__ or self._served.layout is not learned:

@@ -75,7 +75,7 @@ class Cholesky:
         target: float,
         max_iter: int,
         anchor: Anchor | None = None,
-        fresh: float = 2.0**-5,
+        fresh: float = 2.0**-3,
     ) -> tuple[Anchor | None, Solution]:
         """Pass over the kept rows until the distance is at most `target`."""
         return cls._passes(

@@ -148,6 +148,8 @@ class _Encoder(MixedTransformer):
         if values.dtype == object:
             return as_text([self._missing() if v is None else v for v in values])
         kind = self._schema.kinds[j] if self._schema else "float"
+        if kind == "bool" and self._missing() is None and np.isnan(values).any():
+            return as_text([None if np.isnan(v) else bool(v) for v in values.tolist()])  # objects, as in such a frame
         if kind == "float" or np.isnan(values).any():
             return values.copy()
         return values.astype(bool if kind == "bool" else np.int64)
