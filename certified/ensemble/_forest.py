@@ -124,6 +124,10 @@ class RandomForestClassifier(_Classifier):
         Cells of a feature in a node.
     lazy : bool, default=False
         Whether subtrees wait to be grown anew until the next query or ``flush()``.
+    categorical_features : None, "from_dtype", mask, positions or names, default="from_dtype"
+        Features that are categories; by default the columns of a data frame that hold text or have a categorical type.
+        A node orders them by a hash of node and category and cuts this order, so that it splits on sets of
+        categories. One that no row held has is read as missing. Such a forest has no release: use an encoder instead.
 
     Attributes
     ----------
@@ -181,6 +185,7 @@ class RandomForestClassifier(_Classifier):
         max_samples: float | None = None,
         n_thresholds: int = 16,
         lazy: bool = False,
+        categorical_features: Any = "from_dtype",
     ) -> None:
         self.n_estimators = n_estimators
         self.criterion = criterion
@@ -195,6 +200,7 @@ class RandomForestClassifier(_Classifier):
         self.max_samples = max_samples
         self.n_thresholds = n_thresholds
         self.lazy = lazy
+        self.categorical_features = categorical_features
 
 
 class RandomForestRegressor(_Regressor):
@@ -208,7 +214,7 @@ class RandomForestRegressor(_Regressor):
     max_features : {"sqrt", "log2"}, int, float or None, default=1.0
     n_estimators, max_depth, min_samples_split, min_samples_leaf, bootstrap, oob_score, n_jobs, random_state
         As in :class:`RandomForestClassifier`.
-    max_samples, n_thresholds, lazy
+    max_samples, n_thresholds, lazy, categorical_features
         As in :class:`RandomForestClassifier`.
 
     Attributes
@@ -245,6 +251,7 @@ class RandomForestRegressor(_Regressor):
         max_samples: float | None = None,
         n_thresholds: int = 16,
         lazy: bool = False,
+        categorical_features: Any = "from_dtype",
     ) -> None:
         self.n_estimators = n_estimators
         self.criterion = criterion
@@ -259,6 +266,7 @@ class RandomForestRegressor(_Regressor):
         self.max_samples = max_samples
         self.n_thresholds = n_thresholds
         self.lazy = lazy
+        self.categorical_features = categorical_features
 
 
 class ExtraTreesClassifier(_Classifier):
@@ -274,7 +282,7 @@ class ExtraTreesClassifier(_Classifier):
         Cells among whose boundaries the hash chooses.
     n_estimators, criterion, max_depth, min_samples_split, min_samples_leaf, max_features, oob_score, n_jobs
         As in :class:`RandomForestClassifier`.
-    random_state, max_samples, lazy
+    random_state, max_samples, lazy, categorical_features
         As in :class:`RandomForestClassifier`.
 
     Attributes
@@ -302,6 +310,7 @@ class ExtraTreesClassifier(_Classifier):
         max_samples: float | None = None,
         n_thresholds: int = 64,
         lazy: bool = False,
+        categorical_features: Any = "from_dtype",
     ) -> None:
         self.n_estimators = n_estimators
         self.criterion = criterion
@@ -316,6 +325,7 @@ class ExtraTreesClassifier(_Classifier):
         self.max_samples = max_samples
         self.n_thresholds = n_thresholds
         self.lazy = lazy
+        self.categorical_features = categorical_features
 
 
 class ExtraTreesRegressor(_Regressor):
@@ -325,7 +335,7 @@ class ExtraTreesRegressor(_Regressor):
     ----------
     criterion : {"squared_error"}, default="squared_error"
     max_features : {"sqrt", "log2"}, int, float or None, default=1.0
-    n_estimators, max_depth, min_samples_split, min_samples_leaf, oob_score, n_jobs, random_state, max_samples, lazy
+    n_estimators, max_depth, min_samples_split, min_samples_leaf, oob_score, n_jobs, random_state, max_samples, lazy, categorical_features
         As in :class:`RandomForestClassifier`.
     bootstrap, n_thresholds
         As in :class:`ExtraTreesClassifier`.
@@ -354,6 +364,7 @@ class ExtraTreesRegressor(_Regressor):
         max_samples: float | None = None,
         n_thresholds: int = 64,
         lazy: bool = False,
+        categorical_features: Any = "from_dtype",
     ) -> None:
         self.n_estimators = n_estimators
         self.criterion = criterion
@@ -368,3 +379,4 @@ class ExtraTreesRegressor(_Regressor):
         self.max_samples = max_samples
         self.n_thresholds = n_thresholds
         self.lazy = lazy
+        self.categorical_features = categorical_features

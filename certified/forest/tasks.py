@@ -126,6 +126,14 @@ class Trees(GroveModel):
             self._served = self._released(self._said)
         return self._served
 
+    def _refuse_categories(self, caller: str) -> None:
+        if self._categorical is not None:
+            raise InvalidRequest(
+                f"{type(self).__name__}.{caller} needs trees of scikit-learn, which cannot split on sets of categories, "
+                f"and this model has {int(self._categorical.sum())} categorical features. Fit a pipeline of "
+                "certified.preprocessing.OrdinalEncoder or OneHotEncoder and this estimator. Nothing was released."
+            )
+
     def _released(self, values: Any) -> Any:
         """Return the plain scikit-learn estimator, with what its nodes say."""
         raise NotImplementedError
@@ -138,11 +146,13 @@ class Trees(GroveModel):
     def apply(self, X: Any) -> Any:
         """Return the leaf of each row, as the position in the released tree."""
         self._check_fitted()
+        self._refuse_categories("apply")
         return self._plain().apply(self._validated(X, reset=False))
 
     def decision_path(self, X: Any) -> Any:
         """Return the nodes on the way of each row, as scikit-learn does."""
         self._check_fitted()
+        self._refuse_categories("decision_path")
         return self._plain().decision_path(self._validated(X, reset=False))
 
 
@@ -233,6 +243,7 @@ class ClassifierTrees(ClassifierMixin, Trees):
             differ in one row are ``sqrt(T) / sigma`` apart. The splits are not noised.
         """
         self._check_fitted()
+        self._refuse_categories("release")
         if leaves not in ("shares", "votes") or not (np.isfinite(sigma) and sigma >= 0.0):
             raise InvalidInput(
                 f"{type(self).__name__}.release(leaves={leaves!r}, sigma={sigma!r}) is not allowed: leaves is 'shares' "
@@ -306,6 +317,7 @@ class RegressorTrees(RegressorMixin, Trees):
         The mean of a leaf is a function of the rows in it: with ``min_samples_leaf=1`` it may be the target of one row.
         """
         self._check_fitted()
+        self._refuse_categories("release")
         return named_like(self._released(self._said), self)
 
 
