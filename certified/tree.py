@@ -38,7 +38,7 @@ class DecisionTreeClassifier(_Single, ClassifierTrees):
     max_features : {"sqrt", "log2"}, int, float or None, default=None
     n_thresholds : int, default=64
         Cells of a feature in a node, whose boundaries are the candidate thresholds.
-    max_depth, min_samples_split, min_samples_leaf, random_state, categorical_features
+    max_depth, min_samples_split, min_samples_leaf, random_state, categorical_features, class_weight
         As in :class:`certified.ensemble.RandomForestClassifier`.
 
     Attributes
@@ -70,6 +70,7 @@ class DecisionTreeClassifier(_Single, ClassifierTrees):
         random_state: int | None = 0,
         n_thresholds: int = 64,
         categorical_features: Any = "from_dtype",
+        class_weight: Any = None,
     ) -> None:
         self.criterion = criterion
         self.max_depth = max_depth
@@ -79,6 +80,7 @@ class DecisionTreeClassifier(_Single, ClassifierTrees):
         self.random_state = random_state
         self.n_thresholds = n_thresholds
         self.categorical_features = categorical_features
+        self.class_weight = class_weight
 
 
 class DecisionTreeRegressor(_Single, RegressorTrees):

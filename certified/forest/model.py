@@ -38,6 +38,7 @@ class _Basis(NamedTuple):
     exponents: IntArray  # of the largest absolute target
     weighted: bool
     exponent: int  # of the largest weight
+    factors: FloatArray  # of the weights, one for each class; empty where there are none
 
     def same(self, other: _Basis) -> bool:
         """Whether trees grown on one are those grown on the other."""
@@ -45,6 +46,7 @@ class _Basis(NamedTuple):
             np.array_equal(self.coding.centre, other.coding.centre)
             and np.array_equal(self.coding.scale, other.coding.scale)
             and np.array_equal(self.exponents, other.exponents)
+            and np.array_equal(self.factors, other.factors)
             and (self.weighted, self.exponent) == (other.weighted, other.exponent)
         )
 
@@ -172,10 +174,11 @@ class GroveModel(Deletable):
             coding = self._coding(alive, before)
         else:
             coding = before.coding
-        weighted, exponent, exponents = False, 0, np.zeros(0, np.int64)
-        if before is None or before.weighted:
-            weighted = bool(np.any(self._weight[alive] != 1.0))
-            exponent = int(np.frexp(self._weight[alive].max())[1]) if weighted else 0
+        weighted, exponent, exponents, factors = False, 0, np.zeros(0, np.int64), self._factors(alive)
+        if before is None or before.weighted or factors.size:
+            weight = self._weight_with(factors)[alive]
+            weighted = bool(np.any(weight != 1.0))
+            exponent = int(np.frexp(weight.max())[1]) if weighted else 0
         if self._y.dtype != np.uint16:
             if (
                 before is not None
@@ -186,7 +189,14 @@ class GroveModel(Deletable):
             else:
                 size = np.abs(self._y[alive]) * (self._weight[alive, None] if weighted else 1.0)
                 exponents = np.frexp(size.max(axis=0))[1].astype(np.int64)
-        return _Basis(coding, exponents, weighted, exponent)
+        return _Basis(coding, exponents, weighted, exponent, factors)
+
+    def _factors(self, alive: BoolArray) -> FloatArray:
+        """Return what the weights of each class are multiplied by; empty for nothing."""
+        return np.empty(0)
+
+    def _weight_with(self, factors: FloatArray) -> FloatArray:
+        return self._weight * factors[self._y[:, 0]] if factors.size else self._weight
 
     def _coding(self, alive: BoolArray, before: _Basis | None) -> Coding:
         if before is not None and before.coding.cut < 2**62:  # the new sample is among twice as many subjects
@@ -206,7 +216,7 @@ class GroveModel(Deletable):
                 "Nothing was changed."
             )
         weights = np.empty(0, np.int64)
-        targets, w = self._y, self._weight
+        targets, w = self._y, self._weight_with(basis.factors)
         if basis.weighted:
             weights = np.rint(np.ldexp(np.where(alive, w, 0.0), _BITS - basis.exponent)).astype(np.int64)
             alive = alive & (weights > 0)
