@@ -1,9 +1,9 @@
 """Forests that forget exactly against scikit-learn's: fits, deletions one by one and in bulk, predictions, memory.
 
-    python benchmarks/bench_forest.py [sizes | cost | data] [--small]
+    python benchmarks/bench_forest.py [sizes | cost | data] [--small] [--plot FILE]
 
 `sizes` compares times on synthetic rows, `cost` shows how a deletion grows with rows, depth and thresholds and under
-requests chosen to hurt, `data` compares accuracy on public data sets (under CERTIFIED_DATA).
+requests chosen to hurt (and with --plot draws it), `data` compares accuracy on public data sets (under CERTIFIED_DATA).
 """
 
 import argparse
@@ -90,7 +90,7 @@ def sizes(small):
 
 def cost(small):
     """Nodes visited, subtrees grown again and rows in these, for one deletion."""
-    count = 30 if small else 300
+    count, found = 30 if small else 300, []
     print("what one deletion does, 50 trees that see every row: nodes visited, subtrees grown again, rows in these")
 
     def work(n, **given):
@@ -98,6 +98,7 @@ def cost(small):
         model = RandomForestClassifier(50 if not small else 5, bootstrap=False, **given).fit(X, y)
         ms = one_by_one(model, np.random.default_rng(SEED).permutation(len(X))[:count])
         done = np.array(model.work_) / count
+        found.append((n, given, done[3], ms.mean()))
         print(f"  {len(X):7d} rows {given}: {done[0]:7.0f} {done[2]:6.1f} {done[3]:8.0f} rows, {ms.mean():6.2f} ms")
 
     for n in (1_000,) if small else (5_000, 20_000, 80_000, 320_000):
@@ -106,7 +107,41 @@ def cost(small):
         work(1_000 if small else 50_000, max_depth=depth)
     for cells in (4,) if small else (4, 8, 16, 32, 64):
         work(1_000 if small else 50_000, max_depth=10, n_thresholds=cells)
-    chosen_to_hurt(small)
+    return found, chosen_to_hurt(small)
+
+
+def plot(found, hurt, path):
+    """Draw what `cost` has found: rows grown again and milliseconds of one deletion."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    matplotlib.rcParams["svg.hashsalt"] = "forest"
+    from matplotlib import pyplot as plt
+
+    plain = [(n, given["max_depth"], *rest) for n, given, *rest in found if len(given) == 1]
+    n_sizes = next(k for k in range(1, len(plain)) if plain[k][0] == plain[-1][0])  # sizes come first, then depths
+    by_rows = [(n * 4 // 5, *rest) for n, _, *rest in plain[:n_sizes]]
+    by_depth = [(str(depth or "no limit"), *rest) for _, depth, *rest in plain[n_sizes:]]
+    by_cells = [(given["n_thresholds"], *rest) for n, given, *rest in found if "n_thresholds" in given]
+    fig, axes = plt.subplots(1, 4, figsize=(12, 3), layout="constrained", sharey=False)
+    for ax, points, title in (
+        (axes[0], by_rows[:4], "rows, depth 10"),
+        (axes[1], by_depth, "depth, 40,000 rows"),
+        (axes[2], by_cells, "thresholds, 40,000 rows, depth 10"),
+    ):
+        names = [f"{p[0]:,}" if isinstance(p[0], int) else p[0] for p in points]
+        ax.plot(names, [p[1] for p in points], "o-", color="C0")
+        ax.set(xlabel=title, ylim=(0, None))
+        other = ax.twinx()
+        other.plot(names, [p[2] for p in points], "s--", color="C1")
+        other.set_ylim(0, None)
+        other.tick_params(axis="y", colors="C1")
+    axes[0].set_ylabel("rows grown again, 50 trees", color="C0")
+    axes[3].bar(["random", "dearest of 20"], hurt, color=["C0", "C3"])
+    axes[3].set(xlabel="subject asked for, 4,000 rows, 20 trees", ylabel="rows grown again")
+    fig.suptitle("One deletion: rows grown again (circles, left) and milliseconds (squares, right)", fontsize=10)
+    fig.savefig(path, metadata={"Date": None} if str(path).endswith("svg") else None)
+    print(f"drawn to {path}")
 
 
 def chosen_to_hurt(small):
@@ -133,6 +168,31 @@ def chosen_to_hurt(small):
         f"  rows grown again, of {whole}: random subjects {a:.0f}, the dearest of {trials} each time {b:.0f}"
         f" ({b / a:.1f}x)"
     )
+    return a, b
+
+
+def categories(load, small):
+    """Print the AUC of forests that are given text, and of those that are given codes in alphabetical order."""
+    from sklearn.preprocessing import OrdinalEncoder
+
+    frame, y = load()
+    y = y.to_numpy().astype(int)
+    order = np.random.default_rng(SEED).permutation(len(y))[: 4_000 if small else None]
+    train, test = order[len(order) // 4 :], order[: len(order) // 4]
+    text = frame.select_dtypes(exclude="number").columns
+    codes = frame.copy()
+    codes[text] = OrdinalEncoder().fit_transform(frame[text])
+    print(f"{load.__name__}, {len(text)} columns of text, mean of 3 keys or seeds: AUC")
+    for depth in (10, 20):
+        given = {"n_estimators": 10 if small else 60, "max_depth": depth, "n_jobs": 2}
+        for name, kind, table in (
+            ("scikit-learn, OrdinalEncoder", Peer, codes),
+            ("ours, OrdinalEncoder", RandomForestClassifier, codes),
+            ("ours, text", RandomForestClassifier, frame),
+        ):
+            fits = [kind(**given, random_state=s).fit(table.iloc[train], y[train]) for s in range(1 if small else 3)]
+            auc = np.mean([roc_auc_score(y[test], m.predict_proba(table.iloc[test])[:, 1]) for m in fits])
+            print(f"  depth {depth}, {name}: {auc:.4f}", flush=True)
 
 
 def public(small):
@@ -165,6 +225,7 @@ def public(small):
         frame = pd.read_parquet(folder / "covertype_partial/covertype_partial.parquet")
         return frame.drop(columns="Cover_Type"), frame["Cover_Type"] == 2
 
+    categories(adult, small)
     print("AUC on a quarter of the rows held out, the same settings, mean of 3 keys or seeds; categories as codes")
     for load in (adult, credit) if small else (adult, credit, diabetes130, brfss, covertype):
         frame, y = load()
@@ -198,8 +259,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("section", nargs="?", choices=["sizes", "cost", "data"])
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--plot", type=Path, help="where `cost` draws its figure, .svg or .png (extra `plot`)")
     asked = parser.parse_args()
     warm()
     for name, section in {"sizes": sizes, "cost": cost, "data": public}.items():
         if asked.section in (None, name):
-            section(asked.small)
+            out = section(asked.small)
+            if name == "cost" and asked.plot:
+                plot(*out, asked.plot)

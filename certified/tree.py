@@ -38,7 +38,7 @@ class DecisionTreeClassifier(_Single, ClassifierTrees):
     max_features : {"sqrt", "log2"}, int, float or None, default=None
     n_thresholds : int, default=64
         Cells of a feature in a node, whose boundaries are the candidate thresholds.
-    max_depth, min_samples_split, min_samples_leaf, random_state
+    max_depth, min_samples_split, min_samples_leaf, random_state, categorical_features, class_weight
         As in :class:`certified.ensemble.RandomForestClassifier`.
 
     Attributes
@@ -69,6 +69,8 @@ class DecisionTreeClassifier(_Single, ClassifierTrees):
         max_features: Any = None,
         random_state: int | None = 0,
         n_thresholds: int = 64,
+        categorical_features: Any = "from_dtype",
+        class_weight: Any = None,
     ) -> None:
         self.criterion = criterion
         self.max_depth = max_depth
@@ -77,6 +79,8 @@ class DecisionTreeClassifier(_Single, ClassifierTrees):
         self.max_features = max_features
         self.random_state = random_state
         self.n_thresholds = n_thresholds
+        self.categorical_features = categorical_features
+        self.class_weight = class_weight
 
 
 class DecisionTreeRegressor(_Single, RegressorTrees):
@@ -85,7 +89,7 @@ class DecisionTreeRegressor(_Single, RegressorTrees):
     Parameters
     ----------
     criterion : {"squared_error"}, default="squared_error"
-    max_depth, min_samples_split, min_samples_leaf, max_features, random_state, n_thresholds
+    max_depth, min_samples_split, min_samples_leaf, max_features, random_state, n_thresholds, categorical_features
         As in :class:`DecisionTreeClassifier`.
 
     Attributes
@@ -107,6 +111,7 @@ class DecisionTreeRegressor(_Single, RegressorTrees):
         max_features: Any = None,
         random_state: int | None = 0,
         n_thresholds: int = 64,
+        categorical_features: Any = "from_dtype",
     ) -> None:
         self.criterion = criterion
         self.max_depth = max_depth
@@ -115,3 +120,4 @@ class DecisionTreeRegressor(_Single, RegressorTrees):
         self.max_features = max_features
         self.random_state = random_state
         self.n_thresholds = n_thresholds
+        self.categorical_features = categorical_features

@@ -416,6 +416,8 @@ WRONG = {
     "thresholds": (RandomForestClassifier(n_thresholds=5_000), "n_thresholds"),
     "generator": (RandomForestClassifier(random_state=np.random.RandomState(0)), "random_state"),
     "rows outside": (ExtraTreesClassifier(oob_score=True), "oob_score"),
+    "weights of each tree": (RandomForestClassifier(class_weight="balanced_subsample"), "every deletion"),
+    "weight of no class": (RandomForestClassifier(class_weight={7: 1.0}), "class_weight"),
     "share without bootstrap": (ExtraTreesClassifier(max_samples=0.5), "max_samples"),
 }
 

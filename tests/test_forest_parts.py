@@ -55,7 +55,8 @@ def test_the_split_of_a_feature_is_the_best_of_all_boundaries(seed, kind, missin
     move, path = int(rng.integers(65536)), np.uint64(seed)
     best = np.full(1, -np.inf), np.full(5, -1, np.int64)
     rows, none = np.arange(n, dtype=np.int32), np.empty(0, np.int64)
-    splits.count(column, rows, n, targets, none, kind, move, cells, np.empty(n, np.uint16), hist, span)
+    turn = np.uint64(0)  # numbers, not categories
+    splits.count(column, rows, n, targets, none, kind, move, cells, np.empty(n, np.uint16), hist, span, turn)
     total = np.array([np.sum(targets == 0), np.sum(targets == 1)] if kind == 0 else [n, targets.sum()])
     criterion = 0 if kind == 0 else 2
     found = splits.best_of(

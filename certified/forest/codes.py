@@ -6,6 +6,8 @@ So every cut between codes is a number that the map makes, never a value of a ro
 
 Centre and scale are those of the rows of the subjects with the smallest hashes, rounded: the scale to a power of 4, the
 centre to a multiple of 2 scales. A deletion changes them with a probability of about 2 / n for each feature.
+
+A category is a hash of its value, 16 bits of it; no list of categories is kept.
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from certified.hashing import bottom_k
-from certified.typing import FloatArray, IntArray
+from certified.hashing import bottom_k, subject_hash
+from certified.typing import BoolArray, FloatArray, IntArray
 
-__all__ = ["MISSING", "Coding", "coding_of", "encode", "thresholds"]
+__all__ = ["MISSING", "Coding", "coding_of", "encode", "hashed", "thresholds"]
 
 MISSING = 65535
 """Code of a missing value; all others are smaller."""
@@ -31,13 +33,32 @@ class Coding(NamedTuple):
     cut: Any
     centre: FloatArray
     scale: FloatArray
+    categorical: Any  # uint8: 1 where a feature holds categories, as :func:`hashed`
 
 
-def coding_of(X: Any, hashes: Any, max_subjects: int) -> Coding:
+def coding_of(X: Any, hashes: Any, max_subjects: int, categorical: BoolArray | None = None) -> Coding:
     """Return the map of these rows (float32 values, NaN for missing); not of their order."""
     cut = bottom_k(hashes, max_subjects)
+    sorts = np.zeros(X.shape[1], np.uint8) if categorical is None else categorical.astype(np.uint8)
     values = np.sort(X[hashes <= cut].astype(np.float64), axis=0)  # missing values last
-    return Coding(cut, *_centre_and_scale(values, np.count_nonzero(~np.isnan(values), axis=0)))
+    centre, scale = _centre_and_scale(values, np.count_nonzero(~np.isnan(values), axis=0))
+    return Coding(cut, np.where(sorts, 0.0, centre), np.where(sorts, 1.0, scale), sorts)
+
+
+def hashed(column: Any) -> Any:
+    """Return for each value of a column of text or numbers a whole number up to 65534 as float32; NaN for missing."""
+    if column.dtype == object:
+        distinct = sorted({value for value in column if value is not None})
+        text = np.array([f"text {value}" for value in distinct], dtype=object)
+        places = dict(zip(distinct, _short(text).tolist(), strict=True))
+        return np.array([places.get(value, np.nan) for value in column], dtype=np.float32)
+    distinct, where = np.unique(column.astype(np.float64) + 0.0, return_inverse=True)
+    short = _short(np.array([f"number {value!r}" for value in distinct.tolist()], dtype=object))
+    return np.where(np.isnan(distinct), np.nan, short)[where].astype(np.float32)
+
+
+def _short(text: Any) -> Any:
+    return (subject_hash(text) % np.uint64(65535)).astype(np.float64) if len(text) else np.empty(0)
 
 
 def _centre_and_scale(values: FloatArray, known: IntArray) -> tuple[FloatArray, FloatArray]:
@@ -60,7 +81,7 @@ def _centre_and_scale(values: FloatArray, known: IntArray) -> tuple[FloatArray, 
 
 
 @njit(cache=True, nogil=True)
-def _encode(X, centre, inverse, out):
+def _encode(X, centre, inverse, categorical, out):
     one = np.float64(1.0)
     cell = np.empty(1, np.float64)
     bits = cell.view(np.int64)
@@ -72,6 +93,9 @@ def _encode(X, centre, inverse, out):
             if np.isnan(x):
                 out[j, i] = 65535
                 continue
+            if categorical[j]:
+                out[j, i] = np.uint16(x)
+                continue
             u = (x - centre[j]) * inverse[j]
             cell[0] = abs(u) + one
             k = min((bits[0] - base) >> 42, 32766)
@@ -81,7 +105,7 @@ def _encode(X, centre, inverse, out):
 def encode(X: Any, coding: Coding) -> Any:
     """Return the codes, uint16 of shape (n_features, n_rows), of float32 rows."""
     out = np.empty((X.shape[1], X.shape[0]), dtype=np.uint16)
-    _encode(X, coding.centre, 1.0 / coding.scale, out)
+    _encode(X, coding.centre, 1.0 / coding.scale, coding.categorical, out)
     return out
 
 
@@ -92,7 +116,7 @@ def thresholds(features: Any, cuts: Any, coding: Coding) -> FloatArray:
     """
     low = np.full(len(features), _ordered(np.float32(-np.inf)), dtype=np.int64)  # code(low) <= cut < code(high)
     high = np.full(len(features), _ordered(np.float32(np.inf)), dtype=np.int64)
-    part = Coding(coding.cut, coding.centre[features], coding.scale[features])
+    part = Coding(coding.cut, coding.centre[features], coding.scale[features], np.zeros(len(features), np.uint8))
     while np.any(high - low > 1):
         middle = (low + high) >> 1
         x = _unordered(middle)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from certified.forest.grow import chosen_split, finished, gather, grow, sides
-from certified.forest.splits import best_of, move_of, pick_features, shift_of
+from certified.forest.grow import chosen_split, finished, gather, goes_left, grow
+from certified.forest.splits import best_of, dealt, move_of, pick_features, shift_of, turn_of
 
 __all__ = ["regrow_all", "remove_all"]
 
@@ -40,14 +40,14 @@ def remove(root, gone, codes, targets, weights, alive, rule, nodes, stats, hists
         i, j = 0, size
         column = codes[node.feature]
         while i < j:
-            if sides(column[mine[i]], node.cut, node.missing):
+            if goes_left(column[mine[i]], node):
                 i += 1
             else:
                 j -= 1
                 mine[i], mine[j] = mine[j], mine[i]
         below = below or node.stale == 1
         if not below:
-            split = not finished(stats[me], node.n, node.depth, rule)
+            split = not finished(stats[me], np.int64(node.n), np.int64(node.depth), rule)
             if split:
                 gather(mine, size, targets, weights, rule.kind, tbuf, wbuf)
                 split = ask(
@@ -57,10 +57,10 @@ def remove(root, gone, codes, targets, weights, alive, rule, nodes, stats, hists
                 split
                 and ibest[4] == node.feature
                 and ibest[3] == nodes[node.left].n - i
-                and (ibest[2] == node.missing or ibest[2] == 2)
+                and (ibest[2] == node.missing & 3 or ibest[2] == 2)
             )
             if same:  # the same rows go left, if by another cut
-                node.cut, node.missing = ibest[1], ibest[2]
+                node.cut, node.missing = ibest[1], ibest[2] + (node.missing & 4)
             else:
                 node.stale, below = 1, True
                 stale[n_stale] = me
@@ -75,18 +75,19 @@ def remove(root, gone, codes, targets, weights, alive, rule, nodes, stats, hists
 @njit(cache=True, nogil=True)
 def ask(node, mine, size, codes, targets, weights, alive, rule, total, hists, spans, rows, scratch, work):
     """Find the best split of what a node still holds; return whether there is one. `mine` are the rows removed."""
-    order, picks, buffer, tbuf, wbuf, hist, span, left, fbest, ibest, held = scratch
+    order, picks, buffer, tbuf, wbuf, hist, span, left, fbest, ibest, held, sorts = scratch
     if node.slot >= 0 and discount(
-        node, mine, size, codes, tbuf, wbuf, rule, hists[node.slot], spans[node.slot], order, picks
+        node, mine, size, codes, tbuf, wbuf, rule, hists[node.slot], spans[node.slot], order, picks, sorts
     ):
         fbest[0] = -np.inf
         found = False
-        pick_features(node.path, order, picks, 0, rule.tries)
+        pick_features(node.path, order, picks, np.int64(0), rule.tries)
         for at in range(rule.tries):
             f = order[at]
             if best_of(
-                hists[node.slot, at], spans[node.slot, at], total, node.n, rule.kind, rule.criterion, rule.cells,
-                move_of(node.path, f), rule.least, rule.random == 1, node.path, at, left, (fbest, ibest),
+                hists[node.slot, at], spans[node.slot, at], total, np.int64(node.n), rule.kind, rule.criterion,
+                rule.cells, move_of(node.path, f), rule.least, rule.random == 1, node.path, np.int64(at), left,
+                (fbest, ibest),
             ):  # fmt: skip
                 found = True
         if found:
@@ -95,7 +96,7 @@ def ask(node, mine, size, codes, targets, weights, alive, rule, total, hists, sp
         if found:
             return True
     # an extreme value is gone, or counts were not kept: count again
-    n = 0
+    n = np.int64(0)
     for i in range(node.start, node.stop):
         row = rows[i]
         if row >= 0 and alive[row]:
@@ -104,7 +105,22 @@ def ask(node, mine, size, codes, targets, weights, alive, rule, total, hists, sp
     work[1] += n
     gather(held, n, targets, weights, rule.kind, tbuf, wbuf)
     seen = chosen_split(
-        codes, held, n, tbuf, wbuf, rule, node.path, total, order, picks, buffer, hist, span, left, (fbest, ibest)
+        codes,
+        sorts,
+        held,
+        n,
+        tbuf,
+        wbuf,
+        rule,
+        node.path,
+        total,
+        order,
+        picks,
+        buffer,
+        hist,
+        span,
+        left,
+        (fbest, ibest),
     )
     if node.slot >= 0:
         if seen == rule.tries:
@@ -117,18 +133,20 @@ def ask(node, mine, size, codes, targets, weights, alive, rule, total, hists, sp
 
 
 @njit(cache=True, nogil=True)
-def discount(node, mine, size, codes, tbuf, wbuf, rule, hist, span, order, picks):
+def discount(node, mine, size, codes, tbuf, wbuf, rule, hist, span, order, picks, sorts):
     """Subtract rows from the counts of a node; return False where they must be counted again."""
     good = True
-    pick_features(node.path, order, picks, 0, rule.tries)
+    pick_features(node.path, order, picks, np.int64(0), rule.tries)
     for at in range(rule.tries):
         f = order[at]
         lo, hi = np.int64(span[at, 0]), np.int64(span[at, 1])
         move = move_of(node.path, f)
         shift = shift_of(lo, hi, move, rule.cells) if hi >= 0 else np.int64(0)
         base = (lo + move) >> shift
+        turn = turn_of(node.path, f, sorts[f])
         for i in range(size):
-            c = np.int64(codes[f, mine[i]])
+            code = codes[f, mine[i]]
+            c = np.int64(dealt(code, turn) if turn else code)
             cell = rule.cells if c == 65535 else ((c + move) >> shift) - base
             if c < lo or (c > hi and c != 65535):
                 good = False  # counts that were given up
@@ -161,7 +179,7 @@ def subtract(total, n, targets, weights, kind):
         subtract_one(total, targets, weights, kind, i)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def subtract_one(total, targets, weights, kind, i):
     """Subtract row i."""
     if kind == 0:
@@ -237,12 +255,12 @@ def regrow(
     """
     new_nodes, new_stats, new_hists, new_spans, held = fresh
     node = nodes[me]
-    n = 0
+    n = np.int64(0)
     for i in range(node.start, node.stop):
         if rows[i] >= 0:
             held[n] = rows[i]
             n += 1
-    start = node.start
+    start = np.int64(node.start)
     used, _ = grow(
         codes,
         held,
@@ -250,7 +268,7 @@ def regrow(
         weights,
         rule,
         node.path,
-        node.depth,
+        np.int64(node.depth),
         start,
         n,
         new_nodes,
@@ -289,7 +307,7 @@ def regrow(
     return n
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def put(nodes, at, new):
     """Write a node."""
     node = nodes[at]

@@ -125,10 +125,14 @@ class Grove:
         Rows that count.
     hashes : uint64 array of shape (n_rows,)
         Of the subject of each row.
+    sorts : uint8 array of shape (n_features,)
+        1 for categories, 0 for numbers.
     """
 
-    def __init__(self, plan: Plan, codes: Any, targets: Any, weights: Any, alive: BoolArray, hashes: Any) -> None:
-        self.plan, self.codes, self.targets, self.weights = plan, codes, targets, weights
+    def __init__(
+        self, plan: Plan, codes: Any, targets: Any, weights: Any, alive: BoolArray, hashes: Any, sorts: Any
+    ) -> None:
+        self.plan, self.codes, self.targets, self.weights, self._sorts = plan, codes, targets, weights, sorts
         self.alive, self.hashes = alive, hashes
         self._work = np.zeros(4, np.int64)
         self._salts = plan.salts()
@@ -175,6 +179,7 @@ class Grove:
             np.empty(1),
             np.zeros(5, np.int64),
             np.empty(n, np.int32),
+            self._sorts,
         )
         return fresh, scratch
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from certified.forest.splits import best_of, count, mix, move_of, pick_features
+from certified.forest.splits import best_of, count, dealt, mix, move_of, pick_features, turn_of
 
-__all__ = ["NODE", "RULES", "chosen_split", "finished", "gather", "grow", "sides", "sum_up"]
+__all__ = ["NODE", "RULES", "chosen_split", "finished", "gather", "goes_left", "grow", "sum_up"]
 
 NODE = np.dtype(
     [
         ("feature", np.int32),  # -1: a leaf; -2: free
         ("cut", np.uint16),  # codes up to it go left
-        ("missing", np.uint8),  # missing values: 0 right, 1 left, 2 where more rows are
+        (
+            "missing",
+            np.uint8,
+        ),  # missing values: 0 right, 1 left, 2 where more rows are; 4 more for a split of categories
         ("stale", np.uint8),  # 1: to be grown again
         ("left", np.int32),
         ("right", np.int32),
@@ -62,7 +65,9 @@ def finished(total, n, depth, rule):
 
 
 @njit(cache=True, nogil=True)
-def chosen_split(codes, rows, n, targets, weights, rule, path, total, order, picks, buffer, hist, spans, left, best):
+def chosen_split(
+    codes, sorts, rows, n, targets, weights, rule, path, total, order, picks, buffer, hist, spans, left, best
+):
     """Find the split of a node from its rows; return how many features were looked at, negative without a split.
 
     The first `rule.tries` features of the node's order, and further ones until one can be split at all.
@@ -71,14 +76,15 @@ def chosen_split(codes, rows, n, targets, weights, rule, path, total, order, pic
     fbest[0] = -np.inf
     ibest[0] = -1
     F = codes.shape[0]
-    seen = 0
+    seen = np.int64(0)
     found = False
     while seen < F and (seen < rule.tries or not found):
         pick_features(path, order, picks, seen, seen + 1)
         f = order[seen]
         at = min(seen, hist.shape[0] - 1)
         move = move_of(path, f)
-        count(codes[f], rows, n, targets, weights, rule.kind, move, rule.cells, buffer, hist[at], spans[at])
+        turn = turn_of(path, f, sorts[f])
+        count(codes[f], rows, n, targets, weights, rule.kind, move, rule.cells, buffer, hist[at], spans[at], turn)
         if best_of(
             hist[at], spans[at], total, n, rule.kind, rule.criterion, rule.cells, move, rule.least, rule.random == 1,
             path, seen, left, best,
@@ -101,15 +107,15 @@ def grow(codes, rows, targets, weights, rule, path, depth, start, n, nodes, stat
 
     `rows` is sorted into leaves; `start` is added to the positions that nodes remember. Slots are counted from 0.
     """
-    order, picks, buffer, tbuf, wbuf, hist, span, left, fbest, ibest, _ = scratch
+    order, picks, buffer, tbuf, wbuf, hist, span, left, fbest, ibest, _, sorts = scratch
     best = (fbest, ibest)
-    used, slots = 1, 0
+    used, slots = np.int64(1), np.int64(0)
     nodes[0].path, nodes[0].depth, nodes[0].start, nodes[0].stop = path, depth, 0, n
     stack = [0]
     while len(stack):
         me = stack.pop()
         node = nodes[me]
-        a, b = node.start, node.stop
+        a, b = np.int64(node.start), np.int64(node.stop)
         size = b - a
         mine = rows[a:b]
         total = stats[me : me + 1]
@@ -118,10 +124,25 @@ def grow(codes, rows, targets, weights, rule, path, depth, start, n, nodes, stat
         node.feature, node.left, node.right, node.slot = -1, -1, -1, -1
         node.n, node.start, node.stop, node.stale = size, start + a, start + b, 0
         node.cut, node.missing = 0, 0
-        if finished(total[0], size, node.depth, rule):
+        if finished(total[0], size, np.int64(node.depth), rule):
             continue
         seen = chosen_split(
-            codes, mine, size, tbuf, wbuf, rule, node.path, total[0], order, picks, buffer, hist, span, left, best
+            codes,
+            sorts,
+            mine,
+            size,
+            tbuf,
+            wbuf,
+            rule,
+            node.path,
+            total[0],
+            order,
+            picks,
+            buffer,
+            hist,
+            span,
+            left,
+            best,
         )
         if seen < 0:
             continue
@@ -131,11 +152,11 @@ def grow(codes, rows, targets, weights, rule, path, depth, start, n, nodes, stat
             node.slot = slots
             slots += 1
         feature, cut, missing = ibest[4], ibest[1], ibest[2]
-        node.feature, node.cut, node.missing = feature, cut, missing
+        node.feature, node.cut, node.missing = feature, cut, missing + 4 * sorts[feature]
         column = codes[feature]
         i, j = 0, size
         while i < j:
-            if sides(column[mine[i]], cut, missing):
+            if goes_left(column[mine[i]], node):
                 i += 1
             else:
                 j -= 1
@@ -151,10 +172,14 @@ def grow(codes, rows, targets, weights, rule, path, depth, start, n, nodes, stat
     return used, slots
 
 
-@njit(cache=True, nogil=True, inline="always")
-def sides(code, cut, missing):
+@njit(cache=True, nogil=True)
+def goes_left(code, node):
     """Whether a row goes left."""
-    return missing == 1 if code == 65535 else code <= cut
+    if code == 65535:
+        return node.missing & 3 == 1
+    if node.missing >= 4:
+        code = dealt(code, turn_of(node.path, node.feature, 1))
+    return code <= node.cut
 
 
 @njit(cache=True, nogil=True)

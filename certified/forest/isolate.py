@@ -12,7 +12,7 @@ from certified.forest.splits import mix, pick_features
 __all__ = ["isolate", "mean_length"]
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _value_of(code):
     """Return the smallest value of a code, in units of the scale from the centre."""
     k = code - 32768 if code >= 32768 else 32767 - code
@@ -20,7 +20,7 @@ def _value_of(code):
     return value if code >= 32768 else -value
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _code_of(value):
     m, e = math.frexp(abs(value) + 1.0)
     k = ((e - 1) << 10) + np.int64((2.0 * m - 1.0) * 1024.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from typing import Any, NamedTuple
 
+import narwhals.stable.v2 as nw
 import numpy as np
 from joblib import effective_n_jobs
 from sklearn.utils import check_array, get_tags
@@ -16,8 +17,9 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from certified.base import Deletable, Plan, all_or_nothing, digest, split_ids, versions
 from certified.certificate import Certificate
+from certified.columns import Schema, columns_of, is_frame, read
 from certified.errors import InvalidInput, InvalidRequest, NotDeletable
-from certified.forest.codes import Coding, coding_of, encode
+from certified.forest.codes import MISSING, Coding, coding_of, encode, hashed
 from certified.forest.grove import Grove, Work
 from certified.forest.grove import Plan as Growth
 from certified.rows import Renewal, Subjects
@@ -36,6 +38,7 @@ class _Basis(NamedTuple):
     exponents: IntArray  # of the largest absolute target
     weighted: bool
     exponent: int  # of the largest weight
+    factors: FloatArray  # of the weights, one for each class; empty where there are none
 
     def same(self, other: _Basis) -> bool:
         """Whether trees grown on one are those grown on the other."""
@@ -43,6 +46,7 @@ class _Basis(NamedTuple):
             np.array_equal(self.coding.centre, other.coding.centre)
             and np.array_equal(self.coding.scale, other.coding.scale)
             and np.array_equal(self.exponents, other.exponents)
+            and np.array_equal(self.factors, other.factors)
             and (self.weighted, self.exponent) == (other.weighted, other.exponent)
         )
 
@@ -54,7 +58,9 @@ class GroveModel(Deletable):
     random_state: Any
     _lazy = False
     _grove: Any
-    _weights_allowed = True
+    _schema: Schema | None = None  # of a table with categories
+    _categorical: Any = None  # bool array of shape (n_features,)
+    _known: Any = None  # whether a code of a category is held, shape (n_categorical, 65536)
 
     def _growth(self, n_features: int, weighted: bool) -> Growth:
         """Return how trees are grown; raise InvalidInput for parameters that are not allowed."""
@@ -76,7 +82,8 @@ class GroveModel(Deletable):
         Parameters
         ----------
         X : array-like or data frame of shape (n_rows, n_features)
-            Read as float32, as scikit-learn's trees do; NaN stands for missing values.
+            Read as float32, as scikit-learn's trees do; NaN and nulls stand for missing values. Columns of text and of
+            pandas' or polars' categorical types are categories.
         y : array-like of shape (n_rows,) or (n_rows, n_outputs)
         ids : array-like of shape (n_rows,), column name or None
             Subject of each row. All rows of a subject are seen by the same trees.
@@ -88,6 +95,7 @@ class GroveModel(Deletable):
         self
         """
         X, ids = split_ids(X, ids)
+        self._schema, self._categorical = self._table_kind(X)
         x = np.array(self._validated(X, reset=True), order="C") + np.float32(0.0)  # -0.0 and 0.0 are one value
         targets = self._target(y, len(x))
         weight = np.array(_check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True))
@@ -113,7 +121,50 @@ class GroveModel(Deletable):
         self._grown()
         return self
 
+    def _table_kind(self, X: Any) -> tuple[Schema | None, Any]:
+        """Return the schema of a table with categories and which features are these; None where there are none."""
+        given = getattr(self, "categorical_features", None)
+        from_dtype = isinstance(given, str) and given == "from_dtype"
+        if given is None or (from_dtype and not is_frame(X)):
+            return None, None
+        columns, schema = read(self, X)
+        n = len(schema.kinds)
+        mask: BoolArray = np.zeros(n, dtype=bool)
+        if from_dtype:
+            types = nw.from_native(X, eager_only=True).schema.values()
+            mask[:] = [
+                kind == "text" or dtype in (nw.Categorical, nw.Enum)
+                for kind, dtype in zip(schema.kinds, types, strict=True)
+            ]
+        else:
+            names = [str(name) for name in getattr(self, "feature_names_in_", [])]
+            wanted = np.asarray(given)
+            if wanted.dtype == bool and wanted.shape == (n,):
+                mask[:] = wanted
+            elif wanted.ndim == 1 and wanted.dtype.kind in "iu" and np.all((wanted >= 0) & (wanted < n)):
+                mask[wanted] = True
+            elif wanted.ndim == 1 and all(str(name) in names for name in wanted.tolist()):
+                mask[[names.index(str(name)) for name in wanted.tolist()]] = True
+            else:
+                raise InvalidInput(
+                    f"{type(self).__name__}(categorical_features={given!r}) does not fit X with {n} features"
+                    f"{f' named {names}' if names else ''}. None, 'from_dtype', a mask, positions or names are allowed."
+                )
+        left = [j for j, kind in enumerate(schema.kinds) if kind == "text" and not mask[j]]
+        if left:
+            raise InvalidInput(
+                f"{type(self).__name__}.fit got text in column {left[0]}, which is not among categorical_features="
+                f"{given!r}. Name it there, or encode it."
+            )
+        return (schema, mask) if mask.any() else (None, None)
+
     def _validated(self, X: Any, reset: bool) -> Any:
+        if self._categorical is not None:
+            columns, _ = read(self, X, self._schema)
+            x = np.empty((len(columns), self.n_features_in_), dtype=np.float32)
+            for j, column in enumerate(columns_of(columns)):
+                x[:, j] = hashed(column) if self._categorical[j] else column
+            return check_array(x, dtype=np.float32, ensure_all_finite="allow-nan")
         nan: Any = "allow-nan" if get_tags(self).input_tags.allow_nan else True
         return validate_data(self, X, dtype=np.float32, reset=reset, ensure_all_finite=nan)
 
@@ -123,10 +174,11 @@ class GroveModel(Deletable):
             coding = self._coding(alive, before)
         else:
             coding = before.coding
-        weighted, exponent, exponents = False, 0, np.zeros(0, np.int64)
-        if before is None or before.weighted:
-            weighted = bool(np.any(self._weight[alive] != 1.0))
-            exponent = int(np.frexp(self._weight[alive].max())[1]) if weighted else 0
+        weighted, exponent, exponents, factors = False, 0, np.zeros(0, np.int64), self._factors(alive)
+        if before is None or before.weighted or factors.size:
+            weight = self._weight_with(factors)[alive]
+            weighted = bool(np.any(weight != 1.0))
+            exponent = int(np.frexp(weight.max())[1]) if weighted else 0
         if self._y.dtype != np.uint16:
             if (
                 before is not None
@@ -137,14 +189,21 @@ class GroveModel(Deletable):
             else:
                 size = np.abs(self._y[alive]) * (self._weight[alive, None] if weighted else 1.0)
                 exponents = np.frexp(size.max(axis=0))[1].astype(np.int64)
-        return _Basis(coding, exponents, weighted, exponent)
+        return _Basis(coding, exponents, weighted, exponent, factors)
+
+    def _factors(self, alive: BoolArray) -> FloatArray:
+        """Return what the weights of each class are multiplied by; empty for nothing."""
+        return np.empty(0)
+
+    def _weight_with(self, factors: FloatArray) -> FloatArray:
+        return self._weight * factors[self._y[:, 0]] if factors.size else self._weight
 
     def _coding(self, alive: BoolArray, before: _Basis | None) -> Coding:
         if before is not None and before.coding.cut < 2**62:  # the new sample is among twice as many subjects
             near = np.flatnonzero(alive & (self._hashes <= 2 * before.coding.cut))
             if np.unique(self._hashes[near]).size >= _SAMPLE:
-                return coding_of(self._x[near], self._hashes[near], _SAMPLE)
-        return coding_of(self._x[alive], self._hashes[alive], _SAMPLE)
+                return coding_of(self._x[near], self._hashes[near], _SAMPLE, self._categorical)
+        return coding_of(self._x[alive], self._hashes[alive], _SAMPLE, self._categorical)
 
     def _grow(self, basis: _Basis, alive: BoolArray) -> Any:
         """Grow all trees on the rows alive."""
@@ -157,7 +216,7 @@ class GroveModel(Deletable):
                 "Nothing was changed."
             )
         weights = np.empty(0, np.int64)
-        targets, w = self._y, self._weight
+        targets, w = self._y, self._weight_with(basis.factors)
         if basis.weighted:
             weights = np.rint(np.ldexp(np.where(alive, w, 0.0), _BITS - basis.exponent)).astype(np.int64)
             alive = alive & (weights > 0)
@@ -168,7 +227,7 @@ class GroveModel(Deletable):
             targets = np.rint(np.ldexp(values, _BITS - basis.exponents)).astype(np.int64)
         codes = encode(self._x, basis.coding)
         codes[:, ~alive] = 0
-        return Grove(plan, codes, targets, weights, alive.copy(), self._hashes)
+        return Grove(plan, codes, targets, weights, alive.copy(), self._hashes, basis.coding.categorical)
 
     def _grown(self) -> Any:
         """Return the trees, every subtree up to date."""
@@ -181,6 +240,7 @@ class GroveModel(Deletable):
     def _changed(self) -> None:
         """Forget what was computed from the trees."""
         self._served: Any = None
+        self._known = None
 
     def _threads(self) -> int:
         return int(effective_n_jobs(self.n_jobs))
@@ -220,6 +280,11 @@ class GroveModel(Deletable):
 
     def _plan_features(self, rows: IntArray, new: Renewal) -> Plan:
         """Plan for changed features, more or fewer too."""
+        if self._categorical is not None:
+            raise InvalidRequest(
+                f"{type(self).__name__} holds categories, and this deletion changes the features that a pipeline makes. "
+                "Give the frame to the forest itself, or encode the categories in a step. Nothing was changed."
+            )
         self._check_left(rows)
         x = np.zeros((len(self._x), new.n_features), dtype=np.float32)
         new.write(x, self._x)
@@ -357,7 +422,22 @@ class GroveModel(Deletable):
 
     def _codes(self, X: Any) -> Any:
         self._check_fitted()
-        return encode(np.ascontiguousarray(self._validated(X, reset=False)), self._basis.coding)
+        codes = encode(np.ascontiguousarray(self._validated(X, reset=False)), self._basis.coding)
+        if self._categorical is not None:  # a category that no row held has is read as missing
+            for j in np.flatnonzero(self._categorical):
+                codes[j] = np.where(self._holds(j)[codes[j]], codes[j], np.uint16(MISSING))
+        return codes
+
+    def _holds(self, j: int) -> BoolArray:
+        """Return which codes of a feature a row held has, shape (65536,)."""
+        if self._known is None:
+            self._known = {}
+        if j not in self._known:
+            held = self._x[self._alive, j]
+            known = np.zeros(65536, dtype=bool)
+            known[held[~np.isnan(held)].astype(np.int64)] = True
+            self._known[j] = known
+        return self._known[j]
 
     def _mean(self, codes: Any, seen: Any = None) -> FloatArray:
         """Return the mean of what the trees say, shape (n_rows, n_values); NaN where none says anything."""
@@ -398,6 +478,7 @@ class GroveModel(Deletable):
     def __getstate__(self) -> dict[str, Any]:
         if "_subjects" in self.__dict__:
             self._grown()
+            self._known = None
         return super().__getstate__()
 
     def __sklearn_tags__(self) -> Any:

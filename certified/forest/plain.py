@@ -49,8 +49,9 @@ def plain_tree(grove: Grove, t: int, coding: Coding, values: Any, unit: float = 
     out["left_child"][inner], out["right_child"][inner] = left, right
     out["feature"][inner] = nodes["feature"][inner]
     out["threshold"][inner] = thresholds(nodes["feature"][inner], nodes["cut"][inner], coding)
+    # a split of categories has no threshold: estimators with such features are not released
     out["threshold"][inner] = np.where(nodes["cut"][inner] == 65534, np.inf, out["threshold"][inner])
-    side, larger = nodes["missing"][inner], nodes["n"][left] > nodes["n"][right]
+    side, larger = nodes["missing"][inner] & 3, nodes["n"][left] > nodes["n"][right]
     out["missing_go_to_left"][inner] = np.where(side == 2, larger, side == 1)
     out["n_node_samples"], out["weighted_n_node_samples"] = nodes["n"], weight * unit
     out["impurity"] = _impurity(grove.plan.criterion, said, weight, inner, left, right)

@@ -1,7 +1,7 @@
 """How a node splits: a function of the set of its rows, in integers, with every tie decided.
 
-The candidate features of a node come from a hash of its place in the tree. The codes of a feature are grouped into at
-most C cells of equal width: the codes, moved by a hash, without their last bits, as many as needed for C cells to
+The candidate features of a node come from a hash of its place in the tree. Categories have no order of their own: in
+each node a hash of place, feature and category gives them one. The codes of a feature are grouped into at most C cells of equal width: the codes, moved by a hash, without their last bits, as many as needed for C cells to
 reach from the smallest code in the node to the largest. Every boundary between cells that hold rows is a candidate. The
 best is found from sums of integers over cells, so that it does not depend on the order of rows.
 """
@@ -20,17 +20,19 @@ __all__ = [
     "SQUARES",
     "best_of",
     "count",
+    "dealt",
     "mix",
     "move_of",
     "pick_features",
     "rows_in",
     "shift_of",
+    "turn_of",
 ]
 
 GINI, ENTROPY, SQUARES, RANDOM = 0, 1, 2, 3
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def mix(x):
     """Return 64 well mixed bits of 64 (the finaliser of SplitMix64)."""
     x = np.uint64(x) + np.uint64(0x9E3779B97F4A7C15)
@@ -39,7 +41,7 @@ def mix(x):
     return x ^ (x >> np.uint64(31))
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def shift_of(lo, hi, move, cells):
     """Return how many last bits to drop so that the codes lo..hi, moved, fall into at most `cells` cells."""
     shift = np.int64(0)
@@ -58,14 +60,28 @@ def pick_features(path, order, picks, start, stop):
         order[i], order[j] = order[j], order[i]
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def move_of(path, feature):
     """Return by how much the codes of a feature are moved in a node, 0..65535."""
     return np.int64(mix(path ^ np.uint64(0xA5A5000000000000) ^ np.uint64(feature)) >> np.uint64(48))
 
 
 @njit(cache=True, nogil=True)
-def count(column, rows, n, targets, weights, kind, move, cells, buffer, hist, span):
+def turn_of(path, feature, categorical):
+    """Return what orders the categories of a feature in a node, odd; 0 for a feature of numbers."""
+    if categorical == 0:
+        return np.uint64(0)
+    return mix(path ^ np.uint64(0xC3C3000000000000) ^ np.uint64(feature)) | np.uint64(1)
+
+
+@njit(cache=True, nogil=True)
+def dealt(code, turn):
+    """Return the code of a category in the order of a node; 65535, for missing values, stays what it is."""
+    return code if code == 65535 else np.uint16(min(mix(turn ^ np.uint64(code)) >> np.uint64(48), np.uint64(65534)))
+
+
+@njit(cache=True, nogil=True)
+def count(column, rows, n, targets, weights, kind, move, cells, buffer, hist, span, turn):
     """Count the rows of a node by cell of one feature.
 
     `targets` and `weights` are those of these rows, in their order. hist has shape (cells + 1, K), the last for missing
@@ -75,6 +91,8 @@ def count(column, rows, n, targets, weights, kind, move, cells, buffer, hist, sp
     lo, hi = np.uint16(65535), np.uint16(0)
     for i in range(n):
         c = column[np.uint32(rows[i])]
+        if turn:
+            c = dealt(c, turn)
         buffer[i] = c
         n_missing += c == np.uint16(65535)
         lo = min(lo, c)
@@ -124,7 +142,7 @@ def count(column, rows, n, targets, weights, kind, move, cells, buffer, hist, sp
             flat[at + K - np.uint32(1)] += 1
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def rows_in(stats, kind):
     """Return the number of rows of these sums."""
     if kind == 0:
@@ -152,7 +170,7 @@ def log2_of(x):
     return e + 2.885390081777927 * t * s
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def purity(sums, kind, criterion):
     """Return how pure a side is: larger is better, comparable between splits of the same rows."""
     s = 0.0
@@ -175,7 +193,7 @@ def purity(sums, kind, criterion):
     return s / w if criterion == 0 else s - w * log2_of(w)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def keep_better(value, best, rank, previous, cell, used, base, shift, move, side, n_left):
     """Remember a split between the cells `previous` and `cell` if its value is larger than the best."""
     fbest, ibest = best

@@ -16,7 +16,7 @@ from certified.forest.grove import Plan
 from certified.forest.model import GroveModel
 from certified.forest.plain import leaf_values, plain_tree, voted
 from certified.transformer import named_like, target_column
-from certified.typing import FloatArray, IntArray
+from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["ClassifierTrees", "RegressorTrees", "Trees"]
 
@@ -126,6 +126,14 @@ class Trees(GroveModel):
             self._served = self._released(self._said)
         return self._served
 
+    def _refuse_categories(self, caller: str) -> None:
+        if self._categorical is not None:
+            raise InvalidRequest(
+                f"{type(self).__name__}.{caller} needs trees of scikit-learn, which cannot split on sets of categories, "
+                f"and this model has {int(self._categorical.sum())} categorical features. Fit a pipeline of "
+                "certified.preprocessing.OrdinalEncoder or OneHotEncoder and this estimator. Nothing was released."
+            )
+
     def _released(self, values: Any) -> Any:
         """Return the plain scikit-learn estimator, with what its nodes say."""
         raise NotImplementedError
@@ -138,11 +146,13 @@ class Trees(GroveModel):
     def apply(self, X: Any) -> Any:
         """Return the leaf of each row, as the position in the released tree."""
         self._check_fitted()
+        self._refuse_categories("apply")
         return self._plain().apply(self._validated(X, reset=False))
 
     def decision_path(self, X: Any) -> Any:
         """Return the nodes on the way of each row, as scikit-learn does."""
         self._check_fitted()
+        self._refuse_categories("decision_path")
         return self._plain().decision_path(self._validated(X, reset=False))
 
 
@@ -151,6 +161,7 @@ class ClassifierTrees(ClassifierMixin, Trees):
 
     _criteria = ("gini", "entropy", "log_loss")
     _class_rows: Any
+    class_weight: Any
 
     def _target(self, y: Any, n_rows: int) -> Any:
         name = type(self).__name__
@@ -166,6 +177,23 @@ class ClassifierTrees(ClassifierMixin, Trees):
     def _in_classes(self, rows: IntArray) -> IntArray:
         """Return how many of these rows that count are in each class."""
         return np.bincount(self._y[rows, 0][self._alive[rows]], minlength=len(self.classes_))
+
+    def _factors(self, alive: BoolArray) -> FloatArray:
+        given, name = self.class_weight, type(self).__name__
+        if given is None:
+            return np.empty(0)
+        if isinstance(given, str) and given == "balanced":
+            counts = np.bincount(self._y[alive, 0], minlength=len(self.classes_))
+            shares = counts.sum() / (len(counts) * np.maximum(counts, 1))
+            return np.exp2(np.rint(16.0 * np.log2(shares)) / 16.0)  # in steps of 4.4 %, which seldom change
+        known = self.classes_.tolist()
+        if not isinstance(given, dict) or not all(k in known and 0.0 < w < np.inf for k, w in given.items()):
+            why = " Counts of each tree's rows would change with every deletion." if isinstance(given, str) else ""
+            raise InvalidInput(
+                f"{name}(class_weight={given!r}) is not allowed: None, 'balanced', or positive numbers for classes "
+                f"among {known}.{why} Nothing was changed."
+            )
+        return np.array([float(given.get(k, 1.0)) for k in known])
 
     def _erase(self, rows: IntArray) -> None:
         self._class_rows = None if self._class_rows is None else self._class_rows - self._in_classes(rows)
@@ -233,6 +261,7 @@ class ClassifierTrees(ClassifierMixin, Trees):
             differ in one row are ``sqrt(T) / sigma`` apart. The splits are not noised.
         """
         self._check_fitted()
+        self._refuse_categories("release")
         if leaves not in ("shares", "votes") or not (np.isfinite(sigma) and sigma >= 0.0):
             raise InvalidInput(
                 f"{type(self).__name__}.release(leaves={leaves!r}, sigma={sigma!r}) is not allowed: leaves is 'shares' "
@@ -306,6 +335,7 @@ class RegressorTrees(RegressorMixin, Trees):
         The mean of a leaf is a function of the rows in it: with ``min_samples_leaf=1`` it may be the target of one row.
         """
         self._check_fitted()
+        self._refuse_categories("release")
         return named_like(self._released(self._said), self)
 
 

@@ -5,23 +5,23 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from certified.forest.grow import sides
+from certified.forest.grow import goes_left
 from certified.forest.splits import mix
 
 __all__ = ["mean_depths", "member", "predict", "preorder", "scramble", "settle"]
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def leaf_of(root, codes, i, nodes):
     """Return the leaf that row i comes to."""
     k = root
     node = nodes[k]
     while node.feature >= 0:
         code = codes[node.feature, i]
-        if code == 65535 and node.missing == 2:
+        if code == 65535 and node.missing & 3 == 2:
             k = node.left if nodes[node.left].n > nodes[node.right].n else node.right
         else:
-            k = node.left if sides(code, node.cut, node.missing) else node.right
+            k = node.left if goes_left(code, node) else node.right
         node = nodes[k]
     return k
 
