@@ -88,10 +88,10 @@ class StaleBins(_Stale, KBinsDiscretizer):
 class FoldLeak(GridSearchCV):
     """Deletes from the winner, and from no model that had a part in the choice."""
 
-    def _forget(self, model, k, ids, held, reasons):
+    def _forgotten(self, model, k, ids, held, reasons):
         if model is not self.best_estimator_:
-            return lambda: model
-        return super()._forget(model, k, ids, held, reasons)
+            return model
+        return super()._forgotten(model, k, ids, held, reasons)
 
 
 @pytest.fixture
