@@ -1,8 +1,9 @@
 """Additive models against explainable boosting machines and refits, on one split and in one run for each data set.
 
-``python benchmarks/bench_additive.py [adult] [credit] [diabetes] [--small] [--interactions N]``. The data are looked
-for under ``CERTIFIED_DATA``; ``--small`` takes rows that are made up. The peer is left out where ``interpret`` is not
-installed (``pip install interpret-core``); it runs with its defaults, on one core.
+``python benchmarks/bench_additive.py [adult] [credit] [diabetes] [--small] [--interactions N] [--tune ROWS]``.
+The data are looked for under ``CERTIFIED_DATA``; ``--small`` takes rows that are made up. The peer is left out where
+``interpret`` is not installed (``pip install interpret-core``); it runs with its defaults, on one core. ``--tune``
+cross-validates single changes of our defaults on rows of the training part.
 """
 
 from __future__ import annotations
@@ -121,17 +122,44 @@ def measure(name: str, deletions: int, parameters: dict[str, Any]) -> None:
     print(f"  interpret: {peer(train, y, test, y_test)[0]}", flush=True)
 
 
+def tune(name: str, n_rows: int, cv: int = 3) -> None:
+    """Cross-validate single changes of the defaults on the training part alone, which no test set has a say in."""
+    train, y, *_ = SETS[name]()
+    some = np.random.default_rng(2).permutation(len(y))[:n_rows]
+    fold = np.arange(len(some)) % cv
+    trials = [{}, *({"max_bins": k} for k in (64, 256)), *({"interactions": k} for k in (0, 10, 40))]
+    trials += [{"max_interaction_bins": k} for k in (6, 12)]
+    losses = []
+    for parameters in trials:
+        found = []
+        for f in range(cv):
+            rows, left = some[fold != f], some[fold == f]
+            model = AdditiveClassifier(noise=0, tol=1e-3, **parameters).fit(train[rows], y[rows])
+            found.append(log_loss(y[left], model.predict_proba(train[left])[:, 1]))
+        losses.append(np.array(found))
+        gap = losses[-1] - losses[0]
+        print(
+            f"{name}, {parameters or 'defaults'}: log loss {losses[-1].mean():.5f} on {len(some):,} training rows, "
+            f"against the defaults {gap.mean():+.5f} (standard error {gap.std(ddof=1) / np.sqrt(cv):.5f})",
+            flush=True,
+        )
+
+
 def main() -> None:
     """Measure the data sets that are named, or all that are here."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sets", nargs="*", choices=[*SETS, []], default=[])
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--tune", type=int, metavar="ROWS", help="cross-validate the defaults on so many training rows")
     parser.add_argument("--deletions", type=int, default=200)
     parser.add_argument("--interactions", type=int, default=20)
     options = parser.parse_args()
     names = ["made up"] if options.small else options.sets or ["adult", "credit", "diabetes"]
     for name in names:
         try:
+            if options.tune:
+                tune(name, options.tune)
+                continue
             measure(name, 20 if options.small else options.deletions, {"interactions": options.interactions})
         except FileNotFoundError:
             print(f"{name}: the data are not here (set CERTIFIED_DATA); skipped")

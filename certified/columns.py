@@ -67,6 +67,10 @@ class Columns:
         for column in self.columns:
             column[rows] = None if column.dtype == object else 0.0
 
+    def __deepcopy__(self, memo: Any) -> Columns:
+        """Copy the columns; text does not change, so that a copy shares it."""
+        return Columns([column.copy() for column in self.columns])
+
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         out = np.empty(self.shape, dtype=object)
         for j, column in enumerate(self.columns):

@@ -64,7 +64,7 @@ class Products:
             peaks = [np.asarray(_peak(*part)) for part in _parts(x, weight)]
             exponents = _exponents(np.max(peaks, axis=0))
             scale = np.ldexp(1.0, _BITS - exponents)
-            summed = _by_host if gram and jax.default_backend() == "cpu" else partial(_sums, gram=gram)
+            summed: Any = _by_host if gram and jax.default_backend() == "cpu" else partial(_sums, gram=gram)
             found = [[np.asarray(a) for a in summed(*part, scale, limbs)] for part in _parts(x, weight)]
         top = np.sum([tops for tops, _ in found], axis=0).astype(np.int64)
         sums = np.zeros((2, *found[0][1].shape), dtype=np.int64)
@@ -181,12 +181,13 @@ def _sums(x: Any, weight: Any, scale: Any, limbs: int, gram: bool) -> Any:
 def _by_host(x: FloatArray, weight: FloatArray, scale: FloatArray, limbs: int) -> tuple[IntArray, IntArray]:
     """The same for a Gram matrix, of which the host's library forms one half."""
     x, weight = x.reshape(-1, x.shape[-1]), weight.ravel()
-    top, total = np.zeros(x.shape[1], dtype=np.int64), np.int64(0)
+    p = x.shape[1]
+    top, total = np.zeros(p, dtype=np.int64), np.zeros((1 if limbs == 1 else 3, p, p), dtype=np.int64)
     for start in range(0, len(x), _INNER):
         values, weights = x[start : start + _INNER], weight[start : start + _INNER]
-        total = total + _small(values, weights, scale, limbs, gram=True)
+        total += _small(values, weights, scale, limbs, gram=True)
         top += np.count_nonzero(np.abs(values) * np.sqrt(weights)[:, None] * scale >= 2.0 ** (_BITS - 1), axis=0)
-    return top, np.asarray(total)
+    return top, total
 
 
 def _small(x: FloatArray, weight: FloatArray, scale: FloatArray, limbs: int, gram: bool) -> IntArray:

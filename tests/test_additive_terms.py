@@ -225,6 +225,7 @@ def test_pairs_are_given_by_name_or_position():
         ({"smoothness": 0.0}, "a number > 0"),
         ({"smoothness": "rough"}, "'auto'"),
         ({"max_bins": 1}, "whole number >= 2"),
+        ({"loss": "tweedie"}, "one of .*gamma"),
     ],
 )
 def test_parameters_that_cannot_be_used_are_refused(parameters, message):

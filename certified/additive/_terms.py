@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_feature_names_in
 
 from certified.additive._bins import Axis, Tally, axis_of, tally, untallied
-from certified.additive._family import Family, scaled
+from certified.additive._family import FAMILIES, Family, scaled
 from certified.additive._pairs import alone, chosen
 from certified.additive._smooth import level, main_table, pair_table
 from certified.columns import columns_of
@@ -115,7 +115,6 @@ class Terms(MixedTransformer):
     """
 
     _supervised = True
-    _names: Any
     _served: Tables
 
     def __init__(
@@ -142,6 +141,8 @@ class Terms(MixedTransformer):
     # ------------------------------------------------------------ what is learned
 
     def _ready(self) -> None:
+        if self.loss not in FAMILIES:
+            raise InvalidInput(f"Terms(loss={self.loss!r}) is not allowed: one of {FAMILIES} is needed.")
         for name, least in _WHOLE.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
@@ -163,10 +164,6 @@ class Terms(MixedTransformer):
                 "one model for each class against the others."
             )
         return codes.astype(np.int64)
-
-    def _see(self, X: Any, names: Any, schema: Any) -> None:
-        super()._see(X, names, schema)
-        self._names = names
 
     def _count(self, table: Table) -> _Statistic:
         table = table.some("An additive model")
@@ -239,7 +236,7 @@ class Terms(MixedTransformer):
         wanted = self.interactions
         if isinstance(wanted, int | np.integer) and not isinstance(wanted, bool) and wanted >= 0:
             return None, int(wanted)
-        names = [] if getattr(self, "_names", None) is None else [str(name) for name in self._names]
+        names = [str(name) for name in getattr(self, "feature_names_in_", [])]
         try:
             pairs = [
                 tuple(sorted(names.index(f) if isinstance(f, str) else int(f) for f in pair)) for pair in list(wanted)
