@@ -3,7 +3,8 @@
     python benchmarks/bench_forest.py [sizes | cost | data | text] [--small] [--plot FILE]
 
 `sizes` compares times on synthetic rows, `cost` shows how a deletion grows with rows, depth and thresholds and under
-requests chosen to hurt (and with --plot draws it), `data` compares accuracy on public data sets (under CERTIFIED_DATA), `text` that of categories as text and as codes.
+requests chosen to hurt (and with --plot draws it), `data` compares accuracy on public data sets (under CERTIFIED_DATA),
+`text` that of categories given as text and as codes.
 """
 
 import argparse
