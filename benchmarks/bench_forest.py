@@ -1,9 +1,10 @@
 """Forests that forget exactly against scikit-learn's: fits, deletions one by one and in bulk, predictions, memory.
 
-    python benchmarks/bench_forest.py [sizes | cost | data] [--small] [--plot FILE]
+    python benchmarks/bench_forest.py [sizes | cost | data | text] [--small] [--plot FILE]
 
 `sizes` compares times on synthetic rows, `cost` shows how a deletion grows with rows, depth and thresholds and under
-requests chosen to hurt (and with --plot draws it), `data` compares accuracy on public data sets (under CERTIFIED_DATA).
+requests chosen to hurt (and with --plot draws it), `data` compares accuracy on public data sets (under CERTIFIED_DATA),
+`text` that of categories given as text and as codes.
 """
 
 import argparse
@@ -115,7 +116,7 @@ def plot(found, hurt, path):
     import matplotlib
 
     matplotlib.use("agg")
-    matplotlib.rcParams["svg.hashsalt"] = "forest"
+    matplotlib.rcParams.update({"svg.hashsalt": "forest", "svg.fonttype": "none", "font.size": 8})
     from matplotlib import pyplot as plt
 
     plain = [(n, given["max_depth"], *rest) for n, given, *rest in found if len(given) == 1]
@@ -171,18 +172,34 @@ def chosen_to_hurt(small):
     return a, b
 
 
-def categories(load, small):
+def folder():
+    return Path(os.environ.get("CERTIFIED_DATA") or Path(__file__).parent / "../../shared/data").resolve()
+
+
+def adult():
+    import pandas as pd
+
+    names = ["age", "workclass", "weight", "education", "years", "marital", "job", "relation", "race", "sex", "gain"]
+    names += ["loss", "hours", "country", "y"]
+    frame = pd.read_csv(folder() / "adult/adult.data.gz", names=names, skipinitialspace=True)
+    return frame.drop(columns="y"), frame["y"] == ">50K"
+
+
+def text(small):
     """Print the AUC of forests that are given text, and of those that are given codes in alphabetical order."""
     from sklearn.preprocessing import OrdinalEncoder
 
-    frame, y = load()
+    if not folder().is_dir():
+        print(f"text: skipped, no public data sets at {folder()}")
+        return
+    frame, y = adult()
     y = y.to_numpy().astype(int)
     order = np.random.default_rng(SEED).permutation(len(y))[: 4_000 if small else None]
     train, test = order[len(order) // 4 :], order[: len(order) // 4]
-    text = frame.select_dtypes(exclude="number").columns
+    words = frame.select_dtypes(exclude="number").columns
     codes = frame.copy()
-    codes[text] = OrdinalEncoder().fit_transform(frame[text])
-    print(f"{load.__name__}, {len(text)} columns of text, mean of 3 keys or seeds: AUC")
+    codes[words] = OrdinalEncoder().fit_transform(frame[words])
+    print(f"adult, {len(words)} columns of text, mean of 3 keys or seeds: AUC")
     for depth in (10, 20):
         given = {"n_estimators": 10 if small else 60, "max_depth": depth, "n_jobs": 2}
         for name, kind, table in (
@@ -198,34 +215,26 @@ def categories(load, small):
 def public(small):
     import pandas as pd
 
-    folder = Path(os.environ.get("CERTIFIED_DATA") or Path(__file__).parent / "../../shared/data").resolve()
-    if not folder.is_dir():
-        print(f"data: skipped, no public data sets at {folder}")
+    if not folder().is_dir():
+        print(f"data: skipped, no public data sets at {folder()}")
         return
-    names = ["age", "workclass", "weight", "education", "years", "marital", "job", "relation", "race", "sex", "gain"]
-    names += ["loss", "hours", "country", "y"]
-
-    def adult():
-        frame = pd.read_csv(folder / "adult/adult.data.gz", names=names, skipinitialspace=True)
-        return frame.drop(columns="y"), frame["y"] == ">50K"
 
     def credit():
-        frame = pd.read_csv(folder / "default_credit/UCI_Credit_Card.csv.gz")
+        frame = pd.read_csv(folder() / "default_credit/UCI_Credit_Card.csv.gz")
         return frame.iloc[:, 1:-1], frame.iloc[:, -1] == 1
 
     def diabetes130():
-        frame = pd.read_csv(folder / "diabetes130/diabetic_data.csv.gz", low_memory=False)
+        frame = pd.read_csv(folder() / "diabetes130/diabetic_data.csv.gz", low_memory=False)
         return frame.iloc[:, 2:-1], frame["readmitted"] == "<30"
 
     def brfss():
-        frame = pd.read_csv(folder / "brfss2015_diabetes/diabetes_binary_health_indicators_BRFSS2015.csv.gz")
+        frame = pd.read_csv(folder() / "brfss2015_diabetes/diabetes_binary_health_indicators_BRFSS2015.csv.gz")
         return frame.drop(columns="Diabetes_binary"), frame["Diabetes_binary"] == 1
 
     def covertype():
-        frame = pd.read_parquet(folder / "covertype_partial/covertype_partial.parquet")
+        frame = pd.read_parquet(folder() / "covertype_partial/covertype_partial.parquet")
         return frame.drop(columns="Cover_Type"), frame["Cover_Type"] == 2
 
-    categories(adult, small)
     print("AUC on a quarter of the rows held out, the same settings, mean of 3 keys or seeds; categories as codes")
     for load in (adult, credit) if small else (adult, credit, diabetes130, brfss, covertype):
         frame, y = load()
@@ -257,12 +266,12 @@ def public(small):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("section", nargs="?", choices=["sizes", "cost", "data"])
+    parser.add_argument("section", nargs="?", choices=["sizes", "cost", "data", "text"])
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--plot", type=Path, help="where `cost` draws its figure, .svg or .png (extra `plot`)")
     asked = parser.parse_args()
     warm()
-    for name, section in {"sizes": sizes, "cost": cost, "data": public}.items():
+    for name, section in {"sizes": sizes, "cost": cost, "data": public, "text": text}.items():
         if asked.section in (None, name):
             out = section(asked.small)
             if name == "cost" and asked.plot:

@@ -134,7 +134,7 @@ def test_what_cannot_be_done_with_categories_is_refused():
 
 
 def test_rows_with_new_categories_join():
-    frame, y, ids = table(3, 120, 8)
+    frame, y, _ = table(3, 120, 8)
     model = RandomForestClassifier(4)
     live = clone(model).fit(frame[:80], y[:80], ids=np.arange(80))
     live.add(frame[80:], y[80:], ids=np.arange(80, 120))

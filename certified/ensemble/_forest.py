@@ -129,8 +129,8 @@ class RandomForestClassifier(_Classifier):
         A node orders them by a hash of node and category and cuts this order, so that it splits on sets of
         categories. One that no row held has is read as missing. Such a forest has no release: use an encoder instead.
     class_weight : dict, "balanced" or None, default=None
-        Factors of the weights. "balanced" is scikit-learn's ``n_rows / (n_classes * count)``, rounded to the nearest 16th
-        power of two, within 2.2 %, so that deletions seldom change it; where one does, all trees are grown anew.
+        Factors of the weights. "balanced" is scikit-learn's ``n_rows / (n_classes * count)``, rounded to a power of
+        ``2 ** (1 / 16)``, within 2.2 %, so that deletions seldom change it; where one does, all trees are grown anew.
 
     Attributes
     ----------
@@ -146,8 +146,8 @@ class RandomForestClassifier(_Classifier):
 
     Notes
     -----
-    The kernels are compiled when a machine first grows a forest of a kind, for about half a minute, and kept after
-    that.
+    The kernels are compiled when a machine first grows a forest of a kind, for about twenty seconds, and kept
+    after that.
 
     The refit has the same key. With a fresh key the equality holds in law, for requests that do not depend on the key:
     somebody who sees the trees and asks for deletions accordingly can make them unlike those of a fresh forest. Then
@@ -342,7 +342,9 @@ class ExtraTreesRegressor(_Regressor):
     ----------
     criterion : {"squared_error"}, default="squared_error"
     max_features : {"sqrt", "log2"}, int, float or None, default=1.0
-    n_estimators, max_depth, min_samples_split, min_samples_leaf, oob_score, n_jobs, random_state, max_samples, lazy, categorical_features
+    n_estimators, max_depth, min_samples_split, min_samples_leaf, oob_score, n_jobs, random_state, max_samples
+        As in :class:`RandomForestClassifier`.
+    lazy, categorical_features
         As in :class:`RandomForestClassifier`.
     bootstrap, n_thresholds
         As in :class:`ExtraTreesClassifier`.

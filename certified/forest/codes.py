@@ -48,17 +48,18 @@ def coding_of(X: Any, hashes: Any, max_subjects: int, categorical: BoolArray | N
 def hashed(column: Any) -> Any:
     """Return for each value of a column of text or numbers a whole number up to 65534 as float32; NaN for missing."""
     if column.dtype == object:
-        distinct = sorted({value for value in column if value is not None})
-        text = np.array([f"text {value}" for value in distinct], dtype=object)
-        places = dict(zip(distinct, _short(text).tolist(), strict=True))
+        held = sorted({value for value in column if value is not None})
+        places = dict(zip(held, _short([f"text {value}" for value in held]).tolist(), strict=True))
         return np.array([places.get(value, np.nan) for value in column], dtype=np.float32)
     distinct, where = np.unique(column.astype(np.float64) + 0.0, return_inverse=True)
-    short = _short(np.array([f"number {value!r}" for value in distinct.tolist()], dtype=object))
+    short = _short([f"number {value!r}" for value in distinct.tolist()])
     return np.where(np.isnan(distinct), np.nan, short)[where].astype(np.float32)
 
 
-def _short(text: Any) -> Any:
-    return (subject_hash(text) % np.uint64(65535)).astype(np.float64) if len(text) else np.empty(0)
+def _short(text: list[str]) -> FloatArray:
+    return (
+        (subject_hash(np.array(text, dtype=object)) % np.uint64(65535)).astype(np.float64) if len(text) else np.empty(0)
+    )
 
 
 def _centre_and_scale(values: FloatArray, known: IntArray) -> tuple[FloatArray, FloatArray]:

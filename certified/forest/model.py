@@ -127,7 +127,7 @@ class GroveModel(Deletable):
         from_dtype = isinstance(given, str) and given == "from_dtype"
         if given is None or (from_dtype and not is_frame(X)):
             return None, None
-        columns, schema = read(self, X)
+        schema = read(self, X)[1]
         n = len(schema.kinds)
         mask: BoolArray = np.zeros(n, dtype=bool)
         if from_dtype:
@@ -282,8 +282,8 @@ class GroveModel(Deletable):
         """Plan for changed features, more or fewer too."""
         if self._categorical is not None:
             raise InvalidRequest(
-                f"{type(self).__name__} holds categories, and this deletion changes the features that a pipeline makes. "
-                "Give the frame to the forest itself, or encode the categories in a step. Nothing was changed."
+                f"{type(self).__name__} holds categories, and this deletion changes the features that a pipeline "
+                "makes. Give the frame to the forest itself, or encode the categories in a step. Nothing was changed."
             )
         self._check_left(rows)
         x = np.zeros((len(self._x), new.n_features), dtype=np.float32)
@@ -424,7 +424,7 @@ class GroveModel(Deletable):
         self._check_fitted()
         codes = encode(np.ascontiguousarray(self._validated(X, reset=False)), self._basis.coding)
         if self._categorical is not None:  # a category that no row held has is read as missing
-            for j in np.flatnonzero(self._categorical):
+            for j in np.flatnonzero(self._categorical).tolist():
                 codes[j] = np.where(self._holds(j)[codes[j]], codes[j], np.uint16(MISSING))
         return codes
 

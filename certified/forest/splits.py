@@ -1,9 +1,10 @@
 """How a node splits: a function of the set of its rows, in integers, with every tie decided.
 
 The candidate features of a node come from a hash of its place in the tree. Categories have no order of their own: in
-each node a hash of place, feature and category gives them one. The codes of a feature are grouped into at most C cells of equal width: the codes, moved by a hash, without their last bits, as many as needed for C cells to
-reach from the smallest code in the node to the largest. Every boundary between cells that hold rows is a candidate. The
-best is found from sums of integers over cells, so that it does not depend on the order of rows.
+each node a hash of place, feature and category gives them one. The codes of a feature are grouped into at most C cells
+of equal width: the codes, moved by a hash, without their last bits, as many as needed for C cells to reach from the
+smallest code in the node to the largest. Every boundary between cells that hold rows is a candidate. The best is found
+from sums of integers over cells, so that it does not depend on the order of rows.
 """
 
 from __future__ import annotations

@@ -129,9 +129,10 @@ class Trees(GroveModel):
     def _refuse_categories(self, caller: str) -> None:
         if self._categorical is not None:
             raise InvalidRequest(
-                f"{type(self).__name__}.{caller} needs trees of scikit-learn, which cannot split on sets of categories, "
-                f"and this model has {int(self._categorical.sum())} categorical features. Fit a pipeline of "
-                "certified.preprocessing.OrdinalEncoder or OneHotEncoder and this estimator. Nothing was released."
+                f"{type(self).__name__}.{caller} needs trees of scikit-learn, which cannot split on sets of "
+                f"categories, and this model has {int(self._categorical.sum())} categorical features. Fit a "
+                "pipeline of certified.preprocessing.OrdinalEncoder or OneHotEncoder and this estimator. Nothing was "
+                "released."
             )
 
     def _released(self, values: Any) -> Any:
