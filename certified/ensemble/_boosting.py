@@ -191,9 +191,9 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
 
     The splits are those of XGBoost, trained on the subjects with the smallest hashes (``structure_size``). The leaf
     values are learned on *all* rows: they minimise the logistic (of more classes: multinomial) loss plus
-    ``leaf_penalty * ||v||^2 / 2``, all trees together. A deletion outside the sample changes leaf values only; inside it, the trees are grown anew. The
-    certificate compares with a refit of structure and leaf values. The fitted object is the private *keeper*;
-    ``predict`` and ``release()`` serve leaf values with noise.
+    ``leaf_penalty * ||v||^2 / 2``, all trees together. A deletion outside the sample changes leaf values only; inside
+    it, the trees are grown anew. The certificate compares with a refit of structure and leaf values. The fitted object
+    is the private *keeper*; ``predict`` and ``release()`` serve leaf values with noise.
 
     Parameters
     ----------
@@ -215,8 +215,7 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
         Refused: the leaf values are learned anew.
     structure : "sample" or model of XGBoost, default="sample"
         "sample": splits learned on the subjects with the smallest hashes. A trained ``xgboost`` model: its splits,
-        which must come from other, public or consented data, or from none (:func:`random_trees`); then no deletion
-        grows trees anew.
+        which must come from other, public or consented data, or from none; then no deletion grows trees anew.
     structure_size : float or int, default=0.1
         Share of the subjects on which the structure is learned (at least 500), all groups together; or their number,
         for each group. A deletion of such a subject grows the trees of its group anew.

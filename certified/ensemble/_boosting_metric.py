@@ -206,10 +206,6 @@ def metric_weights(outputs: int, s: FloatArray, reference: FloatArray) -> FloatA
     return np.rint(np.sqrt(s)[:, None] * reference * _SHARES)
 
 
-def _metric_bends(m: FloatArray) -> FloatArray:
-    return m if m.ndim == 1 else _bends(np.ones(len(m)), m)
-
-
 @dataclass(frozen=True, eq=False)
 class LeafRelease:
     """The release metric ``G = sum_i m_i x_i x_i' + diag(penalty)`` of the kept rows.
@@ -237,7 +233,7 @@ class LeafRelease:
                 "The weighted curvatures of the rows add up to more than exact sums in float64 can hold. Scale the "
                 "sample weights or the targets down."
             )
-        gram = kernels.gram(rows.leaves, _metric_bends(m), len(problem.penalty))
+        gram = kernels.gram(rows.leaves, _bends(np.ones(len(m)), m), len(problem.penalty))
         return cls(gram, problem.penalty, _GRID if m.ndim == 1 else _SHARES**-2)
 
     def subtract(self, leaves: NDArray[np.int16], m: FloatArray) -> None:
@@ -300,7 +296,7 @@ class Gone(NamedTuple):
 
     def corrected(self, right: FloatArray) -> FloatArray:
         """Return a solution y of ``(I - N C) y = right``, to rounding."""
-        return np.linalg.solve(np.eye(len(self.N)) - by_blocks(self.N, self.bend), right)
+        return np.asarray(np.linalg.solve(np.eye(len(self.N)) - by_blocks(self.N, self.bend), right))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from dataclasses import replace
@@ -37,6 +38,7 @@ class BoostedTrees(ReleasedTrees):
     structure_size: float
     structure_groups: int
     feature_types: Any
+    interaction_constraints: Any
     leaf_penalty: float
     structure_weight: float
     shrink_to: str
@@ -96,17 +98,19 @@ class BoostedTrees(ReleasedTrees):
         started = time.perf_counter()
         objective, G = self._objective(), self.structure_groups
         sample, given = self._sampled(kept), self._given
-        own = None if given is None else given.valid(kept)
-        if own is not None:
-            if own.n_features != X.shape[1]:
+        whole = None if given is None else given.valid(kept)
+        if whole is not None:
+            if whole.n_features != X.shape[1]:
                 raise InvalidInput(
-                    f"{type(self).__name__}: the structure is of {own.n_features} features, X has {X.shape[1]}. Give a "
-                    "structure of the same features in the same order. Nothing was changed."
+                    f"{type(self).__name__}: the structure is of {whole.n_features} features, X has {X.shape[1]}. Give "
+                    "a structure of the same features in the same order. Nothing was changed."
                 )
-            base = objective.link(own.base_score)
-            return self._solve(started, rows, kept, sample, base, (own,), [own.leaves(X)], None, [True], target)
+            base = objective.link(whole.base_score)
+            leaves = [whole.leaves(X)]
+            return self._solve(started, rows, kept, sample, base, (whole,), leaves, None, [True], target)
         base = self._base(objective, rows, sample)
-        structures, leaves, fresh = [], [], []
+        structures, fresh = [], []
+        leaves: list[Any] = []
         start = 0
         for group in range(G):
             chosen = np.flatnonzero(sample == group)
@@ -147,10 +151,17 @@ class BoostedTrees(ReleasedTrees):
             share[extra] += 1
         objective = self._objective()
         params = {**self._xgboost_parameters(), **objective.options, "objective": objective.name}
+        if self.interaction_constraints is not None:
+            params["interaction_constraints"] = self._constraints()
         params["base_score"] = self._base_score(base)
         order = trees.ordered(X[chosen], rows.y[chosen], rows.s[chosen], self._hashes[chosen])
         chosen = chosen[order]
         return trees.grow(X[chosen], rows.y[chosen], rows.s[chosen], self.feature_types, params, share[group])
+
+    def _constraints(self) -> str:
+        """Interaction constraints with features by number, as XGBoost takes them without names."""
+        names = {name: k for k, name in enumerate(getattr(self, "feature_names_in_", ()))}
+        return json.dumps([[int(names.get(f, f)) for f in group] for group in self.interaction_constraints])
 
     def _base(self, objective: Objective, rows: LeafRows, sample: IntArray) -> float:
         """Predictor of the mean of the sample, rounded so that it hardly ever changes; the same in any order."""

@@ -48,7 +48,7 @@ class Objective:
 
     def mean(self, predictor: float) -> float:
         """Mean of a predictor."""
-        if self.kind in (1, 3):
+        if self.kind == 1:
             return 1.0 / (1.0 + math.exp(-predictor))
         return math.exp(predictor) if self.kind == 2 else predictor
 

@@ -166,8 +166,8 @@ def accepted(booster: Any, objective: str) -> xgboost.Booster:
     vectors = any(int(tree["tree_param"]["size_leaf_vector"]) > 1 for tree in inner["trees"])
     if vectors or inner["gbtree_model_param"]["num_parallel_tree"] != "1":
         raise InvalidInput(
-            "The structure has several trees in a round, or vectors in its leaves; one tree for each round and class is "
-            "needed. Leave num_parallel_tree and multi_strategy out."
+            "The structure has several trees in a round, or vectors in its leaves; one tree for each round and class "
+            "is needed. Leave num_parallel_tree and multi_strategy out."
         )
     return raw
 
