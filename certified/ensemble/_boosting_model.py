@@ -106,8 +106,8 @@ class BoostedTrees(ReleasedTrees):
                     "a structure of the same features in the same order. Nothing was changed."
                 )
             base = objective.link(whole.base_score)
-            leaves = [whole.leaves(X)]
-            return self._solve(started, rows, kept, sample, base, (whole,), leaves, None, [True], target)
+            given_leaves = [whole.leaves(X)]
+            return self._solve(started, rows, kept, sample, base, (whole,), given_leaves, None, [True], target)
         base = self._base(objective, rows, sample)
         structures, fresh = [], []
         leaves: list[Any] = []
