@@ -99,7 +99,7 @@ def gram(leaves: NDArray[np.int16], weight: FloatArray, d: int) -> FloatArray:
     weight = weight.reshape(len(weight), -1)
     live = np.flatnonzero(np.any(weight, axis=1))
     outputs = math.isqrt(2 * weight.shape[1])
-    columns = np.ascontiguousarray(leaves[live].T).view(np.uint16)
+    columns = np.ascontiguousarray(leaves[live].T, dtype=np.uint16)
     out = np.zeros(d * d)
     _add_pairs(columns, np.ascontiguousarray(weight[live].T), outputs, np.uint64(d), out)
     return _mirrored(out.reshape(d, d))
