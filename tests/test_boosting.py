@@ -20,7 +20,9 @@ from certified.ensemble import GradientBoostingClassifier, GradientBoostingRegre
 from certified.ensemble import _boosting_kernels as kernels  # noqa: E402
 from certified.ensemble import _boosting_metric as metric  # noqa: E402
 from certified.ensemble import _boosting_model as model_module  # noqa: E402
+from certified.ensemble._boosting_parts import Given  # noqa: E402
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest  # noqa: E402
+from certified.losses import Logistic  # noqa: E402
 from certified.pipeline import make_pipeline  # noqa: E402
 from certified.preprocessing import RobustScaler  # noqa: E402
 from certified.testing import check_delete_equals_refit, yield_deletion_checks  # noqa: E402
@@ -251,7 +253,7 @@ class StaleStructure(GradientBoostingClassifier):
     def _build(self, X, rows, kept, old, target):
         if old is not None:
             self._sample[:] = -1
-            self._declared = np.zeros(len(kept), dtype=bool)
+            self._given = Given(None, np.zeros(len(kept), dtype=bool))
             sample, leaves = self._sampled(kept), [self._rows.leaves.astype(np.int64)]
             return self._solve(0.0, rows, kept, sample, old.base, old.structures, leaves, old, [False], target)
         return super()._build(X, rows, kept, old, target)
@@ -299,7 +301,7 @@ def leaf_problem(rng, n=300, trees=7, most=5):
     d = int(sizes.sum())
     Z = np.zeros((n, d))
     np.put_along_axis(Z, leaves, 1.0, axis=1)
-    problem = metric.LeafProblem(None, np.ones(d), np.zeros(d), np.repeat(np.arange(trees), sizes), np.ones(d))
+    problem = metric.LeafProblem(Logistic(), np.ones(d), np.zeros(d), np.repeat(np.arange(trees), sizes), np.ones(d))
     return leaves.astype(np.int16), Z, problem
 
 
@@ -318,7 +320,7 @@ def test_kernels_agree_with_dense_indicators_and_bounds_hold(seed):
     B = rng.normal(size=(d, d))
     K = B @ B.T
     bound = kernels.block_maxima(K, problem.tree_of, problem.trees)
-    assert np.max(np.einsum("ij,jk,ik->i", Z, K, Z)) <= bound * (1 + 1e-12)
+    assert np.max(np.einsum("ij,jk,ik->i", Z, K, Z)) <= bound[0, 0] * (1 + 1e-12)
 
 
 def test_an_existing_booster_gets_leaves_that_forget():
@@ -426,8 +428,8 @@ def test_what_cannot_be_certified_is_refused(changed, message):
 
 def test_bad_targets_and_features_are_refused():
     X, y, _, ids = data()
-    with pytest.raises(InvalidInput, match="3 classes"):
-        make().fit(X, np.arange(len(y)) % 3, ids=ids)
+    with pytest.raises(InvalidInput, match="structure_groups=2"):
+        make(structure_groups=2).fit(X, np.arange(len(y)) % 3, ids=ids)
     with pytest.raises(InvalidInput, match="numbers > 0"):
         make("reg:gamma").fit(X, y, ids=ids)
     with pytest.raises(InvalidInput, match="float32"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,9 @@ from sklearn.utils.validation import _check_sample_weight
 
 from certified.base import all_or_nothing, split_ids
 from certified.ensemble._boosting_model import BoostedTrees
-from certified.ensemble._boosting_parts import Given, Objective
-from certified.ensemble._boosting_structure import Structure
+from certified.ensemble._boosting_parts import Objective
 from certified.errors import InvalidInput, InvalidRequest
-from certified.losses import Gamma, Logistic, Poisson, Squared, Tweedie
+from certified.losses import Gamma, Logistic, Poisson, Softmax, Squared, Tweedie
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["GradientBoostingClassifier", "GradientBoostingRegressor"]
@@ -42,6 +40,8 @@ class _Boosted(BoostedTrees):
         self,
         n_estimators: int = 100,
         *,
+        objective: str | None = None,
+        tweedie_variance_power: float = 1.5,
         max_depth: int = 4,
         learning_rate: float = 0.1,
         min_child_weight: float = 1.0,
@@ -51,8 +51,10 @@ class _Boosted(BoostedTrees):
         subsample: float = 1.0,
         colsample_bytree: float = 1.0,
         max_bin: int = 256,
+        feature_types: Any = None,
         interaction_constraints: Any = None,
         monotone_constraints: Any = None,
+        structure: Any = "sample",
         structure_size: float = 0.1,
         structure_groups: int = 1,
         leaf_penalty: float = 100.0,
@@ -67,6 +69,8 @@ class _Boosted(BoostedTrees):
         random_state: Any = None,
     ) -> None:
         self.n_estimators = n_estimators
+        self.objective = objective
+        self.tweedie_variance_power = tweedie_variance_power
         self.max_depth = max_depth
         self.learning_rate = learning_rate
         self.min_child_weight = min_child_weight
@@ -76,8 +80,10 @@ class _Boosted(BoostedTrees):
         self.subsample = subsample
         self.colsample_bytree = colsample_bytree
         self.max_bin = max_bin
+        self.feature_types = feature_types
         self.interaction_constraints = interaction_constraints
         self.monotone_constraints = monotone_constraints
+        self.structure = structure
         self.structure_size = structure_size
         self.structure_groups = structure_groups
         self.leaf_penalty = leaf_penalty
@@ -94,12 +100,27 @@ class _Boosted(BoostedTrees):
     def _xgboost_parameters(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in _PASSED_ON if getattr(self, name) is not None}
 
-    def _refuse_what_leaves_break(self) -> None:
-        if self.monotone_constraints is not None:
-            raise InvalidInput(
-                f"{type(self).__name__}(monotone_constraints={self.monotone_constraints!r}) is not allowed: the leaf "
-                "values are learned anew on all rows, and nothing keeps them monotone. Leave it out."
-            )
+    @all_or_nothing
+    def fit(self, X: Any, y: Any, ids: Any = None, sample_weight: Any = None) -> Any:
+        """Fit on all rows.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+            Numbers; NaN where missing.
+        y : array-like of shape (n_rows,)
+            Classes, or numbers that the objective allows.
+        ids : array-like of shape (n_rows,), column name or None
+            Subject of each row. None numbers the rows 0..n-1. A column named here is not a feature.
+        sample_weight : array-like of shape (n_rows,) or None
+            Weights >= 0.
+
+        Returns
+        -------
+        self
+        """
+        booster = None if isinstance(self.structure, str) and self.structure == "sample" else self.structure
+        return self._fit(X, y, ids, sample_weight, booster, ())
 
     @classmethod
     def from_booster(
@@ -118,13 +139,14 @@ class _Boosted(BoostedTrees):
         Parameters
         ----------
         booster : xgboost.Booster or an estimator of XGBoost
-            Of trees, one for each round, without categorical splits; for two classes or with this class's objective.
+            Of trees, one for each round and class, with this class's objective.
         X, y, ids, sample_weight
             As in :meth:`fit`: the rows from which the leaf values are learned anew.
         structure_ids : array-like
             The subjects of `ids` from whose rows the structure was learned; it is yours to declare them all, and the
-            certificate rests on it. Empty if the structure comes from other, public data, or from none. When one of
-            them is deleted, the trees are grown anew on those that are left, with this class's parameters.
+            certificate rests on it. Empty if the structure comes from other, public data, or from none: the same as
+            the parameter ``structure``. When one of them is deleted, the trees are grown anew on those that are left,
+            with this class's parameters.
         **params
             Parameters of this class.
 
@@ -132,35 +154,32 @@ class _Boosted(BoostedTrees):
         -------
         estimator
         """
-        raw = booster.get_booster() if hasattr(booster, "get_booster") else booster
         model = cls(**params)
-        model._refuse_foreign(raw)
-        structure = Structure.of(raw)
-        model.n_estimators = structure.n_trees
-        if model.structure_groups != 1:
-            raise InvalidInput("from_booster takes one booster; structure_groups must be 1.")
-        return model._fit(X, y, ids, sample_weight, Given(structure, structure_ids))
+        return model._fit(X, y, ids, sample_weight, booster, structure_ids)
 
-    def _fit(self, X: Any, y: Any, ids: Any, sample_weight: Any, given: Given | None = None) -> Any:
-        raise NotImplementedError
-
-    def _refuse_foreign(self, booster: xgboost.Booster) -> None:
-        learner = json.loads(booster.save_raw("json"))["learner"]
-        kind, objective = learner["gradient_booster"]["name"], learner["objective"]["name"]
-        wanted = self._objective().name
-        if kind != "gbtree" or objective != wanted:
+    def _fit(self, X: Any, y: Any, ids: Any, sample_weight: Any, booster: Any, structure_ids: Any) -> Any:
+        if self.monotone_constraints is not None:
             raise InvalidInput(
-                f"from_booster got a {kind} model with the objective {objective!r}; trees (gbtree) with {wanted!r} are "
-                "needed."
+                f"{type(self).__name__}(monotone_constraints={self.monotone_constraints!r}) is not allowed: the leaf "
+                "values are learned anew on all rows, and nothing keeps them monotone. Leave it out."
             )
-        inner = learner["gradient_booster"]["model"]
-        parallel = inner["gbtree_model_param"]["num_parallel_tree"] != "1"
-        if parallel or any(tree["categories_nodes"] for tree in inner["trees"]):
-            raise InvalidInput("from_booster got categorical splits or several trees in a round; neither is supported.")
+        X, ids = split_ids(X, ids)
+        X, y = self._read(X, y, reset=True)
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True, copy=True)
+        y = self._targets(y, weight)
+        self._fit_rows(X, y, weight, ids, booster, structure_ids)
+        return self
+
+    def _targets(self, y: Any, weight: FloatArray) -> FloatArray:
+        """Check the targets and return them as the loss takes them."""
+        raise NotImplementedError
 
     def _released_as(self, kind: Any) -> Any:
         """A plain estimator of XGBoost with the released model."""
-        model = kind(n_estimators=self.n_estimators, **self._xgboost_parameters())
+        types = {} if self.feature_types is None else {"feature_types": list(self.feature_types)}
+        given = {**self._xgboost_parameters(), **types, **self._objective().options}
+        given.pop("num_class", None)
+        model = kind(n_estimators=self.n_estimators, enable_categorical=bool(types), **given)
         self._parameter  # noqa: B018 - draws where there is nothing to serve
         self._booster()
         model.load_model(bytearray(self._model))
@@ -168,24 +187,35 @@ class _Boosted(BoostedTrees):
 
 
 class GradientBoostingClassifier(ClassifierMixin, _Boosted):
-    """Boosted trees for two classes whose subjects can be deleted, with a certificate.
+    """Boosted trees for classes whose subjects can be deleted, with a certificate.
 
     The splits are those of XGBoost, trained on the subjects with the smallest hashes (``structure_size``). The leaf
-    values are learned on *all* rows: they minimise the logistic loss plus ``leaf_penalty * ||v||^2 / 2``, all trees
-    together. A deletion outside the sample changes leaf values only; inside it, the trees are grown anew. The
-    certificate compares with a refit of structure and leaf values. The fitted object is the private *keeper*;
-    ``predict`` and ``release()`` serve leaf values with noise.
+    values are learned on *all* rows: they minimise the logistic (of more classes: multinomial) loss plus
+    ``leaf_penalty * ||v||^2 / 2``, all trees together. A deletion outside the sample changes leaf values only; inside
+    it, the trees are grown anew. The certificate compares with a refit of structure and leaf values. The fitted object
+    is the private *keeper*; ``predict`` and ``release()`` serve leaf values with noise.
 
     Parameters
     ----------
     n_estimators : int, default=100
-        Number of trees.
+        Number of trees, for each class where there are more than two.
+    objective : str or None, default=None
+        "binary:logistic" or "multi:softprob", which follow from the classes.
+    tweedie_variance_power : float
+        Of the regressor.
     max_depth, learning_rate, min_child_weight, gamma, reg_alpha, reg_lambda
         As in XGBoost, for the structure.
-    subsample, colsample_bytree, max_bin, interaction_constraints
+    subsample, colsample_bytree, max_bin
         As in XGBoost, for the structure.
+    feature_types : list of str or None, default=None
+        "c" for features whose values are codes of categories (0, 1, ...), "q" for numbers, as in XGBoost.
+    interaction_constraints : list of lists or None, default=None
+        As in XGBoost. They hold for the model, because a leaf value belongs to the features of its tree.
     monotone_constraints : None
         Refused: the leaf values are learned anew.
+    structure : "sample" or model of XGBoost, default="sample"
+        "sample": splits learned on the subjects with the smallest hashes. A trained ``xgboost`` model: its splits,
+        which must come from other, public or consented data, or from none; then no deletion grows trees anew.
     structure_size : float or int, default=0.1
         Share of the subjects on which the structure is learned (at least 500), all groups together; or their number,
         for each group. A deletion of such a subject grows the trees of its group anew.
@@ -214,7 +244,7 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
 
     Attributes
     ----------
-    classes_ : array of shape (2,)
+    classes_ : array of shape (n_classes,)
     coef_ : array of shape (n_leaves,)
         Released leaf values.
     n_leaves_ : int
@@ -226,7 +256,9 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
 
     Notes
     -----
-    Missing values are NaN, as in XGBoost. Text columns have to be encoded before.
+    Missing values are NaN, as in XGBoost. Text columns have to be encoded before: by
+    :class:`certified.preprocessing.OrdinalEncoder`, with ``feature_types``. A matrix with an entry for each pair of
+    leaves is inverted: with more than two classes take fewer or smaller trees.
 
     Examples
     --------
@@ -241,50 +273,33 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
     """
 
     def _objective(self) -> Objective:
-        return Objective("binary:logistic", Logistic(), 1)
+        K = len(self.classes_)
+        found = Objective("binary:logistic", Logistic(), 1)
+        if K > 2:
+            found = Objective("multi:softprob", Softmax(K), 3, options={"num_class": K})
+        if self.objective not in (None, found.name):
+            raise InvalidInput(
+                f"{type(self).__name__}(objective={self.objective!r}) is not allowed with {K} classes: None or "
+                f"{found.name!r} is."
+            )
+        return found
 
-    @all_or_nothing
-    def fit(self, X: Any, y: Any, ids: Any = None, sample_weight: Any = None) -> GradientBoostingClassifier:
-        """Fit on all rows.
-
-        Parameters
-        ----------
-        X : array-like or data frame of shape (n_rows, n_features)
-            Numbers; NaN where missing.
-        y : array-like of shape (n_rows,)
-            Two classes.
-        ids : array-like of shape (n_rows,), column name or None
-            Subject of each row. None numbers the rows 0..n-1. A column named here is not a feature.
-        sample_weight : array-like of shape (n_rows,) or None
-            Weights >= 0.
-
-        Returns
-        -------
-        self
-        """
-        return self._fit(X, y, ids, sample_weight)
-
-    def _fit(self, X: Any, y: Any, ids: Any, sample_weight: Any, given: Given | None = None) -> Any:
-        self._refuse_what_leaves_break()
-        X, ids = split_ids(X, ids)
-        X, y = self._read(X, y, reset=True)
+    def _targets(self, y: Any, weight: FloatArray) -> FloatArray:
         check_classification_targets(y)
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True, copy=True)
         classes, encoded = np.unique(y, return_inverse=True)
         counts = np.bincount(encoded[weight > 0], minlength=len(classes))
         if len(classes) < 2 or np.any(counts == 0):
             raise InvalidInput(
-                "Classifier can't train when only one class is present: two classes, each with a positive weight, are "
-                f"needed; y has {np.unique(classes[counts > 0]).tolist()}."
+                "Classifier can't train when only one class is present: two classes or more, each with a positive "
+                f"weight, are needed; y has {np.unique(classes[counts > 0]).tolist()}."
             )
-        if len(classes) > 2:
+        if len(classes) > 2 and self.structure_groups > 1:
             raise InvalidInput(
-                f"Only binary classification is supported: y has {len(classes)} classes. Merge classes, or fit one "
-                "model for each."
+                f"{type(self).__name__}(structure_groups={self.structure_groups}) is not allowed with {len(classes)} "
+                "classes: set structure_groups=1."
             )
-        self._fit_rows(X, encoded.astype(np.float64), weight, ids, given)
         self.classes_, self._counts = classes, counts
-        return self
+        return encoded.astype(np.float64)
 
     def _check_leaves_enough(self, rows: IntArray) -> None:
         left = self._counts - self._count(rows)
@@ -299,37 +314,32 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
 
     def _count(self, rows: IntArray) -> IntArray:
         labels = self._rows.y[rows][self._rows.s[rows] > 0]
-        return np.bincount(labels.astype(np.int64), minlength=2)
+        return np.bincount(labels.astype(np.int64), minlength=len(self.classes_))
 
     def decision_function(self, X: Any) -> FloatArray:
-        """Return the released predictor (log-odds), shape (n_rows,)."""
+        """Return the released predictor (log-odds), shape (n_rows,); for more than two classes (n_rows, n_classes)."""
         self._check_fitted()
         return self._margins(X).astype(np.float64)
 
     def predict_proba(self, X: Any) -> FloatArray:
-        """Return the probability of each class, shape (n_rows, 2)."""
+        """Return the probability of each class, shape (n_rows, n_classes)."""
         self._check_fitted()
-        second = self._means(X).astype(np.float64)
-        return np.column_stack([1.0 - second, second])
+        found = self._means(X).astype(np.float64)
+        return found if found.ndim == 2 else np.column_stack([1.0 - found, found])
 
     def predict(self, X: Any) -> Any:
         """Return the most probable class of each row, shape (n_rows,)."""
-        second = self.decision_function(X) > 0
-        return self.classes_[second.astype(int)]
+        z = self.decision_function(X)
+        return self.classes_[np.argmax(z, axis=1) if z.ndim == 2 else (z > 0).astype(int)]
 
     def release(self) -> xgboost.XGBClassifier:
         """Return a plain ``xgboost.XGBClassifier`` with the released leaf values.
 
         It holds no training row and no statistic of the rows, and needs no part of this package to be loaded. Its
-        classes are 0 and 1, which stand for ``classes_``.
+        classes are 0, 1, ..., which stand for ``classes_``.
         """
         self._check_fitted()
         return self._released_as(xgboost.XGBClassifier)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags
 
 
 class GradientBoostingRegressor(RegressorMixin, _Boosted):
@@ -339,19 +349,17 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
 
     Parameters
     ----------
-    n_estimators : int, default=100
-        Number of trees.
-    objective : str, default="reg:squarederror"
-        "reg:squarederror", or with a log link "count:poisson", "reg:gamma" or "reg:tweedie". Frequencies: give counts
-        divided by exposure as y, and the exposure as ``sample_weight``.
+    objective : str or None, default=None
+        "reg:squarederror" (None), or with a log link "count:poisson", "reg:gamma" or "reg:tweedie". Frequencies: give
+        counts divided by exposure as y, and the exposure as ``sample_weight``.
     tweedie_variance_power : float, default=1.5
         Between 1 and 2.
-    max_depth, learning_rate, min_child_weight, gamma, reg_alpha, reg_lambda
-        As in XGBoost, for the structure.
-    subsample, colsample_bytree, max_bin, interaction_constraints
-        As in XGBoost, for the structure.
-    monotone_constraints : None
-        Refused: the leaf values are learned anew.
+    n_estimators, max_depth, learning_rate, min_child_weight, gamma, reg_alpha, reg_lambda
+        As in :class:`GradientBoostingClassifier`.
+    subsample, colsample_bytree, max_bin, feature_types, interaction_constraints, monotone_constraints
+        As in :class:`GradientBoostingClassifier`.
+    structure : "sample" or model of XGBoost, default="sample"
+        As in :class:`GradientBoostingClassifier`. With a model, scale the targets to about unit variance.
     structure_size, structure_groups, leaf_penalty, structure_weight, shrink_to
         As in :class:`GradientBoostingClassifier`.
     epsilon, delta, noise, tol, max_iter, key, random_state
@@ -372,120 +380,33 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
     2
     """
 
-    def __init__(
-        self,
-        n_estimators: int = 100,
-        *,
-        objective: str = "reg:squarederror",
-        tweedie_variance_power: float = 1.5,
-        max_depth: int = 4,
-        learning_rate: float = 0.1,
-        min_child_weight: float = 1.0,
-        gamma: float = 0.0,
-        reg_alpha: float = 0.0,
-        reg_lambda: float = 1.0,
-        subsample: float = 1.0,
-        colsample_bytree: float = 1.0,
-        max_bin: int = 256,
-        interaction_constraints: Any = None,
-        monotone_constraints: Any = None,
-        structure_size: float = 0.1,
-        structure_groups: int = 1,
-        leaf_penalty: float = 100.0,
-        structure_weight: float = 0.5,
-        shrink_to: str = "zero",
-        epsilon: float = 1.0,
-        delta: float = 1e-6,
-        noise: float = 0.1,
-        tol: float = 1e-4,
-        max_iter: int = 100,
-        key: int = 0,
-        random_state: Any = None,
-    ) -> None:
-        super().__init__(
-            n_estimators,
-            max_depth=max_depth,
-            learning_rate=learning_rate,
-            min_child_weight=min_child_weight,
-            gamma=gamma,
-            reg_alpha=reg_alpha,
-            reg_lambda=reg_lambda,
-            subsample=subsample,
-            colsample_bytree=colsample_bytree,
-            max_bin=max_bin,
-            interaction_constraints=interaction_constraints,
-            monotone_constraints=monotone_constraints,
-            structure_size=structure_size,
-            structure_groups=structure_groups,
-            leaf_penalty=leaf_penalty,
-            structure_weight=structure_weight,
-            shrink_to=shrink_to,
-            epsilon=epsilon,
-            delta=delta,
-            noise=noise,
-            tol=tol,
-            max_iter=max_iter,
-            key=key,
-            random_state=random_state,
-        )
-        self.objective = objective
-        self.tweedie_variance_power = tweedie_variance_power
-
     def _objective(self) -> Objective:
         power = float(self.tweedie_variance_power)
         known = {
             "reg:squarederror": lambda: Objective("reg:squarederror", Squared(), 0),
             "count:poisson": lambda: Objective("count:poisson", Poisson(), 2, 1.0),
             "reg:gamma": lambda: Objective("reg:gamma", Gamma(), 2, 2.0),
-            "reg:tweedie": lambda: Objective("reg:tweedie", Tweedie(power), 2, power),
+            "reg:tweedie": lambda: Objective(
+                "reg:tweedie", Tweedie(power), 2, power, {"tweedie_variance_power": power}
+            ),
         }
-        if self.objective not in known or not 1.0 < power < 2.0:
+        objective = self.objective or "reg:squarederror"
+        if objective not in known or not 1.0 < power < 2.0:
             raise InvalidInput(
                 f"{type(self).__name__}(objective={self.objective!r}, tweedie_variance_power={power!r}) is not "
                 f"allowed: one of {list(known)}, and a power between 1 and 2."
             )
-        return known[self.objective]()
+        return known[objective]()
 
-    def _xgboost_parameters(self) -> dict[str, Any]:
-        own = super()._xgboost_parameters()
-        if self.objective == "reg:tweedie":
-            own["tweedie_variance_power"] = float(self.tweedie_variance_power)
-        return own
-
-    @all_or_nothing
-    def fit(self, X: Any, y: Any, ids: Any = None, sample_weight: Any = None) -> GradientBoostingRegressor:
-        """Fit on all rows.
-
-        Parameters
-        ----------
-        X : array-like or data frame of shape (n_rows, n_features)
-            Numbers; NaN where missing.
-        y : array-like of shape (n_rows,)
-        ids : array-like of shape (n_rows,), column name or None
-            Subject of each row. None numbers the rows 0..n-1. A column named here is not a feature.
-        sample_weight : array-like of shape (n_rows,) or None
-            Weights >= 0.
-
-        Returns
-        -------
-        self
-        """
-        return self._fit(X, y, ids, sample_weight)
-
-    def _fit(self, X: Any, y: Any, ids: Any, sample_weight: Any, given: Given | None = None) -> Any:
-        self._refuse_what_leaves_break()
-        X, ids = split_ids(X, ids)
-        X, y = self._read(X, y, reset=True)
+    def _targets(self, y: Any, weight: FloatArray) -> FloatArray:
         y = np.array(y, dtype=np.float64)
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True, copy=True)
         what, allowed = self._objective().loss.targets
         if not np.all(allowed(y[weight > 0])):
             raise InvalidInput(
                 f"{type(self).__name__}(objective={self.objective!r}).fit got targets outside what the objective "
                 f"allows: {what}. Correct y or leave those rows out."
             )
-        self._fit_rows(X, y, weight, ids, given)
-        return self
+        return y
 
     def predict(self, X: Any) -> FloatArray:
         """Return the released mean of each row, shape (n_rows,)."""

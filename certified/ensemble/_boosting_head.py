@@ -23,6 +23,9 @@ from certified.ensemble._boosting_metric import (
     LeafRows,
     derivatives,
     peaks,
+    scores,
+    spread,
+    sums,
     tree_reach,
 )
 from certified.errors import CannotCertify
@@ -31,7 +34,7 @@ from certified.typing import FloatArray
 __all__ = ["MOST_GONE", "LeafAnchor", "forget", "improve"]
 
 MOST_GONE = 384
-"""Rows removed by low-rank corrections of one inverse."""
+"""Units of rows removed by low-rank corrections of one inverse."""
 
 _FRESH = 2.0**-6  # movement of the predictors since the Hessian, above which a fit forms it anew
 _STILL = 2.0**-9  # movement of the predictors below which a bound will do
@@ -55,7 +58,7 @@ class LeafAnchor:
     drift : float
         What the curvature can have changed between ``metric.point`` and the point, in units of A.
     slopes : array of shape (k,)
-        ``s_i l'_i`` at the point, of all rows in ``metric.gone``; 0 for those that g does not hold.
+        ``s_i l'_i`` at the point, of all units in ``metric.gone``; 0 for those that g does not hold.
     beta : array of shape (k,)
         The present parameter is ``point - K (g + sum_gone beta_i x_i)``.
     """
@@ -93,33 +96,35 @@ def forget(problem: LeafProblem, anchor: LeafAnchor, rows: LeafRows, root_G: Flo
     """
     T = problem.trees
     metric = anchor.metric.without(problem, rows)
-    z = kernels.predictors(rows.leaves, anchor.point, rows.offset)
-    found = derivatives(problem.loss, rows.y, z)
-    slopes = np.concatenate([anchor.slopes, rows.s * found.slope])
-    size = _score(problem, rows, anchor.point)
-    tau = rows.s * (32.0 * bounds.UNIT * found.size + 4.0 * bounds.UNIT * np.abs(found.slope))
-    tau += 2.0 * gamma(T + 4) * rows.s * found.curvature * size
+    found = derivatives(problem.loss, rows.y, scores(problem, rows, anchor.point))
+    s, size = rows.s, _score(problem, rows, anchor.point)
+    if problem.outputs > 1:
+        s, size = s[:, None], 2.0 * size[:, None]  # |dp_k| <= 2 p_k max |dz|
+    slopes = np.concatenate([anchor.slopes, (s * found.slope).ravel()])
+    tau = s * (32.0 * bounds.UNIT * found.size + 4.0 * bounds.UNIT * np.abs(found.slope))
+    tau = (tau + 2.0 * gamma(T + 4) * s * found.curvature * size).ravel()
     gone = metric.gone
     new = gone.reach[len(anchor.slopes) :]
     envelope = up(anchor.envelope + float(tau @ new))
     with np.errstate(all="ignore"):
         XKg = anchor.Kg[gone.leaves].sum(axis=1)
         try:
-            y = np.linalg.solve(np.eye(len(slopes)) - gone.N * gone.bend, gone.N @ slopes - XKg)
+            y = gone.corrected(gone.N @ slopes - XKg)
         except np.linalg.LinAlgError:
             y = np.full(len(slopes), np.nan)
-        beta = -(slopes + gone.bend * y)
+        beta = -(slopes + gone.bent(y))
         delta = y + XKg + gone.N @ beta
         p = -(anchor.Kg + beta @ gone.KX)
     # Rounding: |K_ab| <= sqrt(K_aa K_bb) bounds every sum of entries of K by products of `root` and `reach`.
-    spread = float(metric.root @ np.abs(anchor.g)) + float(gone.reach @ np.abs(beta))
+    off_by = float(metric.root @ np.abs(anchor.g)) + float(gone.reach @ np.abs(beta))
     few = gamma(T * T + len(p) + len(beta) + 16)
-    linear = float((gone.bend * (np.abs(delta) + few * gone.reach * spread)) @ gone.reach)
+    bend = gone._replace(bend=np.abs(gone.bend))
+    linear = float(bend.bent(np.abs(delta) + few * gone.reach * off_by) @ gone.reach) * (1.0 + 1e-12)
     moved = float(gone.reach @ np.abs(beta))
     step = anchor.length + np.sqrt(max(0.0, float(beta @ gone.N @ beta)) + 4.0 * few * moved * moved)
     step = up(float(step))
-    place = few * metric.root * spread
-    b = up(problem.loss.kappa * (tree_reach(problem, p) + T * float(np.max(place))))
+    place = few * metric.root * off_by
+    b = up(problem.loss.kappa * (tree_reach(problem, p) + 2.0 * T * float(np.max(place))))
     w = anchor.point + p
     rho = up(metric.rho + anchor.drift)
     nu = np.inf
@@ -203,7 +208,7 @@ def improve(
             continue
         if step is None:
             change = up(np.expm1(min(drift, 600.0)) * (1.0 + metric.rho))
-            none = np.zeros(len(metric.gone.bend))
+            none = np.zeros(len(metric.gone.N))
             return LeafAnchor(metric, w, g.value, metric.K @ g.value, length, envelope, change, none, none), found
         w, g, rate, tried = step
         passes += tried
@@ -276,16 +281,16 @@ def _certified(
 
 def _gradient(problem: LeafProblem, rows: LeafRows, w: FloatArray) -> _Gradient:
     """Pass at w, with a bound of the rounding error of each entry (theorem 3)."""
-    T, d = problem.trees, len(w)
-    z = kernels.predictors(rows.leaves, w, rows.offset)
-    found = derivatives(problem.loss, rows.y, z)
-    chain = gamma(kernels.CHUNK + len(rows.s) // kernels.CHUNK + 8)
+    T = problem.trees
+    found = derivatives(problem.loss, rows.y, scores(problem, rows, w))
+    chain = gamma(kernels.CHUNK + problem.outputs * len(rows.s) // kernels.CHUNK + 8)
     used = rows.s > 0
     slope, curvature, size = (float(np.max(np.abs(part[used]), initial=0.0)) for part in found)
+    curvature *= min(problem.outputs, 2)  # of several: |dp_k| <= 2 p_k max |dz|
     tau = (chain + 4.0 * bounds.UNIT) * slope + 32.0 * bounds.UNIT * size
     tau += 2.0 * gamma(T + 4) * curvature * float(np.max(_score(problem, rows, w)))
     pull = problem.penalty * (w - problem.centre)
-    value = kernels.scatter(rows.leaves, rows.s * found.slope, d) + pull
+    value = sums(problem, rows, (found.slope.T * rows.s).T) + pull
     errors = tau * problem.weight * (1.0 + 2.0**-20) + 8.0 * bounds.UNIT * (
         problem.penalty * (np.abs(w) + np.abs(problem.centre))
     )
@@ -293,7 +298,7 @@ def _gradient(problem: LeafProblem, rows: LeafRows, w: FloatArray) -> _Gradient:
 
 
 def _score(problem: LeafProblem, rows: LeafRows, w: FloatArray) -> FloatArray:
-    """Upper bound of the sum of the absolute terms of each row's predictor."""
+    """Upper bound of the sum of the absolute terms of each row's predictors."""
     return np.abs(rows.offset) + peaks(problem, np.abs(w))
 
 
@@ -304,9 +309,9 @@ def _movement(problem: LeafProblem, rows: LeafRows, p: FloatArray) -> float:
         return 0.0
     bound = tree_reach(problem, p)
     if kappa * bound > _STILL:
-        moved = kernels.predictors(rows.leaves, p, np.zeros(len(rows.s)))
-        measured = float(np.max(np.abs(moved[rows.s > 0]), initial=0.0))
-        bound = min(bound, measured + gamma(problem.trees + 4) * peaks(problem, np.abs(p)))
+        moved = spread(scores(problem, rows._replace(offset=np.zeros(len(rows.s))), p))
+        measured = float(np.max(moved[rows.s > 0], initial=0.0))
+        bound = min(bound, measured + 2.0 * gamma(problem.trees + 4) * peaks(problem, np.abs(p)))
     return up(kappa * bound)
 
 

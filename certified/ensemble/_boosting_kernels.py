@@ -7,6 +7,7 @@ of threads: each thread writes results of its own.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit, prange
@@ -14,7 +15,16 @@ from numpy.typing import NDArray
 
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["CHUNK", "block_maxima", "gram", "predictors", "reference_curvature", "renumbered", "scatter"]
+__all__ = [
+    "CHUNK",
+    "block_maxima",
+    "gram",
+    "predictors",
+    "reference_curvature",
+    "reference_shares",
+    "renumbered",
+    "scatter",
+]
 
 CHUNK = 4096
 """Rows whose sums one thread forms before they are added to those of other chunks."""
@@ -44,13 +54,13 @@ _predictors_in_parallel = njit(parallel=True, cache=True)(_sums_of_leaves)
 
 
 @njit(parallel=True, cache=True)
-def renumbered(nodes: NDArray[np.float32], index: IntArray) -> NDArray[np.int16]:
-    """Return ``index[t, nodes[i, t]]``, shape (n, T)."""
+def renumbered(nodes: NDArray[np.float32], order: IntArray, index: IntArray) -> NDArray[np.int16]:
+    """Return ``index[t, nodes[i, order[t]]]``, shape (n, T)."""
     n, T = nodes.shape
     out = np.empty((n, T), dtype=np.int16)
     for i in prange(n):
         for t in range(T):
-            out[i, t] = index[t, int(nodes[i, t])]
+            out[i, t] = index[t, int(nodes[i, order[t]])]
     return out
 
 
@@ -72,46 +82,75 @@ def scatter(leaves: NDArray[np.int16], a: FloatArray, d: int) -> FloatArray:
     return out
 
 
-@njit(parallel=True, cache=True)
 def gram(leaves: NDArray[np.int16], weight: FloatArray, d: int) -> FloatArray:
-    """Return ``sum_i weight_i x_i x_i'``, shape (d, d).
+    """Return ``sum_i X_i W_i X_i'``, shape (d, d), X_i the indicators of the leaves of row i, a column for each output.
 
-    A thread takes a tree, and four others at a time: the few rows of the matrix that it writes stay in the cache.
-    Exact, in any order, where the weights are integers whose sum stays below 2^53. Rows of weight 0 are left out, since
-    their leaves may be anything: a thread that adds 0 to a row of the matrix that is another's would undo its work.
+    Exact, in any order, where the weights are integers whose sum stays below 2^53.
+
+    Parameters
+    ----------
+    leaves : array of shape (n, K T)
+        The T trees of the first output, then those of the second; leaves are numbered in this order.
+    weight : array of shape (n, K (K + 1) / 2)
+        Upper triangle of W_i, row after row; shape (n,) for one output.
     """
-    live = np.flatnonzero(weight)
-    weight = weight[live]
-    columns = np.ascontiguousarray(leaves[live].T)
+    # Rows of weight 0 are left out, since their leaves may be anything: a thread that adds 0 to a row of the matrix
+    # that is another's would undo its work.
+    weight = weight.reshape(len(weight), -1)
+    live = np.flatnonzero(np.any(weight, axis=1))
+    outputs = math.isqrt(2 * weight.shape[1])
+    columns = np.ascontiguousarray(leaves[live].T, dtype=np.uint16)
+    out = np.zeros(d * d)
+    _add_pairs(columns, np.ascontiguousarray(weight[live].T), outputs, np.uint64(d), out)
+    return _mirrored(out.reshape(d, d))
+
+
+@njit(parallel=True, cache=True)
+def _add_pairs(columns: Any, weights: FloatArray, outputs: int, d: Any, out: FloatArray) -> None:
+    """A thread takes a tree, and four others at a time: the few rows of the matrix that it writes stay in the cache."""
     T, n = columns.shape
-    out = np.zeros((d, d))
+    each = T // outputs
     for s in prange(T):
         t = s // 2 if s % 2 == 0 else T - 1 - s // 2  # early trees have more pairs than late ones
-        mine, other = columns[t], t
-        while other + 4 <= T:
-            a, b, c, e = columns[other], columns[other + 1], columns[other + 2], columns[other + 3]
-            for i in range(n):
-                row, w = mine[i], weight[i]
-                out[row, a[i]] += w
-                out[row, b[i]] += w
-                out[row, c[i]] += w
-                out[row, e[i]] += w
-            other += 4
-        while other < T:
-            a = columns[other]
-            for i in range(n):
-                out[mine[i], a[i]] += weight[i]
-            other += 1
-    for j in prange(d):
+        start = np.empty(n, dtype=np.uint64)  # unsigned: an index that may be negative costs a comparison
+        for i in range(n):
+            start[i] = columns[t, i] * d
+        k = t // each
+        for m in range(k, outputs):
+            weight = weights[k * outputs - k * (k - 1) // 2 + m - k]
+            other, last = max(t, m * each), (m + 1) * each
+            while other + 4 <= last:
+                a, b, c, e = columns[other], columns[other + 1], columns[other + 2], columns[other + 3]
+                for i in range(n):
+                    row, w = start[i], weight[i]
+                    out[row + a[i]] += w
+                    out[row + b[i]] += w
+                    out[row + c[i]] += w
+                    out[row + e[i]] += w
+                other += 4
+            while other < last:
+                a = columns[other]
+                for i in range(n):
+                    out[start[i] + a[i]] += weight[i]
+                other += 1
+
+
+@njit(parallel=True, cache=True)
+def _mirrored(out: FloatArray) -> FloatArray:
+    for j in prange(len(out)):
         for k in range(j):
             out[j, k] = out[k, j]
     return out
 
 
 @njit(cache=True)
-def block_maxima(matrix: FloatArray, tree_of: IntArray, T: int) -> float:
-    """Bound ``max x' matrix x`` over all rows x with one leaf in each tree: sum of the largest entries of blocks."""
+def block_maxima(matrix: FloatArray, tree_of: IntArray, T: int, outputs: int = 1) -> FloatArray:
+    """Bound ``x_k' matrix x_m``, from above for k = m and from below (negative) for others, shape (outputs, outputs).
+
+    x_k has one leaf in each tree of the k-th output: the sums of the largest entries of blocks bound it.
+    """
     d = len(tree_of)
+    each = T // outputs
     top = np.full((T, T), -np.inf)
     for j in range(d):
         a = tree_of[j]
@@ -120,12 +159,14 @@ def block_maxima(matrix: FloatArray, tree_of: IntArray, T: int) -> float:
             if a == b:
                 if j == k and matrix[j, j] > top[a, a]:
                     top[a, a] = matrix[j, j]
-            elif matrix[j, k] > top[a, b]:
-                top[a, b] = matrix[j, k]
-    total = 0.0
+            else:
+                value = matrix[j, k] if a // each == b // each else -matrix[j, k]
+                if value > top[a, b]:
+                    top[a, b] = value
+    total = np.zeros((outputs, outputs))
     for a in range(T):
         for b in range(T):
-            total += top[a, b]
+            total[a // each, b // each] += top[a, b]
     return total
 
 
@@ -143,4 +184,19 @@ def reference_curvature(kind: int, power: float, y: FloatArray, z: FloatArray) -
     elif kind == 2:
         for i in range(len(z)):
             out[i] = math.exp((2.0 - power) * z[i])
+    return out
+
+
+@njit(cache=True)
+def reference_shares(z: FloatArray) -> FloatArray:
+    """Return the softmax of each row of reference predictors, as ``reference_curvature`` does."""
+    n, K = z.shape
+    out = np.empty((n, K))
+    for i in range(n):
+        largest, total = np.max(z[i]), 0.0
+        for k in range(K):
+            out[i, k] = math.exp(z[i, k] - largest)
+            total += out[i, k]
+        for k in range(K):
+            out[i, k] /= total
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from dataclasses import replace
@@ -16,7 +17,7 @@ from certified.certificate import Certificate
 from certified.ensemble import _boosting_kernels as kernels
 from certified.ensemble import _boosting_structure as trees
 from certified.ensemble._boosting_head import MOST_GONE, forget, improve, require
-from certified.ensemble._boosting_metric import GRID, LeafProblem, LeafRelease, LeafRows
+from certified.ensemble._boosting_metric import LeafProblem, LeafRelease, LeafRows, metric_weights, scores, sums
 from certified.ensemble._boosting_parts import Built, DeletionCost, Given, Objective
 from certified.ensemble._boosting_release import BoostedState, ReleasedTrees
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
@@ -36,6 +37,8 @@ class BoostedTrees(ReleasedTrees):
     n_estimators: int
     structure_size: float
     structure_groups: int
+    feature_types: Any
+    interaction_constraints: Any
     leaf_penalty: float
     structure_weight: float
     shrink_to: str
@@ -47,7 +50,7 @@ class BoostedTrees(ReleasedTrees):
     _w: FloatArray
     _m: FloatArray
     _hashes: Any
-    _declared: BoolArray | None
+    _given: Given | None
 
     def _objective(self) -> Objective:
         raise NotImplementedError
@@ -60,19 +63,13 @@ class BoostedTrees(ReleasedTrees):
 
     # ------------------------------------------------------------------ fit
 
-    def _fit_rows(self, X: Any, y: FloatArray, weight: FloatArray, ids: Any, given: Given | None) -> None:
+    def _fit_rows(self, X: Any, y: FloatArray, weight: FloatArray, ids: Any, booster: Any, structure_ids: Any) -> None:
         self._check_parameters()
         subjects = Subjects.of(ids, len(X))
         self._X, self._hashes = X, subjects.hashes(self.key)
-        self._declared = None if given is None else given.rows(subjects)
-        empty = np.zeros((len(X), 0), dtype=np.int16)
-        rows = LeafRows(empty, y, weight, np.zeros(len(X)))
-        if given is None:
-            built = self._build(X, rows, subjects.kept, None, self.tol)
-        else:
-            started, sample, part = time.perf_counter(), self._sampled(subjects.kept), given.structure
-            base, leaves = self._objective().link(part.base_score), [part.leaves(X)]
-            built = self._solve(started, rows, subjects.kept, sample, base, (part,), leaves, None, [True], self.tol)
+        self._given = None if booster is None else Given.of(self._foreign(booster), structure_ids, subjects)
+        rows = LeafRows(np.zeros((len(X), 0), dtype=np.int16), y, weight, np.zeros(len(X)))
+        built = self._build(X, rows, subjects.kept, None, self.tol)
         solution = built.state.solution
         require(solution, self._acceptable(solution), f"{type(self).__name__}.fit")
         self._subjects = subjects
@@ -80,6 +77,15 @@ class BoostedTrees(ReleasedTrees):
         self._model = self._released = None
         self._store(rows, built, 0.0)
         self._booster()  # fit draws the first release
+
+    def _foreign(self, booster: Any) -> trees.Structure:
+        """Structure of a booster from elsewhere."""
+        if self.structure_groups != 1:
+            raise InvalidInput(
+                f"{type(self).__name__}(structure_groups={self.structure_groups}) got a booster for a structure, which "
+                "is one group. Set structure_groups=1."
+            )
+        return trees.Structure.of(trees.accepted(booster, self._objective().name))
 
     def _store(self, rows: LeafRows, built: Built, differencing: float) -> None:
         offset = np.full(len(rows.y), built.state.base)
@@ -91,9 +97,20 @@ class BoostedTrees(ReleasedTrees):
         """Grow what the sample of the kept rows changes, and solve for the leaf values."""
         started = time.perf_counter()
         objective, G = self._objective(), self.structure_groups
-        sample = self._sampled(kept)
+        sample, given = self._sampled(kept), self._given
+        whole = None if given is None else given.valid(kept)
+        if whole is not None:
+            if whole.n_features != X.shape[1]:
+                raise InvalidInput(
+                    f"{type(self).__name__}: the structure is of {whole.n_features} features, X has {X.shape[1]}. Give "
+                    "a structure of the same features in the same order. Nothing was changed."
+                )
+            base = objective.link(whole.base_score)
+            given_leaves = [whole.leaves(X)]
+            return self._solve(started, rows, kept, sample, base, (whole,), given_leaves, None, [True], target)
         base = self._base(objective, rows, sample)
-        structures, leaves, fresh = [], [], []
+        structures, fresh = [], []
+        leaves: list[Any] = []
         start = 0
         for group in range(G):
             chosen = np.flatnonzero(sample == group)
@@ -113,8 +130,8 @@ class BoostedTrees(ReleasedTrees):
     def _sampled(self, kept: BoolArray) -> IntArray:
         """The group in whose sample each row is, -1 for none."""
         sample, G = np.full(len(kept), -1, dtype=np.int64), self.structure_groups
-        if self._declared is not None:
-            sample[kept & self._declared] = 0
+        if self._given is not None:
+            sample[kept & self._given.declared] = 0
             return sample
         hashes = self._hashes[kept]
         sample[kept] = trees.sampled(hashes, trees.groups_of(hashes, G), G, self.structure_size, _LEAST)
@@ -132,14 +149,26 @@ class BoostedTrees(ReleasedTrees):
         share = [self.n_estimators // self.structure_groups] * self.structure_groups
         for extra in range(self.n_estimators % self.structure_groups):
             share[extra] += 1
-        params = {**self._xgboost_parameters(), "objective": self._objective().name}
+        objective = self._objective()
+        params = {**self._xgboost_parameters(), **objective.options, "objective": objective.name}
+        if self.interaction_constraints is not None:
+            params["interaction_constraints"] = self._constraints()
         params["base_score"] = self._base_score(base)
-        return trees.grow(X[chosen], rows.y[chosen], rows.s[chosen], self._hashes[chosen], params, share[group])
+        order = trees.ordered(X[chosen], rows.y[chosen], rows.s[chosen], self._hashes[chosen])
+        chosen = chosen[order]
+        return trees.grow(X[chosen], rows.y[chosen], rows.s[chosen], self.feature_types, params, share[group])
+
+    def _constraints(self) -> str:
+        """Interaction constraints with features by number, as XGBoost takes them without names."""
+        names = {name: k for k, name in enumerate(getattr(self, "feature_names_in_", ()))}
+        return json.dumps([[int(names.get(f, f)) for f in group] for group in self.interaction_constraints])
 
     def _base(self, objective: Objective, rows: LeafRows, sample: IntArray) -> float:
         """Predictor of the mean of the sample, rounded so that it hardly ever changes; the same in any order."""
         y, s = rows.y[sample >= 0], rows.s[sample >= 0]
         total = math.fsum(s)
+        if objective.kind == 3:
+            return 0.0
         if not total > 0.0:
             raise InvalidInput(f"{type(self).__name__}: every subject of the structure sample has weight 0.")
         mean = math.fsum(s * y) / total
@@ -151,7 +180,7 @@ class BoostedTrees(ReleasedTrees):
 
     def _dispersion(self, objective: Objective, rows: LeafRows, sample: IntArray, base: float) -> float:
         """Scale of the loss: 1, or for the squared loss a power of 4 near the variance of the sample."""
-        if objective.kind:
+        if objective.kind or not np.any(sample >= 0):
             return 1.0
         y, s = rows.y[sample >= 0], rows.s[sample >= 0]
         spread = math.fsum(s * (y - base) ** 2) / math.fsum(s)
@@ -202,9 +231,8 @@ class BoostedTrees(ReleasedTrees):
         )
         offset = np.full(len(kept), base)
         inside = LeafRows(wide, rows.y, weight, offset)
-        reference = kernels.predictors(wide, guess, offset)
-        curvature = kernels.reference_curvature(objective.kind, objective.power, rows.y, reference)
-        m = np.rint(weight * curvature / GRID)
+        reference = objective.curvature(rows.y, scores(problem, inside, guess))
+        m = metric_weights(problem.outputs, weight, reference)
         release = LeafRelease.of(problem, inside, m)
         start = guess.copy()
         if old is not None and base == old.base:
@@ -271,7 +299,7 @@ class BoostedTrees(ReleasedTrees):
         root_G = state.release.root
         target = self._distance_target(state.solution)
         metric, start = state.anchor.metric, state.solution.w
-        few = len(metric.gone.bend) + rows.size <= MOST_GONE
+        few = len(metric.gone.N) + rows.size * state.problem.outputs <= MOST_GONE
         if few:
             anchor, solution = forget(state.problem, state.anchor, gone, root_G)
             if solution.distance <= target:
@@ -326,6 +354,8 @@ class BoostedTrees(ReleasedTrees):
 
         def commit() -> None:
             self._count_out(rows)
+            if self._given is not None:
+                self._given = replace(self._given, structure=None)
             self._store(self._rows, built, np.inf)
             self._erase(rows)
             self._released = self._model = None
@@ -362,8 +392,8 @@ class BoostedTrees(ReleasedTrees):
             part[rows] = 0
         self._rows.leaves[rows] = 0
         self._sample[rows] = -1
-        if self._declared is not None:
-            self._declared[rows] = False
+        if self._given is not None:
+            self._given.declared[rows] = False
 
     def _check_leaves_enough(self, rows: IntArray) -> None:
         if rows.size >= self.n_rows_:
@@ -411,9 +441,8 @@ class BoostedTrees(ReleasedTrees):
         subjects = len(np.unique(self._hashes[held]))
         inside = len(np.unique(self._hashes[held & (self._sample >= 0)]))
         started = time.perf_counter()
-        inner = self._inside()
-        z = kernels.predictors(inner.leaves, self._state.solution.w, inner.offset)
-        kernels.scatter(inner.leaves, z, self.n_leaves_)
+        inner, problem = self._inside(), self._state.problem
+        sums(problem, inner, scores(problem, inner, self._state.solution.w))
         taken = time.perf_counter() - started
         return DeletionCost(inside / subjects, self._state.seconds, taken)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from certified.ensemble import _boosting_kernels as kernels
 from certified.ensemble._boosting_release import BoostedState
 from certified.ensemble._boosting_structure import Structure
 from certified.losses import Loss
@@ -19,18 +20,30 @@ __all__ = ["Built", "DeletionCost", "Given", "Objective"]
 
 @dataclass(frozen=True)
 class Objective:
-    """What is learned: XGBoost's name of it, the loss of the head, and the kind of its reference curvature."""
+    """What is learned: XGBoost's name of it, the loss of the head, and the kind of its reference curvature.
+
+    Kinds: 0 squared, 1 logistic, 2 log link, 3 softmax, whose predictors start at 0.
+    """
 
     name: str
     loss: Loss
     kind: int
     power: float = 0.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def curvature(self, y: FloatArray, z: FloatArray) -> FloatArray:
+        """Curvature (of softmax: probabilities) of rows at reference predictors."""
+        if self.kind == 3:
+            return kernels.reference_shares(z)
+        return kernels.reference_curvature(self.kind, self.power, y, z)
 
     def link(self, mean: float) -> float:
         """Predictor of a mean."""
         if self.kind == 1:
             mean = min(max(mean, 2.0**-20), 1.0 - 2.0**-20)
             return math.log(mean / (1.0 - mean))
+        if self.kind == 3:
+            return 0.0
         return math.log(max(mean, 2.0**-60)) if self.kind == 2 else mean
 
     def mean(self, predictor: float) -> float:
@@ -68,17 +81,25 @@ class DeletionCost:
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """A structure from elsewhere, and the subjects from whose rows it was learned."""
+    """A structure from elsewhere, and the rows of the subjects from which it was learned.
 
-    structure: Structure
-    ids: Any
+    It is None once one of these subjects has been deleted: then trees are grown on those that are left.
+    """
 
-    def rows(self, subjects: Subjects) -> BoolArray:
-        """Whether each row belongs to one of the subjects."""
-        out = np.zeros(len(subjects.kept), dtype=bool)
-        if np.size(self.ids):
-            out[subjects.rows_of(self.ids)] = True
-        return out
+    structure: Structure | None
+    declared: BoolArray
+
+    @classmethod
+    def of(cls, structure: Structure, ids: Any, subjects: Subjects) -> Given:
+        """Find the rows of the subjects named."""
+        declared = np.zeros(len(subjects.kept), dtype=bool)
+        if np.size(ids):
+            declared[subjects.rows_of(ids)] = True
+        return cls(structure, declared)
+
+    def valid(self, kept: BoolArray) -> Structure | None:
+        """The structure, where every row from which it was learned is kept."""
+        return self.structure if np.all(kept[self.declared]) else None
 
 
 @dataclass(frozen=True, eq=False)

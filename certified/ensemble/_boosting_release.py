@@ -84,9 +84,9 @@ class ReleasedTrees(Released):
 
     @property
     def intercept_(self) -> FloatArray:
-        """Predictor where every leaf value is 0, shape (1,): a function of the structure sample."""
+        """Predictors where every leaf value is 0, shape (n_outputs,): a function of the structure sample."""
         self._check_fitted()
-        return np.array([self._state.base])
+        return np.full(self._state.problem.outputs, self._state.base)
 
     @property
     def private_coef_(self) -> FloatArray:

@@ -15,10 +15,11 @@ import xgboost
 from numpy.typing import NDArray
 
 from certified.ensemble import _boosting_kernels as kernels
+from certified.errors import InvalidInput
 from certified.hashing import bottom_k
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["Structure", "groups_of", "grow", "released", "sampled"]
+__all__ = ["Structure", "accepted", "groups_of", "grow", "ordered", "released", "sampled"]
 
 _GROUP_KEY = 0x67726F7570  # a second hash, by which subjects are dealt to groups
 
@@ -31,6 +32,8 @@ class Structure:
     ----------
     model : dict
         XGBoost's model as JSON gives it.
+    order : array of shape (n_trees,)
+        XGBoost's trees by class and then by round: here the trees of the first class come first.
     index : array of shape (n_trees, most_nodes)
         Number of the leaf, -1 for an inner node.
     values : array of shape (n_leaves,)
@@ -39,6 +42,7 @@ class Structure:
     """
 
     model: dict[str, Any]
+    order: IntArray
     index: IntArray
     values: FloatArray
     tree_of: IntArray
@@ -47,7 +51,9 @@ class Structure:
     def of(cls, booster: xgboost.Booster) -> Structure:
         """Read the trees of a booster."""
         model = json.loads(booster.save_raw("json"))
-        trees = model["learner"]["gradient_booster"]["model"]["trees"]
+        inner = model["learner"]["gradient_booster"]["model"]
+        order = np.argsort(inner["tree_info"], kind="stable")
+        trees = [inner["trees"][t] for t in order]
         width = max(len(tree["left_children"]) for tree in trees)
         index = np.full((len(trees), width), -1, dtype=np.int64)
         values: list[float] = []
@@ -59,7 +65,7 @@ class Structure:
                     values.append(tree["split_conditions"][node])
                     tree_of.append(t)
         own = np.array(values, dtype=np.float32).astype(np.float64)
-        return cls(model, index, own, np.array(tree_of, dtype=np.int64))
+        return cls(model, order, index, own, np.array(tree_of, dtype=np.int64))
 
     @property
     def text(self) -> str:
@@ -74,7 +80,12 @@ class Structure:
     @property
     def base_score(self) -> float:
         """Mean where every leaf value is 0."""
-        return float(self.model["learner"]["learner_model_param"]["base_score"].strip("[]"))
+        return float(self.model["learner"]["learner_model_param"]["base_score"].strip("[]").split(",")[0])
+
+    @property
+    def n_features(self) -> int:
+        """Number of features."""
+        return int(self.model["learner"]["learner_model_param"]["num_feature"])
 
     def booster(self) -> xgboost.Booster:
         """The booster again."""
@@ -85,7 +96,7 @@ class Structure:
         booster = self.booster()
         booster.set_param({"nthread": 0})  # whole numbers: the same with any number of threads
         nodes = booster.predict(xgboost.DMatrix(X), pred_leaf=True, strict_shape=True, validate_features=False)
-        return kernels.renumbered(nodes.reshape(len(X), -1), self.index)
+        return kernels.renumbered(nodes.reshape(len(X), -1), self.order, self.index)
 
 
 def groups_of(hashes: NDArray[np.uint64], n_groups: int) -> IntArray:
@@ -126,15 +137,39 @@ def grow(
     X: NDArray[np.float32],
     y: FloatArray,
     s: FloatArray,
-    hashes: NDArray[np.uint64],
+    feature_types: Any,
     params: dict[str, Any],
     rounds: int,
 ) -> Structure:
-    """Train XGBoost on sampled rows; `params` as of ``xgboost.train``."""
-    order = ordered(X, y, s, hashes)
-    data = xgboost.DMatrix(X[order], label=y[order], weight=s[order], nthread=1)
+    """Train XGBoost on sampled rows in this order; `params` as of ``xgboost.train``."""
+    types = None if feature_types is None else list(feature_types)
+    data = xgboost.DMatrix(X, label=y, weight=s, nthread=1, feature_types=types, enable_categorical=types is not None)
     fixed = {"tree_method": "hist", "device": "cpu", "nthread": 1, "seed": 0, "verbosity": 0}
     return Structure.of(xgboost.train({**params, **fixed}, data, num_boost_round=rounds))
+
+
+def accepted(booster: Any, objective: str) -> xgboost.Booster:
+    """Return the booster of a model of XGBoost, or raise InvalidInput where its leaves cannot be learned anew."""
+    raw = booster.get_booster() if hasattr(booster, "get_booster") else booster
+    if not isinstance(raw, xgboost.Booster):
+        raise InvalidInput(
+            f"A structure from elsewhere must be an xgboost.Booster or a fitted estimator of XGBoost; got {type(raw)}."
+        )
+    learner = json.loads(raw.save_raw("json"))["learner"]
+    kind, found = learner["gradient_booster"]["name"], learner["objective"]["name"]
+    if kind != "gbtree" or found != objective:
+        raise InvalidInput(
+            f"The structure is a {kind} model with the objective {found!r}; trees (gbtree) with {objective!r} are "
+            "needed. Train it so."
+        )
+    inner = learner["gradient_booster"]["model"]
+    vectors = any(int(tree["tree_param"]["size_leaf_vector"]) > 1 for tree in inner["trees"])
+    if vectors or inner["gbtree_model_param"]["num_parallel_tree"] != "1":
+        raise InvalidInput(
+            "The structure has several trees in a round, or vectors in its leaves; one tree for each round and class "
+            "is needed. Leave num_parallel_tree and multi_strategy out."
+        )
+    return raw
 
 
 def _booster(model: dict[str, Any]) -> xgboost.Booster:
@@ -152,17 +187,21 @@ def released(structures: tuple[Structure, ...], v: FloatArray, base_score: float
     start = 0
     for part in structures:
         copied = json.loads(json.dumps(part.model))["learner"]["gradient_booster"]["model"]["trees"]
-        for t, tree in enumerate(copied):
+        for t, own in zip(part.order, part.index, strict=True):
+            tree = copied[t]
             zeros = [0.0] * len(tree["left_children"])
-            tree["id"] = len(trees)
             tree["loss_changes"], tree["sum_hessian"], tree["base_weights"] = zeros, zeros, zeros
-            for node in np.flatnonzero(part.index[t] >= 0):
-                tree["split_conditions"][node] = float(np.float32(v[start + part.index[t, node]]))
-            trees.append(tree)
+            for node in np.flatnonzero(own >= 0):
+                tree["split_conditions"][node] = float(np.float32(v[start + own[node]]))
+        trees += copied
         start += len(part.values)
-    inner["trees"], inner["tree_info"] = trees, [0] * len(trees)
-    inner["iteration_indptr"] = list(range(len(trees) + 1))
+    for t, tree in enumerate(trees):
+        tree["id"] = t
+    outputs = len(set(inner["tree_info"]))
+    inner["trees"], inner["tree_info"] = trees, [t % outputs for t in range(len(trees))]
+    inner["iteration_indptr"] = list(range(0, len(trees) + 1, outputs))
     inner["gbtree_model_param"]["num_trees"] = str(len(trees))
-    model["learner"]["learner_model_param"]["base_score"] = f"[{base_score!r}]"
+    learned = model["learner"]["learner_model_param"]
+    learned["base_score"] = "[" + ",".join([repr(base_score)] * (learned["base_score"].count(",") + 1)) + "]"
     model["learner"]["attributes"] = {}
     return bytearray(json.dumps(model).encode())
