@@ -79,7 +79,8 @@ def main() -> None:
         print(
             f"{type(model).__name__}: AUC {roc_auc_score(y_test, score):.4f}, average precision "
             f"{average_precision_score(y_test, score):.3f}; fit {fit:.2f} s, one customer "
-            f"{1e3 * np.median(one):.1f} ms (mean {1e3 * np.mean(one):.1f}), {len(asked) - len(one)} at once {many:.2f} s, refit {refit:.2f} s; "
+            f"{1e3 * np.median(one):.1f} ms (mean {1e3 * np.mean(one):.1f}), "
+            f"{len(asked) - len(one)} at once {many:.2f} s, refit {refit:.2f} s; "
             f"{'the bits of the refit' if again.state_digest_ == model.state_digest_ else 'NOT THE BITS OF THE REFIT'}"
         )
     print(f"\n{forest.certificate_}")
