@@ -75,13 +75,13 @@ def main() -> None:
         refit = seconds(
             lambda m=again, s=seen, t=targets, k=kept: m.fit(s[k], t if t is None else t[k], ids="customer")
         )
-        same = "the bits of the refit" if again.state_digest_ == model.state_digest_ else "NOT THE BITS OF THE REFIT"
         score = model.predict_proba(test)[:, 1] if targets is not None else -model.score_samples(test[NUMBERS])
         print(
             f"{type(model).__name__}: AUC {roc_auc_score(y_test, score):.4f}, average precision "
             f"{average_precision_score(y_test, score):.3f}; fit {fit:.2f} s, one customer "
-            f"{1e3 * np.median(one):.1f} ms (mean {1e3 * np.mean(one):.1f}), {len(asked) - len(one)} at once "
-            f"{many:.2f} s, refit {refit:.2f} s; {same}"
+            f"{1e3 * np.median(one):.1f} ms (mean {1e3 * np.mean(one):.1f}), "
+            f"{len(asked) - len(one)} at once {many:.2f} s, refit {refit:.2f} s; "
+            f"{'the bits of the refit' if again.state_digest_ == model.state_digest_ else 'NOT THE BITS OF THE REFIT'}"
         )
     print(f"\n{forest.certificate_}")
 

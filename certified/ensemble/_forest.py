@@ -146,7 +146,7 @@ class RandomForestClassifier(_Classifier):
 
     Notes
     -----
-    The kernels are compiled when a machine first grows a forest of a kind, for about twenty seconds, and kept
+    The kernels are compiled when a machine first grows a forest of a kind, for twenty seconds to a minute, and kept
     after that.
 
     The refit has the same key. With a fresh key the equality holds in law, for requests that do not depend on the key:
