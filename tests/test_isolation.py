@@ -78,9 +78,11 @@ def test_an_isolation_forest_finds_what_that_of_scikit_learn_finds():
 
 def test_a_tree_that_keeps_its_sample_is_caught(monkeypatch):
     honest = IsolationForest._tree
-    monkeypatch.setattr(
-        IsolationForest, "_tree", lambda self, codes, salt, alive, k: honest(self, codes, salt, alive | True, k)
-    )
+
+    def keeps(self, codes, salt, alive, subjects, k):
+        return honest(self, codes, salt, alive | True, np.unique(self._hashes), k)
+
+    monkeypatch.setattr(IsolationForest, "_tree", keeps)
     with pytest.raises(AssertionError, match="refit"):
         check_delete_equals_refit(IsolationForest(n_estimators=5, max_samples=30))
 

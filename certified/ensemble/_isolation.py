@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,17 +34,31 @@ class _Sample(NamedTuple):
 
 
 class _Stand:
-    """The trees, grown on samples of the rows alive."""
+    """The trees, grown on samples of the rows alive; `subjects` are the hashes of these, each once."""
 
-    def __init__(self, trees: list[_Sample], salts: Any, codes: Any, work: Work) -> None:
-        self.trees, self.salts, self.codes, self.work = trees, salts, codes, work
-        sizes = np.array([len(tree.nodes) for tree in trees])
-        self.roots = np.cumsum(sizes) - sizes
-        self.nodes = np.concatenate([tree.nodes for tree in trees])
-        inner = self.nodes["feature"] >= 0
-        shift = np.repeat(self.roots, sizes).astype(np.int32) * inner
-        self.nodes["left"] += shift
-        self.nodes["right"] += shift
+    def __init__(self, trees: list[_Sample], salts: Any, codes: Any, subjects: Any, work: Work) -> None:
+        self.trees, self.salts, self.codes, self.subjects, self.work = trees, salts, codes, subjects, work
+
+    @cached_property
+    def roots(self) -> IntArray:
+        """Where each tree begins among the nodes."""
+        sizes = np.array([len(tree.nodes) for tree in self.trees])
+        return np.cumsum(sizes) - sizes
+
+    @cached_property
+    def nodes(self) -> Any:
+        """The nodes of all trees, put together when somebody asks."""
+        nodes = np.concatenate([tree.nodes for tree in self.trees])
+        sizes = [len(tree.nodes) for tree in self.trees]
+        shift = np.repeat(self.roots, sizes).astype(np.int32) * (nodes["feature"] >= 0)
+        nodes["left"] += shift
+        nodes["right"] += shift
+        return nodes
+
+    def hit_by(self, hashes: Any) -> IntArray:
+        """Return which trees have a subject of these hashes in their samples."""
+        drawn = scramble((hashes ^ self.salts[:, None]).ravel()).reshape(len(self.salts), -1)
+        return np.flatnonzero(np.any(drawn <= np.array([[tree.cut] for tree in self.trees]), axis=1))
 
     def flush(self) -> None:
         """Nothing waits."""
@@ -126,18 +141,18 @@ class IsolationForest(OutlierMixin, GroveModel):
         salts = scramble(np.arange(self.n_estimators, dtype=np.uint64) + seed)
         codes = encode(self._x, basis.coding)
         codes[:, ~alive] = 0
-        return _Stand([self._tree(codes, salt, alive, k) for salt in salts], salts, codes, Work(0, 0, 0, 0))
+        subjects = np.unique(self._hashes[alive])
+        trees = [self._tree(codes, salt, alive, subjects, k) for salt in salts]
+        return _Stand(trees, salts, codes, subjects, Work(0, 0, 0, 0))
 
-    def _tree(self, codes: Any, salt: Any, alive: BoolArray, k: int) -> _Sample:
+    def _tree(self, codes: Any, salt: Any, alive: BoolArray, subjects: Any, k: int) -> _Sample:
         """Grow the tree of one salt on the rows of the k subjects that come first in its order."""
-        with np.errstate(over="ignore"):
-            drawn = scramble(self._hashes ^ salt)
-        near = np.flatnonzero(alive)
-        if len(near) > 8 * k:  # look among those that are likely to be in it
-            some = near[drawn[near] <= np.uint64(2.0**64 * min(0.99, 4.0 * k / len(near)))]
-            near = some if np.unique(drawn[some]).size >= k else near
-        cut = bottom_k(drawn[near], k)
-        rows = near[drawn[near] <= cut].astype(np.int32)
+        drawn = scramble(subjects ^ salt)
+        if len(drawn) > 8 * k:  # look among those that are likely to be in it
+            some = drawn[drawn <= np.uint64(2.0**64 * (4.0 * k / len(drawn)))]
+            drawn = some if len(some) >= k else drawn
+        cut = bottom_k(drawn, k)
+        rows = np.flatnonzero((scramble(self._hashes ^ salt) <= cut) & alive).astype(np.int32)
         nodes = np.zeros(2 * len(rows), NODE)
         order = np.arange(len(codes))
         depth = int(np.ceil(np.log2(max(min(k, len(rows)), 2))))
@@ -151,32 +166,33 @@ class IsolationForest(OutlierMixin, GroveModel):
         self._check_some(alive)
         basis = self._based(alive, self._basis, gone) if gone.size else self._basis
         if basis.same(self._basis):
-            k, trees = self._subjects_of_tree(), list(grove.trees)
-            for t, salt in enumerate(grove.salts):
-                if np.any(scramble(self._hashes[gone] ^ salt) <= trees[t].cut):
-                    trees[t] = self._tree(grove.codes, salt, alive, k)
-            hit = [new for new, old in zip(trees, grove.trees, strict=True) if new is not old]
+            k, trees, gone_hashes = self._subjects_of_tree(), list(grove.trees), np.unique(self._hashes[gone])
+            subjects = np.delete(grove.subjects, np.searchsorted(grove.subjects, gone_hashes))
+            hit = grove.hit_by(gone_hashes).tolist()
+            for t in hit:
+                trees[t] = self._tree(grove.codes, grove.salts[t], alive, subjects, k)
             done = grove.work
             work = done._replace(
                 subtrees=done.subtrees + len(hit),
-                rows_regrown=done.rows_regrown + sum(int(t.nodes["n"][0]) for t in hit),
+                rows_regrown=done.rows_regrown + sum(int(trees[t].nodes["n"][0]) for t in hit),
             )
-            after = _Stand(trees, grove.salts, grove.codes, work) if hit else grove
+            after = _Stand(trees, grove.salts, grove.codes, subjects, work)
+            regrown = bool(hit)
         else:
-            after = self._grow(basis, alive)
+            after, regrown = self._grow(basis, alive), True
 
         def commit() -> None:
             self._grove, self._basis = after, basis
             after.codes[:, rows] = 0
             self._erase(rows)
 
-        return Plan(commit, after is not grove, "exact", np.inf if after is not grove else 0.0)
+        return Plan(commit, regrown, "exact", np.inf if regrown else 0.0)
 
     @property
     def max_samples_(self) -> int:
         """Subjects that a tree sees."""
         self._check_fitted()
-        return min(self._subjects_of_tree(), int(np.unique(self._hashes[self._alive]).size))
+        return min(self._subjects_of_tree(), len(self._grown().subjects))
 
     def _scored(self, codes: Any) -> FloatArray:
         grove, n = self._grown(), codes.shape[1]
