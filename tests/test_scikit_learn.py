@@ -40,6 +40,7 @@ from certified.tree import DecisionTreeClassifier, DecisionTreeRegressor
 DEALT = "rows are dealt to shards by their ids, so that copies of a row and a weight are not the same"
 LATTICE = "releases lie on a lattice, coarser than 1e-7"
 BY_ID = "which rows a tree sees, and the sample that codes features, are chosen by ids: repeated rows have others"
+PURE = "leaves grow until pure, whatever the weights; the check sets min_weight_fraction_leaf, which is not offered"
 BINS = "bins hold enough rows, whatever their weights"
 EXPECTED = {
     "LogisticRegression()": {"check_sample_weight_equivalence_on_dense_data": LATTICE},
@@ -48,7 +49,8 @@ EXPECTED = {
     "AdditiveClassifier(interactions=2, noise=0)": {"check_sample_weight_equivalence_on_dense_data": BINS},
     "AdditiveRegressor(interactions=2)": {"check_sample_weight_equivalence_on_dense_data": BINS},
     "Pipeline": {"check_sample_weight_equivalence_on_dense_data": LATTICE},
-    "Forest": {"check_sample_weight_equivalence_on_dense_data": BY_ID},
+    "Forest": {"check_sample_weight_equivalence_on_dense_data": BY_ID, "check_class_weight_classifiers": PURE},
+    "DecisionTreeClassifier()": {"check_class_weight_classifiers": PURE},
 }
 
 
