@@ -9,7 +9,7 @@ cross-validates single changes of our defaults on rows of the training part.
 from __future__ import annotations
 
 import argparse
-import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,40 +21,39 @@ from sklearn.model_selection import train_test_split
 
 from certified.additive import AdditiveClassifier
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("CERTIFIED_DATA", ROOT / ".." / "shared" / "data"))
-ADULT = "age workclass fnlwgt education education-num marital-status occupation relationship race sex capital-gain"
-ADULT += " capital-loss hours-per-week native-country income"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
+import public_data
+
 Split = tuple[pl.DataFrame, np.ndarray, pl.DataFrame, np.ndarray, Any]
 
 
-def adult() -> Split:
+def adult() -> Split | None:
     """Income, with the official test set."""
     parts: list[Any] = []
-    for name, skip in (("adult.data.gz", 0), ("adult.test.gz", 1)):
-        frame = pl.read_csv(DATA / "adult" / name, has_header=False, skip_rows=skip, new_columns=ADULT.split())
-        text = [column for column, kind in frame.schema.items() if kind == pl.String]
-        frame = frame.with_columns(pl.col(text).str.strip_chars().replace("?", None)).drop_nulls("income")
-        whole = ["age", "education-num", "capital-gain", "capital-loss", "hours-per-week"]
-        frame = frame.with_columns(pl.col(whole).cast(pl.String).str.strip_chars().cast(pl.Int64))
-        y = frame["income"].str.starts_with(">50K").to_numpy().astype(int)
-        parts += [frame.drop("income", "fnlwgt"), y]
+    for part in ("data", "test"):
+        frame = public_data.adult(part)
+        if frame is None:
+            return None
+        parts += [frame.drop("income", "fnlwgt"), (frame["income"] == ">50K").to_numpy().astype(int)]
     return (*parts, None)  # type: ignore[return-value]
 
 
-def credit() -> Split:
+def credit() -> Split | None:
     """Default on a credit card; a quarter of the customers are held out."""
-    frame = pl.read_csv(DATA / "default_credit" / "UCI_Credit_Card.csv.gz", infer_schema_length=None)
-    y = frame["default.payment.next.month"].to_numpy()
-    codes = pl.col("SEX", "EDUCATION", "MARRIAGE").cast(pl.String)
-    frame = frame.drop("ID", "default.payment.next.month").with_columns(codes)
+    frame = public_data.credit_default()
+    if frame is None:
+        return None
+    y = frame["default"].to_numpy()
+    frame = frame.drop("default").with_columns(pl.col("SEX", "EDUCATION", "MARRIAGE").cast(pl.String))
     train, test = train_test_split(np.arange(len(y)), test_size=0.25, random_state=0, stratify=y)
     return frame[train], y[train], frame[test], y[test], None
 
 
-def diabetes() -> Split:
+def diabetes() -> Split | None:
     """Readmission within 30 days; a fifth of the patients are held out."""
-    frame = pl.read_csv(DATA / "diabetes130" / "diabetic_data.csv.gz", null_values=["?"], infer_schema_length=None)
+    frame = public_data.diabetes130()
+    if frame is None:
+        return None
     y = (frame["readmitted"] == "<30").to_numpy().astype(int)
     patients = frame["patient_nbr"].to_numpy()
     codes = pl.col("admission_type_id", "discharge_disposition_id", "admission_source_id").cast(pl.String)
@@ -75,7 +74,7 @@ def made_up(n: int = 2000) -> Split:
     return frame[:half], y[:half], frame[half:], y[half:], None
 
 
-SETS = {"adult": adult, "credit": credit, "diabetes": diabetes, "made up": made_up}
+SETS: dict[str, Any] = {"adult": adult, "credit": credit, "diabetes": diabetes, "made up": made_up}
 
 
 def quality(y: np.ndarray, p: np.ndarray) -> str:
@@ -96,9 +95,9 @@ def peer(train: pl.DataFrame, y: np.ndarray, test: pl.DataFrame, y_test: np.ndar
     return f"{quality(y_test, model.predict_proba(test.to_pandas())[:, 1])}, {pairs} pairs, fit {took:.1f} s", took
 
 
-def measure(name: str, deletions: int, parameters: dict[str, Any]) -> None:
+def measure(name: str, split: Split, deletions: int, parameters: dict[str, Any]) -> None:
     """Fit, score, delete subjects one by one, and compare with a refit."""
-    train, y, test, y_test, ids = SETS[name]()
+    train, y, test, y_test, ids = split
     started = time.perf_counter()
     model = AdditiveClassifier(**parameters).fit(train, y, ids=ids)
     fit = time.perf_counter() - started
@@ -122,9 +121,9 @@ def measure(name: str, deletions: int, parameters: dict[str, Any]) -> None:
     print(f"  interpret: {peer(train, y, test, y_test)[0]}", flush=True)
 
 
-def tune(name: str, n_rows: int, cv: int = 3) -> None:
+def tune(name: str, split: Split, n_rows: int, cv: int = 3) -> None:
     """Cross-validate single changes of the defaults on the training part alone, which no test set has a say in."""
-    train, y, *_ = SETS[name]()
+    train, y, *_ = split
     some = np.random.default_rng(2).permutation(len(y))[:n_rows]
     fold = np.arange(len(some)) % cv
     trials = [{}, *({"max_bins": k} for k in (64, 256)), *({"interactions": k} for k in (0, 10, 40))]
@@ -156,13 +155,14 @@ def main() -> None:
     options = parser.parse_args()
     names = ["made up"] if options.small else options.sets or ["adult", "credit", "diabetes"]
     for name in names:
-        try:
-            if options.tune:
-                tune(name, options.tune)
-                continue
-            measure(name, 20 if options.small else options.deletions, {"interactions": options.interactions})
-        except FileNotFoundError:
+        split = SETS[name]()
+        if split is None:
             print(f"{name}: the data are not here (set CERTIFIED_DATA); skipped")
+        elif options.tune:
+            tune(name, split, options.tune)
+        else:
+            deletions = 20 if options.small else options.deletions
+            measure(name, split, deletions, {"interactions": options.interactions})
 
 
 if __name__ == "__main__":
