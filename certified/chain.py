@@ -34,7 +34,9 @@ __all__ = [
     "as_step",
     "forget_through",
     "is_of_text",
+    "is_passthrough",
     "learn_through",
+    "of_table",
     "served",
     "targets",
 ]
@@ -55,19 +57,41 @@ def as_step(step: Any, name: str, caller: str) -> Stable:
     if seeded or (isinstance(step, str) and step == "passthrough") or isinstance(step, (*_STATELESS, FrozenEstimator)):
         return Passive(step)
     shown = repr(step) if isinstance(step, str) else f"a {type(step).__name__}"
+    reads_text = hasattr(step, "__sklearn_tags__") and is_of_text(step)
+    other = (
+        "scikit-learn's HashingVectorizer, which learns nothing" if reads_text else "its counterpart from `certified`"
+    )
     raise NotDeletable(
-        f"{caller} got the step {name!r}, {shown}, which learns from the data and cannot forget. Use its counterpart "
-        "from `certified`, wrap it in FrozenEstimator if it was fitted on other data that are not subject to deletion, "
-        "or use FunctionTransformer if it learns nothing."
+        f"{caller} got the step {name!r}, {shown}, which learns from the data and cannot forget. Use "
+        f"{other}, wrap it in FrozenEstimator if it was fitted on other "
+        "data that are not subject to deletion, or use FunctionTransformer if it learns nothing."
     )
 
 
 def is_of_text(step: Any) -> bool:
-    """Whether a transformer takes documents, one for each row, and not a table."""
+    """Whether a transformer takes documents, one for each row, and not a table; a union where all of its parts do."""
+    step = step.step if isinstance(step, Passive) else step
     if isinstance(step, str):
         return False
+    if hasattr(step, "steps"):
+        entered = [part for _, part in step.steps if part != "passthrough" and not is_passthrough(part)]
+        return bool(entered) and is_of_text(entered[0])
+    if hasattr(step, "transformer_list"):
+        return all(is_of_text(part) for _, part in step.transformer_list if part != "drop")
     tags = get_tags(step).input_tags
     return bool(tags.string and not tags.two_d_array)
+
+
+def is_passthrough(step: Any) -> bool:
+    """Whether a step hands on what it gets."""
+    return isinstance(step, Passive) and isinstance(step.step, str)
+
+
+def of_table(step: Any, plain: Any) -> Any:
+    """Return what a step released as it takes a table: scikit-learn's vectorisers take a plain column of documents."""
+    if not is_of_text(step):
+        return plain
+    return Pipeline([("column", FunctionTransformer(np.ravel, feature_names_out="one-to-one")), ("text", plain)])
 
 
 class Passive(Stable):
@@ -238,7 +262,8 @@ class Chain(Stable):
 
     def release(self) -> Pipeline:
         """Return a plain pipeline of the released steps."""
-        return Pipeline([(name, step.release()) for name, step in self.steps])
+        (name, first), *rest = self.steps
+        return Pipeline([(name, first.release()), *((name, of_table(step, step.release())) for name, step in rest)])
 
 
 def targets(steps: Sequence[Stable], y: Any, n_rows: int) -> Any:

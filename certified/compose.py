@@ -18,7 +18,7 @@ from sklearn.utils._indexing import _get_column_indices, _safe_indexing
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import _check_feature_names_in
 
-from certified.chain import Passive, admit, as_step, is_of_text, served, targets
+from certified.chain import admit, as_step, is_of_text, of_table, served, targets
 from certified.columns import Columns, Schema, joined, row_of, select
 from certified.errors import InvalidInput
 from certified.selector import make_column_selector
@@ -316,13 +316,12 @@ class ColumnTransformer(_Parallel):
         self._check_fitted()
         parts, remainder = [], "drop"
         for part, columns, _ in self._used(self._learned):
-            plain = part.step.release()
+            plain = of_table(part.step, part.step.release())
             plain = plain if isinstance(plain, str) else FrozenEstimator(plain)
             if part.name == "remainder":
                 remainder = plain
             else:
-                alone = isinstance(part.step, Passive) and is_of_text(part.step.step)
-                parts.append((part.name, plain, columns.tolist()[0] if alone else columns.tolist()))
+                parts.append((part.name, plain, columns.tolist()))
         values = self._example(self._learned, self.n_features_in_)
         row: Any = np.asarray(row_of(values))
         if hasattr(self, "feature_names_in_"):
@@ -405,20 +404,30 @@ class FeatureUnion(_Parallel):
     def release(self) -> _PlainUnion:
         """Return a plain scikit-learn union of the released transformers."""
         self._check_fitted()
+        whole = is_of_text(self)
+        released = [(part.name, part.step, part.step.release()) for part, _, _ in self._used(self._learned)]
         return _PlainUnion(
-            [(part.name, part.step.release()) for part, _, _ in self._used(self._learned)],
+            [(name, plain if whole else of_table(step, plain)) for name, step, plain in released],
             transformer_weights=self.transformer_weights,
             verbose_feature_names_out=self.verbose_feature_names_out,
         )
 
 
 def make_column_transformer(
-    *transformers: tuple[Any, Any], remainder: Any = "drop", verbose_feature_names_out: bool = True
+    *transformers: tuple[Any, Any],
+    remainder: Any = "drop",
+    sparse_threshold: float = 0.3,
+    verbose_feature_names_out: bool = True,
 ) -> ColumnTransformer:
     """Return a :class:`ColumnTransformer` of (transformer, columns), named after their classes as in scikit-learn."""
     names = [name for name, _ in _name_estimators([step for step, _ in transformers])]
     parts = [(name, step, columns) for name, (step, columns) in zip(names, transformers, strict=True)]
-    return ColumnTransformer(parts, remainder=remainder, verbose_feature_names_out=verbose_feature_names_out)
+    return ColumnTransformer(
+        parts,
+        remainder=remainder,
+        sparse_threshold=sparse_threshold,
+        verbose_feature_names_out=verbose_feature_names_out,
+    )
 
 
 def make_union(*transformers: Any, verbose_feature_names_out: bool = True) -> FeatureUnion:

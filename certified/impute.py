@@ -208,6 +208,9 @@ class SimpleImputer(MixedTransformer):
         marks = [f"missingindicator_{name}" for name in names[self._learned.marked]]
         return np.array([*names[self._learned.kept], *marks], dtype=object)
 
+    def _example(self, learned: Any, n_features: int) -> list[Any]:
+        return [value if isinstance(value, str) else 0.0 for value in learned[0]]
+
     def release(self) -> _Plain:
         """Return a plain scikit-learn imputer that fills the same; its ``strategy`` is another one."""
         self._check_fitted()

@@ -24,7 +24,17 @@ from sklearn.utils.validation import _check_feature_names_in, _check_sample_weig
 
 from certified.base import Deletable, Plan, all_or_nothing, digest, split_column, split_ids, versions
 from certified.certificate import Certificate
-from certified.chain import Passive, as_step, forget_through, is_of_text, learn_through, served, targets
+from certified.chain import (
+    Passive,
+    as_step,
+    forget_through,
+    is_of_text,
+    is_passthrough,
+    learn_through,
+    of_table,
+    served,
+    targets,
+)
 from certified.columns import Columns, Schema, is_frame, read
 from certified.compose import FeatureUnion, make_union
 from certified.errors import InvalidInput, InvalidRequest, NotDeletable
@@ -115,7 +125,7 @@ class Pipeline(_BaseComposition, Deletable):
         table = Table(x, weight, target, subjects.hashes())
         for step in before:
             step._see(X if is_frame(X) else x, getattr(self, "feature_names_in_", None), schema)
-            if not _is_passthrough(step):
+            if not is_passthrough(step):
                 break
         statistics, learned, features = learn_through(before, table.present())
         width = x.shape[1]
@@ -337,14 +347,29 @@ class Pipeline(_BaseComposition, Deletable):
     def release(self) -> _SklearnPipeline:
         """Return a plain scikit-learn pipeline with the released parameters; it holds no training row."""
         check_is_fitted(self)
-        steps = [(name, step.release() if isinstance(step, Deletable) else step) for name, step in self.steps_]
-        return _SklearnPipeline(steps)
+        released = [(name, step.release() if isinstance(step, Deletable) else step) for name, step in self.steps_]
+        first = next(j for j, (_, step) in enumerate(released) if not isinstance(step, str))
+        return _SklearnPipeline(
+            [(name, of_table(step, step) if j > first else step) for j, (name, step) in enumerate(released)]
+        )
 
     # ------------------------------------------------------------ delegates
 
     @property
     def _final(self) -> Any:
         return getattr(self, "steps_", self.steps)[-1][1]
+
+    def __getitem__(self, key: int | str) -> Any:
+        """Return a step by position or name: the fitted one after ``fit``."""
+        if isinstance(key, slice):
+            raise InvalidInput(
+                "Pipeline got a slice of steps, which would share their state. One step is allowed. Choose it by "
+                "position or name, for example model[0]."
+            )
+        return self.named_steps[key] if isinstance(key, str) else getattr(self, "steps_", self.steps)[key][1]
+
+    def __len__(self) -> int:
+        return len(self.steps)
 
     @property
     def named_steps(self) -> Bunch:
@@ -394,8 +419,10 @@ class Pipeline(_BaseComposition, Deletable):
         tags.target_tags = final.target_tags
         tags.transformer_tags = final.transformer_tags
         first = get_tags(self._first()).input_tags
-        for name in ("allow_nan", "categorical", "string", "sparse", "two_d_array"):
+        for name in ("allow_nan", "categorical", "sparse"):
             setattr(tags.input_tags, name, getattr(first, name))
+        of_text = is_of_text(self._first())
+        tags.input_tags.string, tags.input_tags.two_d_array = of_text or first.string, not of_text
         return tags
 
 
@@ -414,10 +441,6 @@ def _as_column(X: Any, name: str) -> Any:
     column = np.empty((len(X), 1), dtype=object)
     column[:, 0] = list(X)
     return column
-
-
-def _is_passthrough(step: Stable) -> bool:
-    return isinstance(step, Passive) and isinstance(step.step, str)
 
 
 def _nothing() -> None:

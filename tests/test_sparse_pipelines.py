@@ -19,8 +19,10 @@ from sklearn.preprocessing import FunctionTransformer, Normalizer
 from certified import conversion
 from certified.columns import erase
 from certified.compose import ColumnTransformer, make_column_transformer
-from certified.errors import InvalidInput
+from certified.errors import InvalidInput, NotDeletable
+from certified.impute import SimpleImputer
 from certified.linear_model import LogisticRegression, PoissonRegressor
+from certified.model_selection import GridSearchCV
 from certified.naive_bayes import GaussianNB
 from certified.pipeline import make_pipeline, make_union
 from certified.preprocessing import OneHotEncoder, StandardScaler
@@ -278,6 +280,103 @@ def test_texts_that_are_none_are_refused_with_a_reason():
     with pytest.raises(InvalidInput, match="without text"):
         model.predict([None])
     assert pickle.dumps(model) == before
+
+
+def _filled():
+    return SimpleImputer(strategy="constant", fill_value="")
+
+
+def _union():
+    return make_union(HashingVectorizer(n_features=32), HashingVectorizer(n_features=32, analyzer="char"))
+
+
+@pytest.mark.parametrize("framed", [lambda x: x, pl.DataFrame.to_pandas, pl.DataFrame.to_arrow])
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: HashingVectorizer(n_features=32),
+        lambda: make_pipeline(HashingVectorizer(n_features=32), Normalizer()),
+        lambda: make_pipeline(_filled(), HashingVectorizer(n_features=32)),
+        _union,
+        lambda: make_pipeline(_filled(), _union()),
+    ],
+)
+def test_a_release_reads_texts_wherever_the_vectoriser_stands(made, framed):
+    x, y, _ = frame(n=60)
+    given, shown = framed(x.select("who", "age", "note")), framed(x.select("age", "note"))
+    parts = make_column_transformer((made(), ["note"]), (StandardScaler(), ["age"]))
+    model = make_pipeline(parts, LogisticRegression()).fit(given, y, ids="who")
+    model.delete([20])
+    released = model.release()
+    dump = pickle.dumps(released)
+    assert b"certified" not in dump
+    np.testing.assert_array_equal(pickle.loads(dump).predict_proba(shown), model.predict_proba(shown))
+
+
+def test_a_release_reads_texts_after_a_first_step_and_through_a_union():
+    docs, y = texts(60)
+    gaps = pl.DataFrame({"note": [None, *docs[1:]]})
+    model = make_pipeline(_filled(), HashingVectorizer(n_features=32), LogisticRegression()).fit(gaps, y)
+    np.testing.assert_array_equal(model.release().predict_proba(gaps), model.predict_proba(gaps))
+    model = make_pipeline(_union(), LogisticRegression()).fit(docs, y)
+    model.delete([11])
+    np.testing.assert_array_equal(model.release().predict_proba(docs), model.predict_proba(docs))
+    model = make_pipeline("passthrough", HashingVectorizer(n_features=32), LogisticRegression()).fit(docs, y)
+    np.testing.assert_array_equal(model.release().predict_proba(docs), model.predict_proba(docs))
+
+
+def test_a_frozen_vectoriser_names_its_features_after_release():
+    x, _, _ = frame(n=60)
+    words = FrozenEstimator(TfidfVectorizer().fit(texts(seed=9)[0]))
+    parts = make_column_transformer((words, "note"), (StandardScaler(), ["age"])).fit(x)
+    assert "frozenestimator__river" in parts.get_feature_names_out()
+    np.testing.assert_array_equal(parts.release().get_feature_names_out(), parts.get_feature_names_out())
+
+
+def test_a_vectoriser_that_learns_is_refused_with_the_one_that_does_not():
+    docs, y = texts(60)
+    with pytest.raises(NotDeletable, match="Use scikit-learn's HashingVectorizer, which learns nothing"):
+        make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(docs, y)
+
+
+def test_a_search_over_a_pipeline_of_texts_forgets_and_releases():
+    x, y, _ = frame(n=90)
+    grid = {
+        "columntransformer__hashingvectorizer__ngram_range": [(1, 1), (1, 2)],
+        "logisticregression__C": [0.1, 1.0],
+    }
+    parts = make_column_transformer((HashingVectorizer(n_features=64), "note"), (StandardScaler(), ["age", "debt"]))
+    search = GridSearchCV(make_pipeline(parts, LogisticRegression()), grid, cv=3).fit(x, y, ids="who")
+    assert search.delete([20]).certificate.scope == "search"
+    shown = x.drop("who")
+    np.testing.assert_array_equal(search.release().predict(shown), search.predict(shown))
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars"])
+def test_frames_come_out_where_features_are_dense_and_are_refused_where_they_are_sparse(kind):
+    x, _, _ = frame(n=60)
+    given = x.select("age", "note")
+    parts = ((HashingVectorizer(n_features=8), "note"), (StandardScaler(), ["age"]))
+    with pytest.raises(ValueError, match="outputs a scipy sparse matrix"):
+        make_column_transformer(*parts).set_output(transform=kind).fit(given).transform(given)
+    dense = make_column_transformer(*parts, sparse_threshold=0).fit(given)
+    values = dense.transform(given)
+    named = dense.set_output(transform=kind).transform(given)
+    assert type(named).__module__.startswith(kind)
+    np.testing.assert_array_equal(named.to_numpy(), values)
+    assert list(named.columns) == dense.get_feature_names_out().tolist()
+
+
+def test_steps_are_chosen_by_position_and_by_name():
+    docs, y = texts(60)
+    model = make_pipeline(HashingVectorizer(n_features=32), LogisticRegression())
+    assert model[-1] is model["logisticregression"] is model.steps[1][1]
+    model.fit(docs, y)
+    assert len(model) == 2
+    assert model[-1] is model["logisticregression"] is model.steps_[1][1]
+    assert type(model[0]) is HashingVectorizer
+    with pytest.raises(InvalidInput, match="One step is allowed"):
+        model[:-1]
 
 
 # ---------------------------------------------------------------------------------------------- sparse matrices
