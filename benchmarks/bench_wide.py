@@ -1,7 +1,8 @@
 """Sparse, wide and L1-penalised logistic regression against scikit-learn's, as ratios in the same run.
 
-``python benchmarks/bench_wide.py [--small] [sparse | classes | dense | scorecard | certificate | all]``. The sparse data are invented
-texts: 50 words a row drawn by a power law, weighted and normalised as tf-idf does; the dense ones have a common factor.
+``python benchmarks/bench_wide.py [--small] [sparse | classes | dense | scorecard | certificate | all]``. The sparse
+data are invented texts: 50 words a row drawn by a power law, weighted and normalised as tf-idf does; the dense ones
+have a common factor.
 """
 
 from __future__ import annotations
