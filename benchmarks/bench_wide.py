@@ -1,8 +1,8 @@
 """Sparse, wide and L1-penalised logistic regression against scikit-learn's, as ratios in the same run.
 
-``python benchmarks/bench_wide.py [--small] [sparse | classes | dense | scorecard | certificate | all]``. The sparse
-data are invented texts: 50 words a row drawn by a power law, weighted and normalised as tf-idf does; the dense ones
-have a common factor.
+``python benchmarks/bench_wide.py [--small] [sparse | classes | dense | scorecard | certificate | mnist10 | all]``.
+The sparse data are invented texts: 50 words a row drawn by a power law, weighted and normalised as tf-idf does; the
+dense ones have a common factor.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 import numpy as np
+from bench_deletion import digits
 from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression as Plain
 from sklearn.preprocessing import normalize
@@ -137,7 +138,7 @@ def certificate(n: int, d: int, problems: int) -> None:
 def main() -> None:
     """Run the comparisons asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    what = ("sparse", "classes", "dense", "scorecard", "certificate", "all")
+    what = ("sparse", "classes", "dense", "scorecard", "certificate", "mnist10", "all")
     parser.add_argument("what", nargs="?", default="all", choices=what)
     parser.add_argument("--small", action="store_true", help="tiny sizes, to see that everything runs")
     given = parser.parse_args()
@@ -152,6 +153,13 @@ def main() -> None:
     if given.what in ("certificate", "all"):
         for n, d in [(500, 1_000)] if given.small else [(3_000, 3_000), (3_000, 30_000)]:
             certificate(n, d, 2 if given.small else 8)
+    if given.what in ("mnist10", "all"):
+        data = digits(range(10))
+        if data is None:
+            print("mnist10: skipped, the data are not here (set CERTIFIED_DATA)")
+        else:
+            n = 1_000 if given.small else len(data[1])
+            compare("digits", data[0][:n], data[1][:n], 1.0 / (1e-4 * n), [("newton-cg", 1e-4), ("newton-cg", 1e-8)])
     if given.what in ("scorecard", "all"):
         scorecard(2_000 if given.small else 100_000, 50)
     if given.what in ("dense", "all"):
