@@ -78,8 +78,8 @@ def scaling(small: bool) -> None:
         )
 
 
-def digits() -> tuple[np.ndarray, ...] | None:
-    """MNIST 3 versus 8, rows of unit norm: train and test features and labels; None where absent."""
+def digits(wanted: Any = (3, 8)) -> tuple[np.ndarray, ...] | None:
+    """MNIST's digits wanted, rows of unit norm: train and test features and labels; None where absent."""
     folder = Path(os.environ.get("CERTIFIED_DATA", ROOT / ".." / "shared" / "data")) / "mnist"
     if not folder.exists():
         return None
@@ -87,9 +87,9 @@ def digits() -> tuple[np.ndarray, ...] | None:
     for part in ("train", "t10k"):
         pixels = gzip.decompress((folder / f"{part}-images-idx3-ubyte.gz").read_bytes())[16:]
         label = np.frombuffer(gzip.decompress((folder / f"{part}-labels-idx1-ubyte.gz").read_bytes())[8:], np.uint8)
-        chosen = np.isin(label, (3, 8))
+        chosen = np.isin(label, wanted)
         X = np.frombuffer(pixels, np.uint8).reshape(-1, 784)[chosen].astype(np.float64)
-        out += [X / np.linalg.norm(X, axis=1, keepdims=True), (label[chosen] == 8).astype(float)]
+        out += [X / np.linalg.norm(X, axis=1, keepdims=True), label[chosen].astype(float)]
     return tuple(out)
 
 
@@ -100,6 +100,7 @@ def mnist(small: bool) -> None:
         print("mnist: skipped, the data are not here (set CERTIFIED_DATA)")
         return
     X, y, X_test, y_test = data
+    y, y_test = (y == 8).astype(float), (y_test == 8).astype(float)
     n_deleted = 20 if small else 1000
     n = len(y)
     model = LogisticRegression(C=1.0 / (1e-4 * n), epsilon=1.0, delta=1e-4)

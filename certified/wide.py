@@ -290,7 +290,7 @@ class _Search:
             part = point.bends * change
             return self.weight[:, None] * (part - point.bends * part.sum(axis=1, keepdims=True))
 
-        inverse = np.linalg.pinv(self._among_intercepts(point.bends), hermitian=True) if intercept else None
+        inverse = _inverse(self._among_intercepts(point.bends)) if intercept else None
         lean = shift = np.zeros(len(g)) if inverse is None else -inverse @ at_b
         r = -g
         if inverse is not None and len(g) == 1:
@@ -340,6 +340,14 @@ class _Search:
         near = np.abs(metric.edges.signs).T
         mean = near @ metric.mean / near.sum(axis=1, keepdims=True)
         return self.strength + np.maximum(spread - total * mean**2, 0.01 * spread)
+
+
+def _inverse(among: FloatArray) -> FloatArray:
+    """Inverse of the intercepts' Hessian where their sum is 0; rounding must not pass for curvature of the sum."""
+    K = len(among)
+    level = np.full((K, K), 1.0 / K) if K > 1 else np.zeros((1, 1))
+    across = np.eye(K) - level
+    return across @ np.linalg.pinv(among + np.trace(among) / K * level, rcond=0.0, hermitian=True) @ across
 
 
 def _steepest(bends: FloatArray) -> FloatArray:

@@ -107,13 +107,13 @@ def test_only_what_changed_is_made_anew(monkeypatch):
     features = make_column_transformer((OneHotEncoder(), ["a", "b"]), (StandardScaler(), ["x"]))
     model = make_pipeline(features, Ridge()).fit(table, np.arange(40.0))
     made = []
-    honest = OneHotEncoder._mark
+    honest = OneHotEncoder._marked
 
-    def counted(self, out, category, dropped, column, j):
+    def counted(self, category, dropped, column, j):
         made.append((j, len(column)))
-        return honest(self, out, category, dropped, column, j)
+        return honest(self, category, dropped, column, j)
 
-    monkeypatch.setattr(OneHotEncoder, "_mark", counted)
+    monkeypatch.setattr(OneHotEncoder, "_marked", counted)
     monkeypatch.setattr(StandardScaler, "_apply", lambda self, learned, X: pytest.fail("features made again"))
     assert model.delete([0]).changed == ("columntransformer", "ridge")
     assert made == [(0, 39)]

@@ -19,9 +19,9 @@ from sklearn.preprocessing import FunctionTransformer, Normalizer
 from certified import conversion
 from certified.columns import erase
 from certified.compose import ColumnTransformer, make_column_transformer
-from certified.errors import InvalidInput, NotDeletable
+from certified.errors import InvalidInput, InvalidRequest, NotDeletable
 from certified.impute import SimpleImputer
-from certified.linear_model import LogisticRegression, PoissonRegressor
+from certified.linear_model import LogisticRegression, PoissonRegressor, _heads
 from certified.model_selection import GridSearchCV
 from certified.naive_bayes import GaussianNB
 from certified.pipeline import make_pipeline, make_union
@@ -190,6 +190,36 @@ def test_features_of_rows_at_the_wrong_positions_are_caught(monkeypatch):
     fresh = make_pipeline(columns(), LogisticRegression()).fit(x.filter(kept), y[kept], ids="who")
     with pytest.raises(AssertionError):
         same_features(model, fresh)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_deletion_that_takes_columns_chooses_the_head_that_a_refit_has(monkeypatch, classes):
+    """Dense features of many coefficients have another head, and another release metric, than fewer of them."""
+    x, y, _ = frame()
+    y = y % classes
+    gone = np.arange(10, 60)
+    kept = ~np.isin(x["who"].to_numpy(), gone)
+    made = lambda: make_pipeline(  # noqa: E731
+        make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["city"]), (StandardScaler(), ["age"])),
+        LogisticRegression(),
+    )
+    fresh = made().fit(x.filter(kept), y[kept], ids="who")
+    outputs = fresh._final._state.problem.loss.outputs
+    monkeypatch.setattr(_heads, "_WIDE", fresh._final.n_features_in_ * outputs)
+    model = made().fit(x, y, ids="who")
+    assert model._final._head is _heads.NewtonCG
+    with pytest.raises(InvalidRequest):
+        model.delete(model.ids_)
+    assert model._final._head is _heads.NewtonCG
+    model.delete(gone)
+    assert model._final._head is fresh._final._head is _heads.Cholesky
+    gap = model._final._state.solution.w - fresh._final._state.solution.w
+    metric = model.release_metric_
+    np.testing.assert_array_equal(metric, fresh.release_metric_)
+    assert np.sqrt(gap @ metric @ gap) <= model.certificate_.distance_bound + fresh.certificate_.distance_bound
+    later = np.setdiff1d(np.arange(3, 10), gone)
+    model.delete(later)
+    np.testing.assert_array_equal(model.release().predict(x.drop("who")), model.predict(x.drop("who")))
 
 
 def test_rows_of_weight_zero_are_absent_from_sparse_features():

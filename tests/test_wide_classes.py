@@ -78,6 +78,19 @@ def test_a_flow_goes_to_every_class_of_a_tree(seed):
     np.testing.assert_allclose(edges.signs.T @ (edges.flow @ g), g, atol=1e-14)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_rounding_of_the_sum_of_the_intercepts_does_not_pass_for_curvature(seed):
+    rng = np.random.default_rng(seed)
+    K = int(rng.integers(2, 9))
+    p = rng.dirichlet(np.full(K, 0.3), size=50)
+    among = np.diag(p.sum(axis=0)) - p.T @ p
+    level = np.ones((K, K)) / K
+    rounded = among + rng.choice([-1.0, 1.0]) * 3e-15 * np.trace(among) * level
+    true = np.linalg.pinv(among, rcond=1e-12, hermitian=True)
+    np.testing.assert_allclose(wide._inverse(rounded), true, rtol=1e-6, atol=1e-9 * np.abs(true).max())
+    assert np.abs(np.linalg.pinv(rounded, hermitian=True)).max() > 1e6 * np.abs(true).max()  # what this is about
+
+
 def test_a_tree_that_takes_curvature_twice_is_caught(monkeypatch):
     honest = wide_metric._curvatures
 

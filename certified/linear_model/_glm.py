@@ -210,19 +210,29 @@ class CertifiedLinear(ReleasedLinear):
     def _plan_features(self, rows: IntArray, new: Renewal) -> Plan:
         """Plan for changed features, more or fewer too."""
         self._check_leaves_enough(rows)
-        old, before = self._rows, self._state
-        fresh, start = self._head.renewed(old, new, before.solution.w, int(self.fit_intercept))
-        posed = self._posed(before.problem.loss, fresh, new.n_features + self.fit_intercept)
+        old, before, held = self._rows, self._state, self._head
+        fresh, start = held.renewed(old, new, before.solution.w, int(self.fit_intercept))
+        n = len(new.kept)
+        x = fresh.x[:n, : new.n_features]
+        head = self._chosen(x, before.problem.loss)
+        if head is not held:  # the number of columns decides, as in a refit
+            known = None if fresh.offset is None else fresh.offset[:n]
+            fresh = head.rows(x, fresh.y[:n], fresh.base_weight[:n], offset=known, intercept=self.fit_intercept)
+        self._head = head
         try:
-            state = self._solve(fresh, *posed, start)
-        except CannotCertify:  # as a fit starts
-            state = self._solve(fresh, *posed)
+            posed = self._posed(before.problem.loss, fresh, new.n_features + self.fit_intercept)
+            try:
+                state = self._solve(fresh, *posed, start)
+            except CannotCertify:  # as a fit starts
+                state = self._solve(fresh, *posed)
+        finally:
+            self._head = held
         self._require(state.solution, self._acceptable(state.solution))
 
         def commit() -> None:
             self._count_out(rows)
             old.clear()
-            self._rows, self.n_features_in_ = fresh, new.n_features
+            self._head, self._rows, self.n_features_in_ = head, fresh, new.n_features
             self._store(state, np.inf)
             self._released = None
 
