@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-__all__ = ["adult", "covertype", "credit_default", "diabetes130", "freMTPL2", "heart_cleveland"]
+__all__ = ["adult", "brfss_diabetes", "covertype", "credit_default", "diabetes130", "freMTPL2", "heart_cleveland"]
 
 _ADULT = (
     "age workclass fnlwgt education education_num marital_status occupation relationship race sex capital_gain "
@@ -35,6 +35,12 @@ def adult(part: str = "data") -> pl.DataFrame | None:
     lines = [line for line in gzip.decompress(path.read_bytes()).decode().splitlines() if line.count(",") == 14]
     text = "\n".join(line.replace(", ", ",").rstrip(".") for line in lines)
     return pl.read_csv(io.StringIO(text), has_header=False, new_columns=_ADULT.split(), null_values=["?"])
+
+
+def brfss_diabetes() -> pl.DataFrame | None:
+    """Health survey of 2015, 253,680 people: 21 answers and ``Diabetes_binary``."""
+    path = _path("brfss2015_diabetes", "diabetes_binary_health_indicators_BRFSS2015.csv.gz")
+    return None if path is None else pl.read_csv(path)
 
 
 def covertype() -> pl.DataFrame | None:
