@@ -204,3 +204,35 @@ def test_interaction_constraints_hold_for_the_released_model():
     for tree in trees:
         used = {f for f, left in zip(tree["split_indices"], tree["left_children"], strict=True) if left != -1}
         assert used <= {0} or used <= {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"feature_types": ["q", "c"]}, "3 features"),
+        ({"feature_types": ["q", "q", "text"]}, "feature_types"),
+        ({"feature_types": ["c", "q", "q"]}, "no codes"),
+        ({"structure_groups": 2}, "structure_groups"),
+        ({"objective": "binary:logistic"}, "3 classes"),
+        ({"structure": "public"}, "structure"),
+    ],
+)
+def test_what_several_classes_and_categories_refuse(changed, message):
+    X, y, _, ids = data()
+    with pytest.raises(InvalidInput, match=message):
+        GradientBoostingClassifier(**{**SMALL, **changed}).fit(X, y, ids=ids)
+
+
+def test_a_structure_of_other_features_or_rounds_is_refused():
+    X, y, _, ids = data()
+    narrow = xgboost.XGBClassifier(n_estimators=2).fit(X[:, :2], y)
+    several = xgboost.XGBClassifier(n_estimators=2, num_parallel_tree=2).fit(X, y)
+    two = xgboost.XGBClassifier(n_estimators=2).fit(X, y > 0)
+    for booster, message in (
+        (narrow, "2 features"),
+        (several, "num_parallel_tree"),
+        (two, "binary:logistic"),
+        (xgboost.XGBClassifier(), "get_booster"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            GradientBoostingClassifier(structure=booster).fit(X, y, ids=ids)

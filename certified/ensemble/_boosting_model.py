@@ -96,6 +96,7 @@ class BoostedTrees(ReleasedTrees):
     def _build(self, X: Any, rows: LeafRows, kept: BoolArray, old: BoostedState | None, target: float) -> Built:
         """Grow what the sample of the kept rows changes, and solve for the leaf values."""
         started = time.perf_counter()
+        trees.check_types(self.feature_types, X)
         objective, G = self._objective(), self.structure_groups
         sample, given = self._sampled(kept), self._given
         whole = None if given is None else given.valid(kept)

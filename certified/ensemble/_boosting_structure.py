@@ -19,7 +19,9 @@ from certified.errors import InvalidInput
 from certified.hashing import bottom_k
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["Structure", "accepted", "groups_of", "grow", "ordered", "released", "sampled"]
+__all__ = ["Structure", "accepted", "check_types", "groups_of", "grow", "ordered", "released", "sampled"]
+
+_MOST_CATEGORIES = 2**24  # XGBoost's limit of codes
 
 _GROUP_KEY = 0x67726F7570  # a second hash, by which subjects are dealt to groups
 
@@ -148,12 +150,33 @@ def grow(
     return Structure.of(xgboost.train({**params, **fixed}, data, num_boost_round=rounds))
 
 
+def check_types(types: Any, X: NDArray[np.float32]) -> None:
+    """Raise InvalidInput where `types` does not name the features of X, or a category is not a code."""
+    if types is None:
+        return
+    if len(types) != X.shape[1] or not set(types) <= {"q", "c"}:
+        raise InvalidInput(
+            f'feature_types={types!r} is not allowed with {X.shape[1]} features: "q" (number) or "c" (codes of '
+            "categories) for each of them. Nothing was changed."
+        )
+    for j in (j for j, kind in enumerate(types) if kind == "c"):
+        codes = X[~np.isnan(X[:, j]), j]
+        if np.any((codes < 0) | (codes >= _MOST_CATEGORIES) | (codes != np.floor(codes))):
+            raise InvalidInput(
+                f"Feature {j} is of categories (feature_types) and holds values that are no codes: whole numbers from "
+                f"0 to {_MOST_CATEGORIES - 1}, or NaN, are needed. Encode it, by OrdinalEncoder say. Nothing was "
+                "changed."
+            )
+
+
 def accepted(booster: Any, objective: str) -> xgboost.Booster:
     """Return the booster of a model of XGBoost, or raise InvalidInput where its leaves cannot be learned anew."""
-    raw = booster.get_booster() if hasattr(booster, "get_booster") else booster
+    fitted = getattr(booster, "__sklearn_is_fitted__", lambda: True)()
+    raw = booster.get_booster() if fitted and hasattr(booster, "get_booster") else booster
     if not isinstance(raw, xgboost.Booster):
         raise InvalidInput(
-            f"A structure from elsewhere must be an xgboost.Booster or a fitted estimator of XGBoost; got {type(raw)}."
+            f"A structure from elsewhere must be an xgboost.Booster or a fitted estimator of XGBoost; got {type(raw)}. "
+            "(scikit-learn's clone() makes an estimator unfitted: give the booster, get_booster(), to a search.)"
         )
     learner = json.loads(raw.save_raw("json"))["learner"]
     kind, found = learner["gradient_booster"]["name"], learner["objective"]["name"]
