@@ -54,8 +54,8 @@ def as_ids(ids: Any, caller: str) -> Any:
     if absent.size:
         raise InvalidInput(
             f"{caller} got {absent.size} ids that are missing (null) among {array.size}, the first at position "
-            f"{absent[0]}. Every row needs an id, by which it is deleted. Leave these rows out, or give each an id of "
-            "its own. Nothing was changed."
+            f"{absent[0]}. An id names a subject, so none may be missing: leave these out, or give rows without one "
+            "an id of their own. Nothing was changed."
         )
     raise InvalidInput(
         f"{caller} got ids of type {array.dtype}. Integers, text and UUIDs without missing values are allowed. "

@@ -180,7 +180,7 @@ MODELS = pytest.mark.parametrize("index", range(4), ids=["logistic", "logistic w
         ([], InvalidRequest, "got no ids"),
         (range(N), InvalidRequest, "would (leave 0 rows|remove every row)"),
         ([1.0], InvalidInput, "Integers, text and UUIDs"),
-        ([np.nan], InvalidInput, "Integers, text and UUIDs"),
+        ([np.nan], InvalidInput, "none may be missing"),
         ([[1, 2], [3, 4]], InvalidInput, "One id per row"),
     ],
     ids=["unknown", "one unknown", "text", "twice", "empty", "all", "float", "missing", "table"],
