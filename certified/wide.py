@@ -159,9 +159,9 @@ class _Search:
         return (np.column_stack([u, b]) if self.rows.intercept else u).ravel()
 
     def centred(self, w: FloatArray) -> FloatArray:
-        """Return w with intercepts whose mean is 0, where there are several."""
-        u, b = self.split(w)
-        return self.joined(u, b - b.mean()) if len(b) > 1 else w
+        """Return w with coefficients and intercepts whose mean over several classes is 0, as at the minimiser."""
+        table = w.reshape(self.loss.outputs, -1)
+        return (table - table.mean(axis=0)).ravel() if len(table) > 1 else w
 
     def at(self, w: FloatArray) -> _Point:
         """Pass over the rows at w."""
@@ -299,7 +299,7 @@ class _Search:
             r = r - rows.pull(bent(np.broadcast_to(shift, point.bends.shape)))
         diagonal = self._diagonal(point.bends, metric, len(g[0]))
         p, moved = np.zeros_like(g), np.zeros_like(point.bends)
-        y = r / diagonal
+        y = _divided(r, diagonal)
         d, rho = y.copy(), dot(r, y)
         for _ in range(_INNER):
             if not rho > 0.0:
@@ -319,7 +319,7 @@ class _Search:
             reach = self.reach(moved + shift)
             if norm(r) / np.sqrt(strength) <= max(_SHARE * goal, min(_LOOSE, _SHARE * reach) * nu):
                 break
-            y = r / diagonal
+            y = _divided(r, diagonal)
             before, rho = rho, dot(r, y)
             d = y + rho / before * d
         return self.joined(p, lean), moved + shift
@@ -340,6 +340,17 @@ class _Search:
         near = np.abs(metric.edges.signs).T
         mean = near @ metric.mean / near.sum(axis=1, keepdims=True)
         return self.strength + np.maximum(spread - total * mean**2, 0.01 * spread)
+
+
+def _divided(r: FloatArray, diagonal: FloatArray) -> FloatArray:
+    """Divide by the diagonal; of several classes among vectors whose mean over them is 0.
+
+    Beyond these there is no curvature but the penalty: a residual that is led there takes many iterations to come back.
+    """
+    y = r / diagonal
+    if len(r) > 1:
+        y = y - y.sum(axis=0) / (1.0 / diagonal).sum(axis=0) / diagonal
+    return y
 
 
 def _inverse(among: FloatArray) -> FloatArray:

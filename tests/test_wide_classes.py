@@ -135,7 +135,7 @@ def test_intercepts_that_are_not_those_of_the_convention_are_caught(monkeypatch)
 def test_a_gradient_of_several_classes_without_its_rounding_envelope_is_caught(monkeypatch):
     monkeypatch.setattr(wide._Search, "_envelope", lambda self, point, metric: 0.0)
     with pytest.raises(AssertionError, match="<"):
-        run(range(84), lowest=-18, losses=CLASSES)
+        run(range(84, 150), lowest=-18, losses=CLASSES)
 
 
 @extended
