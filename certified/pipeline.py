@@ -20,7 +20,13 @@ from sklearn.pipeline import _name_estimators
 from sklearn.utils import Bunch, get_tags
 from sklearn.utils._set_output import _safe_set_output, _wrap_data_with_container
 from sklearn.utils.metaestimators import _BaseComposition, available_if
-from sklearn.utils.validation import _check_feature_names_in, _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    _check_sample_weight,
+    check_is_fitted,
+    has_fit_parameter,
+    validate_data,
+)
 
 from certified.base import Deletable, Plan, all_or_nothing, digest, split_column, split_ids, versions
 from certified.certificate import Certificate
@@ -120,6 +126,13 @@ class Pipeline(_BaseComposition, Deletable):
         weight = np.array(_check_sample_weight(sample_weight, np.ones(n_rows), dtype=np.float64))
         if np.any(weight < 0.0):
             raise ValueError("Negative values in data passed to `sample_weight`.")
+        if has_fit_parameter(final, "sample_weight"):
+            known["sample_weight"] = weight
+        elif sample_weight is not None and not isinstance(final, Stable):
+            raise InvalidInput(
+                f"Pipeline.fit got sample_weight, which its last step, {type(final).__name__}, does not take. Leave "
+                "the weights out. Nothing was fitted."
+            )
         subjects = Subjects(ids, n_rows)
         target = targets([step for step in before if step._supervised], y, n_rows)
         table = Table(x, weight, target, subjects.hashes())
@@ -133,7 +146,7 @@ class Pipeline(_BaseComposition, Deletable):
             width = served(step, statistic, part, width)
         if not isinstance(final, Stable):
             values = self._placed(features, weight > 0.0)
-            final = clone(final).fit(values, y, ids=subjects, sample_weight=weight, **known)
+            final = clone(final).fit(values, y, ids=subjects, **known)
             final._owned = True
             self.steps_ = [*self._named(before), (self.steps[-1][0], final)]
         else:
@@ -336,6 +349,11 @@ class Pipeline(_BaseComposition, Deletable):
     def decision_function(self, X: Any) -> FloatArray:
         """Transform X and return the final estimator's decision function."""
         return self._final.decision_function(self._transformed(X))
+
+    @available_if(_final_has("score_samples"))
+    def score_samples(self, X: Any) -> FloatArray:
+        """Transform X and return the final estimator's scores, for anomalies the lower."""
+        return self._final.score_samples(self._transformed(X))
 
     @available_if(_final_has("score"))
     def score(self, X: Any, y: Any, sample_weight: Any = None, offset: Any = None, exposure: Any = None) -> float:

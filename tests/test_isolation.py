@@ -9,6 +9,9 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
 from certified.ensemble import IsolationForest
+from certified.errors import InvalidInput
+from certified.pipeline import make_pipeline
+from certified.preprocessing import StandardScaler
 from certified.testing import check_delete_equals_refit, yield_deletion_checks
 
 KINDS = ["", "ties", "missing", "ties missing", "constant", "extreme"]
@@ -95,3 +98,17 @@ def test_what_deletions_cost_is_reported():
     assert 1 <= model.work_.subtrees <= 20 * 10
     assert model.work_.rows_regrown == 50 * model.work_.subtrees
     assert model.memory_ > 0
+
+
+def test_a_pipeline_may_end_in_an_isolation_forest():
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    X[:3] *= 8.0
+    recipe = make_pipeline(StandardScaler(), IsolationForest(n_estimators=10, max_samples=50))
+    model = clone(recipe).fit(X)
+    model.delete([0, 7])
+    kept = np.setdiff1d(np.arange(200), [0, 7])
+    assert model.state_digest_ == clone(recipe).fit(X[kept], ids=kept).state_digest_
+    assert np.array_equal(model.predict(X), model.release().predict(X))
+    assert np.array_equal(model.score_samples(X) < -0.5, model.predict(X) < 0)
+    with pytest.raises(InvalidInput, match="does not take"):
+        clone(recipe).fit(X, sample_weight=np.ones(200))

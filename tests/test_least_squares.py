@@ -18,7 +18,7 @@ from sklearn.linear_model import Ridge as PlainRidge
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest, NotDeletable
 from certified.linear_model import ElasticNet, Lasso, LinearRegression, Ridge
 from certified.pipeline import make_pipeline
-from certified.preprocessing import StandardScaler
+from certified.preprocessing import MinMaxScaler, StandardScaler
 from certified.testing import check_deletable, check_delete_equals_refit, deletion_requests
 
 N, P, M = 60, 4, 3
@@ -408,3 +408,14 @@ def test_the_digest_does_not_depend_on_the_number_of_threads():
         )
         found.add(run.stdout)
     assert len(found) == 1
+
+
+def test_a_deletion_that_changes_features_leaves_no_fewer_rows_than_a_fit_needs():
+    X, y = np.array([[1.0, 2.0], [3.0, 5.0], [9.0, 4.0]]), np.array([1.0, 2.0, 4.0])
+    model = make_pipeline(MinMaxScaler(), Ridge()).fit(X, y)
+    before = model.state_digest_
+    with pytest.raises(InvalidRequest, match="At least 2 are needed"):
+        model.delete([1, 2])
+    assert model.state_digest_ == before
+    model.delete([2])
+    assert model.state_digest_ == make_pipeline(MinMaxScaler(), Ridge()).fit(X[:2], y[:2]).state_digest_

@@ -183,13 +183,17 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
 
     # --------------------------------------------------------------- delete
 
-    def _plan(self, rows: IntArray) -> Plan:
+    def _check_leaves_enough(self, rows: IntArray) -> None:
+        """Raise where a refit would refuse what is left."""
         left = self.n_rows_ - rows.size
         if left < 2:
             raise InvalidRequest(
                 f"delete(ids=...) would leave {left} rows. At least 2 are needed; discard the model instead. "
                 "Nothing was changed."
             )
+
+    def _plan(self, rows: IntArray) -> Plan:
+        self._check_leaves_enough(rows)
         x, _, s = self._rows.take(rows)
         products = self._products.minus(x, s)
         if products is None:
@@ -224,6 +228,7 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
 
     def _plan_features(self, rows: IntArray, new: Renewal) -> Plan:
         """Plan for changed features, more or fewer too."""
+        self._check_leaves_enough(rows)
         storage = self._rows.renewed(new, self._rows.x.shape[1] - int(self.n_features_in_))
         return self._planned(rows, Products.of(storage.x, storage.weight, limbs=2), storage)
 
