@@ -158,7 +158,7 @@ def main() -> None:
         if data is None:
             print("mnist10: skipped, the data are not here (set CERTIFIED_DATA)")
         else:
-            n = 1_000 if given.small else 10_000
+            n = 1_000 if given.small else 60_000
             compare("digits", data[0][:n], data[1][:n], 1.0 / (1e-4 * n), [("newton-cg", 1e-4), ("newton-cg", 1e-8)])
     if given.what in ("scorecard", "all"):
         scorecard(2_000 if given.small else 100_000, 50)
