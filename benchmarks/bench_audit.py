@@ -23,9 +23,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 from scipy.special import expit
-from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_regressor
+from sklearn.base import clone, is_regressor
 from sklearn.datasets import load_breast_cancer
-from sklearn.linear_model import SGDClassifier
 from sklearn.naive_bayes import GaussianNB as PlainNB
 from sklearn.neighbors import KNeighborsClassifier as PlainNeighbors
 from sklearn.neighbors import KNeighborsRegressor as PlainNeighborsRegressor
@@ -46,6 +45,17 @@ from certified.base import Deletable
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
 import public_data
+from unlearning_today import (
+    METHODS,
+    Linear,
+    negative_weights,
+    newton,
+    ours,
+    ours_bare,
+    ours_before,
+    penalty_of,
+    refitted,
+)
 
 LEAST = mu_of(0.1, 1e-5)  # the effect that has to be seen: epsilon = 0.1
 PROMISED = mu_of(1.0, 1e-6)  # what a release of this package promises by default, with noise of 0.1 standard errors
@@ -241,145 +251,6 @@ def _linear(model: Any) -> bool:
 # ------------------------------------------------------- what is used today
 
 
-def newton(X: np.ndarray, y: np.ndarray, start: Any = None, weight: Any = None, steps: int = 12) -> np.ndarray:
-    """Logistic regression with C = 1 and an intercept, to the minimum; parameters [coef, intercept]."""
-    table = np.column_stack([X, np.ones(len(X))])
-    w = np.zeros(table.shape[1]) if start is None else start.copy()
-    s = np.ones(len(y)) if weight is None else weight
-    for _ in range(steps):
-        w = w - np.linalg.solve(hessian(table, w, s), gradient(table, y, w, s))
-    return w
-
-
-def _penalty(w: np.ndarray) -> np.ndarray:
-    return np.append(np.ones(len(w) - 1), 0.0)
-
-
-def gradient(table: np.ndarray, y: np.ndarray, w: np.ndarray, s: Any) -> np.ndarray:
-    """Gradient of the penalised sum."""
-    return table.T @ (s * (expit(table @ w) - y)) + _penalty(w) * w
-
-
-def hessian(table: np.ndarray, w: np.ndarray, s: Any) -> np.ndarray:
-    """Hessian of the penalised sum."""
-    p = expit(table @ w)
-    return (table.T * (s * p * (1 - p))) @ table + np.diag(_penalty(w))
-
-
-class Linear(ClassifierMixin, BaseEstimator):
-    """A logistic model with given parameters."""
-
-    def __init__(self, w: Any = None) -> None:
-        self.w = w
-
-    def fit(self, X: Any = None, y: Any = None) -> Linear:
-        """Set the parameters."""
-        self.coef_, self.intercept_, self.classes_ = self.w[None, :-1], self.w[-1:], np.array([0, 1])
-        return self
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Return probabilities."""
-        p = expit(X @ self.w[:-1] + self.w[-1])
-        return np.column_stack([1 - p, p])
-
-
-# Each method gets the full fit, the deleted and the kept rows, and returns parameters.
-def do_nothing(w: Any, F: Any, R: Any) -> Any:
-    """Serve the model as it was."""
-    return w
-
-
-def influence(w: Any, F: Any, R: Any) -> Any:
-    """One influence-function step with the Hessian of all rows, no noise."""
-    table = np.column_stack([np.vstack([F[0], R[0]]), np.ones(len(F[1]) + len(R[1]))])
-    gone = table[: len(F[1])]
-    return w + np.linalg.solve(hessian(table, w, 1.0), gone.T @ (expit(gone @ w) - F[1]))
-
-
-def newton_step(w: Any, F: Any, R: Any) -> Any:
-    """One Newton step on the kept rows, no noise."""
-    return newton(*R, start=w, steps=1)
-
-
-def fine_tune(w: Any, F: Any, R: Any) -> Any:
-    """Five gradient steps on the kept rows."""
-    table = np.column_stack([R[0], np.ones(len(R[1]))])
-    rate = 1.0 / np.linalg.eigvalsh(hessian(table, w, 1.0))[-1]
-    for _ in range(5):
-        w = w - rate * gradient(table, R[1], w, 1.0)
-    return w
-
-
-def ascend(w: Any, F: Any, R: Any) -> Any:
-    """Five gradient steps up the loss of the deleted rows, then five down on the kept ones."""
-    table = np.column_stack([F[0], np.ones(len(F[1]))])
-    rate = 0.5 / np.linalg.eigvalsh(hessian(np.column_stack([R[0], np.ones(len(R[1]))]), w, 1.0))[-1]
-    for _ in range(5):
-        w = w + rate * table.T @ (expit(table @ w) - F[1])
-    return fine_tune(w, F, R)
-
-
-def flip_labels(w: Any, F: Any, R: Any) -> Any:
-    """Refit with the labels of the deleted rows flipped."""
-    return newton(np.vstack([F[0], R[0]]), np.append(1 - F[1], R[1]), start=w, steps=8)
-
-
-def negative_weights(w: Any, F: Any, R: Any) -> Any:
-    """scikit-learn's SGDClassifier.partial_fit on the deleted rows with weight -1."""
-    model = SGDClassifier(loss="log_loss", alpha=1.0 / (len(F[1]) + len(R[1])), random_state=0)
-    model.partial_fit(F[0][:2], F[1][:2], classes=[0, 1])
-    model.coef_, model.intercept_, model.t_ = w[None, :-1].copy(), w[-1:].copy(), float(len(F[1]) + len(R[1]))
-    model.partial_fit(F[0], F[1], sample_weight=-np.ones(len(F[1])))
-    return np.append(model.coef_, model.intercept_)
-
-
-def river_undone(w: Any, F: Any, R: Any) -> Any:
-    """river's logistic regression, which learns the deleted rows once more with weight -1."""
-    from river import linear_model, optim
-
-    model = linear_model.LogisticRegression(optim.SGD(0.01), intercept_init=w[-1])  # its default rate
-    model._weights.update({j: value for j, value in enumerate(w[:-1].tolist())})
-    for x, y in zip(F[0].tolist(), F[1].tolist(), strict=True):
-        model.learn_one(dict(enumerate(x)), bool(y), w=-1.0)
-    return np.append([model.weights.get(j, 0.0) for j in range(len(w) - 1)], model.intercept)
-
-
-def ours(w: Any, F: Any, R: Any) -> Any:
-    """This package: fit, delete, release with noise of a tenth of a standard error."""
-    model = certified.linear_model.LogisticRegression(tol=1e-4)
-    n = len(F[1])
-    model.fit(np.vstack([F[0], R[0]]), np.append(F[1], R[1]))
-    model.delete(range(n))
-    return np.append(model.coef_, model.intercept_)
-
-
-def ours_bare(w: Any, F: Any, R: Any) -> Any:
-    """The same without the noise of the release, for the distance."""
-    model = certified.linear_model.LogisticRegression(tol=1e-4)
-    model.fit(np.vstack([F[0], R[0]]), np.append(F[1], R[1]))
-    model.delete(range(len(F[1])))
-    return audit.private_parameter(model)
-
-
-def refitted(w: Any, F: Any, R: Any) -> Any:
-    """The control: a refit without noise."""
-    return newton(*R)
-
-
-METHODS: tuple[Callable[..., Any], ...] = (
-    refitted,
-    ours,
-    do_nothing,
-    influence,
-    newton_step,
-    fine_tune,
-    ascend,
-    flip_labels,
-    negative_weights,
-    *([river_undone] if find_spec("river") else []),
-)
-
-
 def audit_others(small: bool) -> None:
     """Run one suite over every method: distance, black-box samples, membership, differencing."""
     data = load(small)
@@ -441,7 +312,7 @@ def away(w: Any, refit: Any, X: Any, pool: Any, n: int, seed: int) -> float:
     """Distance to the refit on the same rows, in standard errors."""
     rows = np.random.default_rng(seed).choice(pool, n, replace=False)
     table = np.column_stack([X[rows], np.ones(n)])
-    factor = np.linalg.cholesky(0.25 * table.T @ table + np.diag(_penalty(w)))
+    factor = np.linalg.cholesky(0.25 * table.T @ table + np.diag(penalty_of(w)))
     return float(np.linalg.norm(factor.T @ (w - refit)))
 
 
@@ -471,12 +342,6 @@ def differenced(method: Callable[..., Any], X: Any, y: Any, rows: Any, row: int)
     if np.array_equal(before.w, after.w):
         return len(rows) + 1
     return audit.differencing(before, after, R[0], R[1], X[[row]]).rank_outsider
-
-
-def ours_before(F: Any, R: Any) -> Any:
-    """The release of this package before the deletion."""
-    model = certified.linear_model.LogisticRegression(tol=1e-4).fit(np.vstack([F[0], R[0]]), np.append(F[1], R[1]))
-    return np.append(model.coef_, model.intercept_)
 
 
 def unlearn_by_statistics(X: np.ndarray, y: np.ndarray) -> None:

@@ -57,9 +57,9 @@ def hashed(column: Any) -> Any:
 
 
 def _short(text: list[str]) -> FloatArray:
-    return (
-        (subject_hash(np.array(text, dtype=object)) % np.uint64(65535)).astype(np.float64) if len(text) else np.empty(0)
-    )
+    if not text:
+        return np.empty(0)
+    return (subject_hash(np.array(text, dtype=object)) % np.uint64(65535)).astype(np.float64)
 
 
 def _centre_and_scale(values: FloatArray, known: IntArray) -> tuple[FloatArray, FloatArray]:

@@ -105,23 +105,9 @@ def ask(node, mine, size, codes, targets, weights, alive, rule, total, hists, sp
     work[1] += n
     gather(held, n, targets, weights, rule.kind, tbuf, wbuf)
     seen = chosen_split(
-        codes,
-        sorts,
-        held,
-        n,
-        tbuf,
-        wbuf,
-        rule,
-        node.path,
-        total,
-        order,
-        picks,
-        buffer,
-        hist,
-        span,
-        left,
+        codes, sorts, held, n, tbuf, wbuf, rule, node.path, total, order, picks, buffer, hist, span, left,
         (fbest, ibest),
-    )
+    )  # fmt: skip
     if node.slot >= 0:
         if seen == rule.tries:
             hists[node.slot] = hist

@@ -13,10 +13,7 @@ NODE = np.dtype(
     [
         ("feature", np.int32),  # -1: a leaf; -2: free
         ("cut", np.uint16),  # codes up to it go left
-        (
-            "missing",
-            np.uint8,
-        ),  # missing values: 0 right, 1 left, 2 where more rows are; 4 more for a split of categories
+        ("missing", np.uint8),  # go 0 right, 1 left, 2 where more rows are; 4 is added for a split of categories
         ("stale", np.uint8),  # 1: to be grown again
         ("left", np.int32),
         ("right", np.int32),
@@ -127,23 +124,9 @@ def grow(codes, rows, targets, weights, rule, path, depth, start, n, nodes, stat
         if finished(total[0], size, np.int64(node.depth), rule):
             continue
         seen = chosen_split(
-            codes,
-            sorts,
-            mine,
-            size,
-            tbuf,
-            wbuf,
-            rule,
-            node.path,
-            total[0],
-            order,
-            picks,
-            buffer,
-            hist,
-            span,
-            left,
+            codes, sorts, mine, size, tbuf, wbuf, rule, node.path, total[0], order, picks, buffer, hist, span, left,
             best,
-        )
+        )  # fmt: skip
         if seen < 0:
             continue
         if size >= rule.large and seen == rule.tries and slots < len(hists):
