@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +43,7 @@ class _Learned(NamedTuple):
 
 
 class SimpleImputer(MixedTransformer):
-    """Fill missing values (NaN, None) by a statistic of the values observed, exactly deletable.
+    """Fill missing values by a statistic of the values observed, exactly deletable.
 
     "mean" is rounded to a multiple of a quarter of the scale (the power of two nearest to the standard deviation), so
     that almost no deletion changes it; scikit-learn's is the mean itself, which every deletion changes. "median" is
@@ -51,6 +52,9 @@ class SimpleImputer(MixedTransformer):
 
     Parameters
     ----------
+    missing_values : float, str or None, default=NaN
+        What stands for a missing value: NaN or None for both of these, or a number (-999) or text ("?"), beside which
+        NaN and None are refused.
     strategy : {"mean", "median", "most_frequent", "constant"}, default="mean"
     fill_value : float, str or None, default=None
         For "constant"; None means 0, and "missing_value" for text.
@@ -83,12 +87,14 @@ class SimpleImputer(MixedTransformer):
     def __init__(
         self,
         *,
+        missing_values: float | str | None = np.nan,
         strategy: str = "mean",
         fill_value: float | str | None = None,
         add_indicator: bool = False,
         keep_empty_features: bool = False,
         max_subjects: int = 10_000,
     ) -> None:
+        self.missing_values = missing_values
         self.strategy = strategy
         self.fill_value = fill_value
         self.add_indicator = add_indicator
@@ -111,16 +117,43 @@ class SimpleImputer(MixedTransformer):
                 f"SimpleImputer(strategy={self.strategy!r}) got column {int(np.argmax(text))} of text. Use "
                 "strategy='most_frequent' or 'constant' for it, or choose other columns."
             )
-        seen = _seen(table.x)
+        seen = self._seen(table.x)
         detail: Any = None
         if self.strategy == "mean":
-            detail = Products.of(_filled(table.x), limbs=2, gram=False)
+            detail = Products.of(_filled(table.x, seen), limbs=2, gram=False)
         elif self.strategy == "median":
             cuts: dict[bytes, Any] = {}  # columns that are observed in the same rows have the same sample
             detail = tuple(self._sample(*pair, table.hashes, cuts) for pair in zip(columns, seen.T, strict=True))
         elif self.strategy == "most_frequent":
             detail = tuple(count(column[has]) for column, has in zip(columns, seen.T, strict=True))
         return _Counted(seen.sum(axis=0), len(table.x), text, detail)
+
+    def _seen(self, x: Any) -> BoolArray:
+        """Return which values are observed, shape (n_rows, n_features)."""
+        empty = _empty(x)
+        if (marker := self._marker()) is None:
+            return ~empty
+        if empty.any():
+            raise InvalidInput(
+                f"Input X contains NaN or None in column {int(np.argmax(empty.any(axis=0)))}, and "
+                f"SimpleImputer(missing_values={marker!r}) takes these for no missing values. Write all missing "
+                "values in one way, or fill in two steps."
+            )
+        columns = columns_of(x)
+        other = [(column.dtype == object) != isinstance(marker, str) for column in columns]
+        if any(other):
+            raise InvalidInput(
+                f"SimpleImputer(missing_values={marker!r}): 'X' and 'missing_values' types are expected to be both "
+                f"numerical or both text, and column {other.index(True)} is not. Fill numbers and text apart."
+            )
+        return np.column_stack([column != marker for column in columns])
+
+    def _marker(self) -> float | str | None:
+        """What stands for a missing value, None where NaN and None do."""
+        given: Any = self.missing_values
+        if given is None or given != given:  # NaN
+            return None
+        return given if isinstance(given, str) else float(given)
 
     def _sample(
         self, column: FloatArray, has: BoolArray, hashes: Any, cuts: dict[bytes, Any]
@@ -132,13 +165,13 @@ class SimpleImputer(MixedTransformer):
         return cuts[mask], np.sort(column[has & (hashes <= cuts[mask])] + 0.0)
 
     def _discount(self, statistic: _Counted, removed: Table) -> _Counted | None:
-        seen = _seen(removed.x)
+        seen = self._seen(removed.x)
         n_rows = statistic.n_rows - len(removed.x)
         detail = statistic.detail
         if n_rows == 0:
             return None
         if self.strategy == "mean":
-            detail = detail.minus(_filled(removed.x), np.ones(len(removed.x)))
+            detail = detail.minus(_filled(removed.x, seen), np.ones(len(removed.x)))
             if detail is None:
                 return None
         elif self.strategy == "median":
@@ -184,7 +217,7 @@ class SimpleImputer(MixedTransformer):
         return self.fill_value
 
     def _apply(self, learned: _Learned, X: Any) -> Any:
-        missing = ~_seen(X)
+        missing = ~self._seen(X)
         if isinstance(X, Columns):
             pairs = zip(X.columns, missing.T, learned.fill, learned.kept, strict=True)
             filled: Any = table_of([_with(column, gaps, value) for column, gaps, value, kept in pairs if kept])
@@ -215,8 +248,11 @@ class SimpleImputer(MixedTransformer):
         """Return a plain scikit-learn imputer that fills the same; its ``strategy`` is another one."""
         self._check_fitted()
         fill, kept, marked = self._learned
-        out = _Plain(add_indicator=self.add_indicator)
-        if fill.dtype == object:
+        marker = self._marker()
+        out = _Plain(add_indicator=self.add_indicator, missing_values=np.nan if marker is None else marker)
+        if isinstance(marker, str):
+            out.set_params(strategy="most_frequent")
+        elif fill.dtype == object:
             missing = self._schema.missing if self._schema else np.nan
             if missing is None and not self._statistic.text.all():
                 raise InvalidInput(
@@ -225,6 +261,8 @@ class SimpleImputer(MixedTransformer):
                     "ColumnTransformer. Nothing was released."
                 )
             out.set_params(strategy="most_frequent", missing_values=missing)
+        elif marker == 0.0:  # which also fills what was never observed
+            out.set_params(keep_empty_features=self.keep_empty_features)
         rows = np.stack([fill, fill])
         rows[:, ~kept] = rows[1, marked] = out.missing_values
         # the mean, or most frequent, of one value is that value: no attribute of another library need be set by hand
@@ -233,6 +271,16 @@ class SimpleImputer(MixedTransformer):
     def _check_parameters(self) -> None:
         if self.strategy not in _STRATEGIES:
             raise InvalidInput(f"SimpleImputer(strategy={self.strategy!r}) is not allowed: one of {_STRATEGIES}.")
+        if not (self.missing_values is None or isinstance(self.missing_values, str | Real)):
+            raise InvalidInput(
+                f"SimpleImputer(missing_values={self.missing_values!r}) is not allowed: NaN or None (for both, and for "
+                "the nulls of frames), a number or text."
+            )
+        if self.missing_values in (self.fill_value, _MISSING) and self._marker() is not None:
+            raise InvalidInput(
+                f"SimpleImputer(missing_values={self.missing_values!r}) would be filled with itself. Give another "
+                "fill_value."
+            )
         if not (self.fill_value is None or isinstance(self.fill_value, str) or np.isfinite(self.fill_value)):
             raise InvalidInput(
                 f"SimpleImputer(fill_value={self.fill_value!r}) is not allowed: text, or a finite number."
@@ -241,13 +289,11 @@ class SimpleImputer(MixedTransformer):
             raise InvalidInput(f"SimpleImputer(max_subjects={self.max_subjects!r}) is not allowed: at least 1.")
 
 
-def _seen(x: Any) -> BoolArray:
-    """Return which values are observed, shape (n_rows, n_features)."""
+def _empty(x: Any) -> BoolArray:
+    """Return which values are NaN or None, shape (n_rows, n_features)."""
     if not isinstance(x, Columns):
-        return ~np.isnan(x)
-    return np.column_stack(
-        [[v is not None for v in c.tolist()] if c.dtype == object else ~np.isnan(c) for c in x.columns]
-    )
+        return np.isnan(x)
+    return np.column_stack([[v is None for v in c.tolist()] if c.dtype == object else np.isnan(c) for c in x.columns])
 
 
 def _with(column: Any, gaps: BoolArray, value: Any) -> Any:
@@ -257,6 +303,6 @@ def _with(column: Any, gaps: BoolArray, value: Any) -> Any:
     return out
 
 
-def _filled(x: FloatArray) -> FloatArray:
+def _filled(x: FloatArray, seen: BoolArray) -> FloatArray:
     """Zeros in place of what is missing, and a column of ones."""
-    return np.column_stack([np.where(np.isnan(x), 0.0, x), np.ones(len(x))])
+    return np.column_stack([np.where(seen, x, 0.0), np.ones(len(x))])

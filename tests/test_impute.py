@@ -207,3 +207,60 @@ def test_text_that_cannot_be_filled_is_refused():
         SimpleImputer(strategy="constant", fill_value="none").fit(frame)
     with pytest.raises(InvalidInput, match="column 0, which holds text"):
         SimpleImputer(strategy="constant", fill_value=-1.0).fit(frame)
+
+
+MARKED = [(-999.0, "mean"), (0, "median"), (0, "most_frequent"), (-1, "constant")]
+
+
+@pytest.mark.parametrize(("marker", "strategy"), MARKED)
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_number_may_stand_for_what_is_missing(marker, strategy, keep):
+    rng = np.random.default_rng(0)
+    X = np.round(rng.standard_normal((120, 3)) * 8) + 0.5
+    gaps = rng.random(X.shape) < 0.3
+    gaps[:, 2] = True
+    X[gaps] = marker
+    given = {"strategy": strategy, "add_indicator": True, "keep_empty_features": keep}
+    ours = SimpleImputer(missing_values=marker, **given).fit(X)
+    theirs = plain.SimpleImputer(missing_values=marker, **given).fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # scikit-learn says that it skips features
+        got, wanted = ours.transform(X), theirs.transform(X)
+        assert np.array_equal(ours.release().transform(X), got)
+    assert got.shape == wanted.shape
+    if strategy == "mean":
+        assert np.abs(got - wanted).max() < 3.0  # rounded
+    else:
+        assert np.array_equal(got, wanted)
+    nan = SimpleImputer(**given).fit(np.where(gaps, np.nan, X))
+    assert np.array_equal(nan.transform(np.where(gaps, np.nan, X)), got)
+    ours.delete(range(60))
+    refit = SimpleImputer(missing_values=marker, **given).fit(X[60:], ids=np.arange(60, 120))
+    assert ours.state_digest_ == refit.state_digest_
+
+
+@pytest.mark.parametrize("make", [pl.DataFrame, pd.DataFrame])
+def test_text_may_stand_for_what_is_missing(make):
+    frame = make({"a": ["?", "Rome", "Rome", "Oslo"], "b": ["Bern", "?", "?", "Bern"]})
+    model = SimpleImputer(missing_values="?", strategy="most_frequent", add_indicator=True).fit(frame)
+    wanted = plain.SimpleImputer(missing_values="?", strategy="most_frequent", add_indicator=True).fit_transform(frame)
+    assert np.array_equal(model.transform(frame), wanted)
+    assert np.array_equal(model.release().transform(frame), wanted)
+    model.delete([1, 2])
+    assert model.transform(frame)[:, 0].tolist() == ["Oslo", "Rome", "Rome", "Oslo"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "frame", "match"),
+    [
+        ({"missing_values": -1}, [[np.nan], [1.0]], "values in one way"),
+        ({"missing_values": "?", "strategy": "most_frequent"}, pl.DataFrame({"a": ["?", None]}), "in one way"),
+        ({"missing_values": "?"}, [[1.0], [2.0]], "both numerical or both text"),
+        ({"missing_values": -1, "strategy": "most_frequent"}, pl.DataFrame({"a": ["x", "y"]}), "both numerical"),
+        ({"missing_values": [1]}, [[1.0], [2.0]], "a number or text"),
+        ({"missing_values": -1, "strategy": "constant", "fill_value": -1}, [[1.0], [2.0]], "filled with itself"),
+    ],
+)
+def test_what_stands_for_missing_values_is_checked(parameters, frame, match):
+    with pytest.raises(InvalidInput, match=match):
+        SimpleImputer(**parameters).fit(frame)

@@ -81,7 +81,13 @@ def distance(model, refit):
         (PoissonRegressor(alpha=0.03), plain.PoissonRegressor(alpha=0.03, **TIGHT)),
         (PoissonRegressor(alpha=0.0), plain.PoissonRegressor(alpha=0.0, **TIGHT)),
         (GammaRegressor(alpha=0.03), plain.GammaRegressor(alpha=0.03, **TIGHT)),
-        (TweedieRegressor(power=1.3, alpha=0.03), plain.TweedieRegressor(power=1.3, alpha=0.03, link="log", **TIGHT)),
+        *(
+            (
+                TweedieRegressor(1.3, alpha=0.03, link=link),
+                plain.TweedieRegressor(power=1.3, alpha=0.03, link=link, **TIGHT),
+            )
+            for link in ("auto", "log")
+        ),
     ],
     ids=lambda m: str(m)[:22],
 )
@@ -294,6 +300,7 @@ def _wrong():
     yield PoissonRegressor(), {"sample_weight": np.zeros(N)}, "at least one non-zero"
     yield PoissonRegressor(alpha=-1.0), {}, "alpha=-1"
     yield TweedieRegressor(power=2.0), {}, "between 1 and 2"
+    yield TweedieRegressor(link="identity"), {}, "both the log link"
     yield LogCoshRegressor(width=0.0), {}, "width"
 
 

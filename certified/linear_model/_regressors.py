@@ -313,6 +313,8 @@ class TweedieRegressor(_LogLink):
     ----------
     power : float, default=1.5
         Variance is proportional to ``mean ** power``.
+    link : {"auto", "log"}, default="auto"
+        The log link in both cases. The identity link of scikit-learn is refused: its loss is not convex.
     {_PARAMETERS}
     """
 
@@ -321,6 +323,7 @@ class TweedieRegressor(_LogLink):
         power: float = 1.5,
         *,
         alpha: float = 1.0,
+        link: str = "auto",
         epsilon: float = 1.0,
         delta: float = 1e-6,
         noise: float = 0.1,
@@ -332,6 +335,7 @@ class TweedieRegressor(_LogLink):
     ) -> None:
         self.power = power
         self.alpha = alpha
+        self.link = link
         self.epsilon = epsilon
         self.delta = delta
         self.noise = noise
@@ -346,6 +350,11 @@ class TweedieRegressor(_LogLink):
             raise InvalidInput(
                 f"TweedieRegressor(power={self.power!r}) is not allowed: a number between 1 and 2 is needed. Use "
                 "PoissonRegressor for 1 and GammaRegressor for 2."
+            )
+        if self.link not in ("auto", "log"):
+            raise InvalidInput(
+                f"TweedieRegressor(link={self.link!r}) is not allowed: 'auto' and 'log' are, both the log link; with "
+                "others the loss is not convex, or its mean can be negative."
             )
         return Tweedie(float(self.power))
 
