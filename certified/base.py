@@ -112,12 +112,7 @@ class Deletable(BaseEstimator):
         CannotCertify
             No valid bound can be given for what would be left.
         """
-        self._check_fitted()
-        if self._owned:
-            raise NotDeletable(
-                f"delete was called on {type(self).__name__}, which is part of a fitted pipeline or search. Call "
-                "delete on the pipeline or the search, so that every part forgets. Nothing was changed."
-            )
+        self._check_whole("delete")
         rows = self._subjects.rows_of(ids)
         n_subjects = as_ids(ids, "delete(ids=...)").size
         before = None if guard is None else self._to_compare()
@@ -172,6 +167,15 @@ class Deletable(BaseEstimator):
         """Raise NotFittedError before fit; scikit-learn's own check, without its cost after fit."""
         if "_subjects" not in self.__dict__:
             check_is_fitted(self)
+
+    def _check_whole(self, call: str) -> None:
+        """Raise before fit, and for a part of something larger."""
+        self._check_fitted()
+        if self._owned:
+            raise NotDeletable(
+                f"{call} was called on {type(self).__name__}, which is part of a fitted pipeline or search. Call "
+                f"{call} on the pipeline or the search, so that every part follows. Nothing was changed."
+            )
 
     def _plan(self, rows: IntArray) -> Plan:
         raise NotImplementedError

@@ -15,7 +15,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 from narwhals.exceptions import DuplicateError
-from scipy.sparse import csr_array, hstack, issparse
+from scipy.sparse import csr_array, hstack, issparse, vstack
 from sklearn.utils.validation import check_array, validate_data
 
 from certified.errors import InvalidInput
@@ -32,6 +32,7 @@ __all__ = [
     "read",
     "row_of",
     "select",
+    "stacked",
     "table_of",
     "values_of",
 ]
@@ -184,6 +185,16 @@ def joined(parts: list[Any]) -> Any:
     if any(issparse(part) for part in parts):
         return csr_array(hstack([csr_array(part) for part in parts], format="csr"))
     return np.hstack(parts)
+
+
+def stacked(first: Any, second: Any) -> Any:
+    """Return the rows of a table, followed by those of another one with the same columns."""
+    if isinstance(first, Columns):
+        pairs = zip(first.columns, columns_of(second), strict=True)
+        return Columns([np.concatenate([before, after]) for before, after in pairs])
+    if issparse(first):
+        return csr_array(vstack([first, second], format="csr"))
+    return np.concatenate([first, second])
 
 
 def erase(x: Any, rows: Any) -> None:

@@ -7,9 +7,9 @@ have learned from elsewhere (``FrozenEstimator``); anything else is refused.
 
 from __future__ import annotations
 
+from copy import copy, deepcopy
 from dataclasses import replace
 from functools import cache
-from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,9 @@ from scipy.sparse import csr_array, issparse
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline as _SklearnPipeline
 from sklearn.pipeline import _name_estimators
-from sklearn.utils import Bunch, get_tags
+from sklearn.utils import get_tags
 from sklearn.utils._set_output import _safe_set_output, _wrap_data_with_container
-from sklearn.utils.metaestimators import _BaseComposition, available_if
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import (
     _check_feature_names_in,
     _check_sample_weight,
@@ -43,19 +43,17 @@ from certified.chain import (
 )
 from certified.columns import Columns, Schema, is_frame, read
 from certified.compose import FeatureUnion, make_union
+from certified.delegation import Delegation, final_has
 from certified.errors import InvalidInput, InvalidRequest, NotDeletable
 from certified.rows import Renewal, Subjects, placed
-from certified.stable import Stable, Table
+from certified.stable import Stable, Table, same
+from certified.transformer import codes_among
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["FeatureUnion", "Pipeline", "make_pipeline", "make_union"]
 
 
-def _final_has(name: str) -> Any:
-    return lambda self: hasattr(self._final, name)
-
-
-class Pipeline(_BaseComposition, Deletable):
+class Pipeline(Delegation, Deletable):
     """Transformers and a final estimator that are fitted, deleted from and released as one.
 
     Parameters
@@ -123,19 +121,12 @@ class Pipeline(_BaseComposition, Deletable):
         known = self._known(final.fit, offset, exposure)
         x, schema = self._read(X, reset=True)
         n_rows = x.shape[0]
-        weight = np.array(_check_sample_weight(sample_weight, np.ones(n_rows), dtype=np.float64))
-        if np.any(weight < 0.0):
-            raise ValueError("Negative values in data passed to `sample_weight`.")
-        if has_fit_parameter(final, "sample_weight"):
-            known["sample_weight"] = weight
-        elif sample_weight is not None and not isinstance(final, Stable):
-            raise InvalidInput(
-                f"Pipeline.fit got sample_weight, which its last step, {type(final).__name__}, does not take. Leave "
-                "the weights out. Nothing was fitted."
-            )
+        weight = self._weights(sample_weight, n_rows, final, known)
         subjects = Subjects(ids, n_rows)
         target = targets([step for step in before if step._supervised], y, n_rows)
         table = Table(x, weight, target, subjects.hashes())
+        coded = target is not None and target.dtype.kind == "i"
+        self._labels = np.unique(np.asarray(y)) if coded else None  # their positions are the codes
         for step in before:
             step._see(X if is_frame(X) else x, getattr(self, "feature_names_in_", None), schema)
             if not is_passthrough(step):
@@ -155,6 +146,20 @@ class Pipeline(_BaseComposition, Deletable):
         if hasattr(final, "classes_"):
             self.classes_ = final.classes_
         return self
+
+    def _weights(self, sample_weight: Any, n_rows: int, final: Any, known: dict[str, Any]) -> FloatArray:
+        """Return the weights; put them among the arguments of a final estimator that takes them."""
+        weight = np.array(_check_sample_weight(sample_weight, np.ones(n_rows), dtype=np.float64))
+        if np.any(weight < 0.0):
+            raise ValueError("Negative values in data passed to `sample_weight`.")
+        if has_fit_parameter(final, "sample_weight"):
+            known["sample_weight"] = weight
+        elif sample_weight is not None and not isinstance(final, Stable):
+            raise InvalidInput(
+                f"Pipeline got sample_weight, which its last step, {type(final).__name__}, does not take. Leave the "
+                "weights out. Nothing was changed."
+            )
+        return weight
 
     def _named(self, before: list[Stable]) -> list[tuple[str, Any]]:
         """Return fitted steps with their names; one that learns nothing as the plain transformer it is."""
@@ -243,6 +248,72 @@ class Pipeline(_BaseComposition, Deletable):
     def _changed_steps(self, plan: Plan) -> tuple[str, ...]:
         return self._changed
 
+    # ------------------------------------------------------------------ add
+
+    @available_if(final_has("add"))
+    @all_or_nothing
+    def add(
+        self,
+        X: Any,
+        y: Any = None,
+        ids: Any = None,
+        sample_weight: Any = None,
+        offset: Any = None,
+        exposure: Any = None,
+    ) -> Certificate:
+        """Add rows to every step: the opposite of a deletion, so that a window of rows may slide under one certificate.
+
+        All or nothing: after an error the model is what it was before. The transformers count all rows anew; where
+        they serve the same as before the final estimator adds the rows, else it is solved again from where it was.
+
+        Parameters
+        ----------
+        X, y, sample_weight, offset, exposure
+            As in :meth:`fit`, for the new rows. Of classes, those of the fit only.
+        ids : array-like of shape (n_new_rows,) or column name
+            Subject of each row; a subject that is already held gets more rows.
+
+        Returns
+        -------
+        Certificate
+            Of the new state.
+        """
+        self._check_whole("add")
+        final, exact = self._final, isinstance(self._final, Stable)
+        X, ids = split_ids(X, ids)
+        X, offset = split_column(X, offset, "offset")
+        X, exposure = split_column(X, exposure, "exposure")
+        known = {} if exact else self._known(final.add, offset, exposure)
+        x, _ = self._read(X, reset=False)
+        weight = self._weights(sample_weight, x.shape[0], final, known)
+        held, subjects = self._subjects.joined(ids, x.shape[0])
+        new = Table(x, weight, self._more_targets(y, x.shape[0]))
+        table = self._table.joined(held, new, subjects.hashes())
+        statistics, learned, features = learn_through(self._before, table.present())
+        if not exact:
+            moved = not all(same(part, step._learned) for step, part in zip(self._before, learned, strict=True))
+            final, count = deepcopy(final) if moved else copy(final), int(np.count_nonzero(weight))
+            first = features.shape[0] - count
+            if moved:
+                before = self._table.weight > 0.0
+                final._plan_features(np.empty(0, dtype=np.intp), Renewal(before, [features[:first]])).commit()
+            final._owned = False
+            final.add(placed(features[first:], weight > 0.0), y, ids=ids, **known)
+            final._owned, final._subjects = True, subjects
+            self.steps_ = [*self.steps_[:-1], (self.steps[-1][0], final)]
+        width = x.shape[1]
+        for step, statistic, part in zip(self._before, statistics, learned, strict=True):
+            width = served(step, statistic, part, width)
+        self.steps_ = [*self._named(self._before), *self.steps_[len(self._before) :]]
+        self._table, self._subjects = table, subjects
+        return self.certificate_
+
+    def _more_targets(self, y: Any, n_rows: int) -> Any:
+        """Return the targets of rows that join, as the table holds them."""
+        if self._labels is not None:
+            return codes_among(self._labels, y, n_rows, "Pipeline.add")
+        return targets([step for step in self._before if step._supervised], y, n_rows)
+
     def refine(self) -> Certificate:
         """Pass over the kept rows and measure the distance to the minimiser; see the final estimator's ``refine``."""
         check_is_fitted(self)
@@ -281,21 +352,12 @@ class Pipeline(_BaseComposition, Deletable):
                 values = step._apply(step._learned, values)
         return values if issparse(values) else np.asarray(values)
 
-    def _known(self, method: Any, offset: Any, exposure: Any) -> dict[str, Any]:
-        """Arguments for the known part of the predictors, where given."""
-        given = {name: value for name, value in (("offset", offset), ("exposure", exposure)) if value is not None}
-        unknown = sorted(set(given) - set(signature(method).parameters))
-        if unknown:
-            name = type(self.steps[-1][1]).__name__
-            raise InvalidInput(f"Pipeline got {unknown[0]}=..., which its final estimator {name} does not take here.")
-        return given
-
-    @available_if(_final_has("transform"))
+    @available_if(final_has("transform"))
     def transform(self, X: Any) -> Any:
         """Transform X by every step, shape (n_rows, n_features_out)."""
         return self._named_out(self._final.transform(self._transformed(X)))
 
-    @available_if(_final_has("transform"))
+    @available_if(final_has("transform"))
     def fit_transform(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Any:
         """Fit every step, and return the transformed rows."""
         X, ids = split_ids(X, ids)
@@ -313,7 +375,7 @@ class Pipeline(_BaseComposition, Deletable):
             out.columns = list(self.get_feature_names_out())
         return out
 
-    @available_if(_final_has("transform"))
+    @available_if(final_has("transform"))
     def get_feature_names_out(self, input_features: Any = None) -> Any:
         """Return the names of the features that come out of the last step."""
         check_is_fitted(self)
@@ -329,39 +391,7 @@ class Pipeline(_BaseComposition, Deletable):
                 _safe_set_output(step, transform=transform)
         return self
 
-    @available_if(_final_has("predict"))
-    def predict(self, X: Any, offset: Any = None, exposure: Any = None) -> Any:
-        """Transform X and return the final estimator's predictions, shape (n_rows,)."""
-        known = self._known(self._final.predict, offset, exposure)
-        return self._final.predict(self._transformed(X), **known)
-
-    @available_if(_final_has("predict_proba"))
-    def predict_proba(self, X: Any) -> FloatArray:
-        """Transform X and return the probability of each class."""
-        return self._final.predict_proba(self._transformed(X))
-
-    @available_if(_final_has("predict_log_proba"))
-    def predict_log_proba(self, X: Any) -> FloatArray:
-        """Transform X and return the logarithm of the probability of each class."""
-        return self._final.predict_log_proba(self._transformed(X))
-
-    @available_if(_final_has("decision_function"))
-    def decision_function(self, X: Any) -> FloatArray:
-        """Transform X and return the final estimator's decision function."""
-        return self._final.decision_function(self._transformed(X))
-
-    @available_if(_final_has("score_samples"))
-    def score_samples(self, X: Any) -> FloatArray:
-        """Transform X and return the final estimator's scores, for anomalies the lower."""
-        return self._final.score_samples(self._transformed(X))
-
-    @available_if(_final_has("score"))
-    def score(self, X: Any, y: Any, sample_weight: Any = None, offset: Any = None, exposure: Any = None) -> float:
-        """Transform X and return the final estimator's score."""
-        known = self._known(self._final.score, offset, exposure)
-        return self._final.score(self._transformed(X), y, sample_weight=sample_weight, **known)
-
-    @available_if(_final_has("release"))
+    @available_if(final_has("release"))
     def release(self) -> _SklearnPipeline:
         """Return a plain scikit-learn pipeline with the released parameters; it holds no training row."""
         check_is_fitted(self)
@@ -370,63 +400,6 @@ class Pipeline(_BaseComposition, Deletable):
         return _SklearnPipeline(
             [(name, of_table(step, step) if j > first else step) for j, (name, step) in enumerate(released)]
         )
-
-    # ------------------------------------------------------------ delegates
-
-    @property
-    def _final(self) -> Any:
-        return getattr(self, "steps_", self.steps)[-1][1]
-
-    def __getitem__(self, key: int | str) -> Any:
-        """Return a step by position or name: the fitted one after ``fit``."""
-        if isinstance(key, slice):
-            raise InvalidInput(
-                "Pipeline got a slice of steps, which would share their state. One step is allowed. Choose it by "
-                "position or name, for example model[0]."
-            )
-        return self.named_steps[key] if isinstance(key, str) else getattr(self, "steps_", self.steps)[key][1]
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    @property
-    def named_steps(self) -> Bunch:
-        """Steps by name: the fitted ones after ``fit``."""
-        return Bunch(**dict(getattr(self, "steps_", self.steps)))
-
-    @property
-    def coef_(self) -> FloatArray:
-        """Released coefficients of the final estimator."""
-        return self._final.coef_
-
-    @property
-    def intercept_(self) -> Any:
-        """Released intercept of the final estimator."""
-        return self._final.intercept_
-
-    @property
-    def private_coef_(self) -> FloatArray:
-        """Coefficients without noise. For auditors; never to be published."""
-        return self._final.private_coef_
-
-    @property
-    def private_intercept_(self) -> Any:
-        """Intercept without noise. For auditors; never to be published."""
-        return self._final.private_intercept_
-
-    @property
-    def release_metric_(self) -> FloatArray:
-        """G of the final estimator. For auditors; never to be published."""
-        return self._final.release_metric_
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters of the pipeline and of its steps."""
-        return self._get_params("steps", deep=deep)
-
-    def set_params(self, **kwargs: Any) -> Pipeline:
-        """Set parameters, ``step__name=value`` for those of a step."""
-        self._set_params("steps", **kwargs)
-        return self
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -21,7 +21,7 @@ import numpy as np
 
 from certified.base import Deletable, Plan, digest, versions
 from certified.certificate import Certificate
-from certified.columns import Schema, erase
+from certified.columns import Schema, erase, stacked
 from certified.errors import InvalidRequest
 from certified.rows import Subjects
 from certified.typing import FloatArray, IntArray
@@ -60,6 +60,11 @@ class Table(NamedTuple):
         if without is not None:
             held[without] = False
         return self if held.all() else self.take(held)
+
+    def joined(self, held: IntArray, new: Table, hashes: Any) -> Table:
+        """Return the rows at these positions, followed by the new ones, with the hashes of both."""
+        y = None if self.y is None else np.concatenate([self.y[held], new.y])
+        return Table(stacked(self.x[held], new.x), np.concatenate([self.weight[held], new.weight]), y, hashes)
 
     def some(self, caller: str) -> Table:
         """Return the table, or raise if it has no row."""

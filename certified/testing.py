@@ -283,6 +283,39 @@ def check_adaptive_requests_meet_the_refit(estimator: Any) -> None:
         _assert_equals_refit(model, _fit(estimator, X[kept], y[kept], ids[kept]))
 
 
+def check_rows_that_join_meet_the_refit(estimator: Any) -> None:
+    """Rows added, also to subjects that are held, then deletions: the state is that of a refit on the rows held."""
+    X, y, ids = _data(seed=13, repeats=2)
+    target, first = _target(estimator, X, y), np.arange(len(y)) % 4 != 3  # every other new row is of a known subject
+    first[-8:] = False
+    if not hasattr(estimator, "add"):
+        return
+    model = clone(estimator).fit(X[first], target[first], ids=ids[first])
+    model.delete([ids[0]])
+    late = ~first & (ids != ids[0])
+    model.add(X[late], target[late], ids=ids[late])
+    kept = ids != ids[0]
+    _assert_equals_refit(model, clone(estimator).fit(X[kept], target[kept], ids=ids[kept]))
+    model.delete([ids[3], ids[-1]])
+    kept &= ~np.isin(ids, [ids[3], ids[-1]])
+    assert model.n_rows_ == np.count_nonzero(kept), "n_rows_ does not count the rows that joined"
+    _assert_equals_refit(model, clone(estimator).fit(X[kept], target[kept], ids=ids[kept]))
+    before = pickle.dumps(model)
+    for wrong, names in (
+        (X[:2, 1:], [1, 2]),
+        (np.full((2, X.shape[1]), np.inf), [1, 2]),
+        (X[:2], [1]),
+        (X[:2], ["a", "b"]),
+    ):
+        try:
+            model.add(wrong, target[: len(wrong)], ids=names)
+        except ValueError as error:
+            assert str(error), "the error for rows that cannot join says nothing"
+        else:
+            raise AssertionError("rows that cannot join were accepted")
+        assert pickle.dumps(model) == before, "rows that were refused changed the model"
+
+
 def check_bad_requests_change_nothing(estimator: Any) -> None:
     """Unknown, repeated and empty requests and a request for everybody raise, and nothing changes."""
     X, y, ids = _data(seed=6)
@@ -386,6 +419,7 @@ _CHECKS = (
     check_delete_equals_refit,
     check_order_and_grouping_do_not_matter,
     check_adaptive_requests_meet_the_refit,
+    check_rows_that_join_meet_the_refit,
     check_bad_requests_change_nothing,
     check_deleted_values_are_gone,
     check_parameters_unaffected,

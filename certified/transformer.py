@@ -9,9 +9,10 @@ from scipy.sparse import issparse
 from sklearn.base import ClassifierMixin, RegressorMixin, TransformerMixin
 from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight, has_fit_parameter, validate_data
 
 from certified.base import all_or_nothing, split_ids
+from certified.certificate import Certificate
 from certified.columns import Columns, Schema, is_frame, read
 from certified.errors import InvalidInput, InvalidRequest
 from certified.rows import Subjects
@@ -23,6 +24,7 @@ __all__ = [
     "StableClassifier",
     "StableRegressor",
     "StableTransformer",
+    "codes_among",
     "named_like",
     "served_as",
     "target_column",
@@ -61,6 +63,43 @@ class _Fitted(Stable):
         subjects = Subjects(ids, len(x))
         self._learn(Table(x, weight, y, subjects.hashes()), subjects)
         return self
+
+    @all_or_nothing
+    def add(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Certificate:
+        """Add rows, exactly: the state is bit for bit that of a fit on the rows held and the new ones.
+
+        All or nothing: after an error the model is what it was before. All rows are counted anew.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in :meth:`fit`, for the new rows. Of classes, those of the fit only.
+        ids : array-like of shape (n_new_rows,) or column name
+            Subject of each row; a subject that is already held gets more rows.
+
+        Returns
+        -------
+        Certificate
+            Of the new state.
+        """
+        self._check_whole("add")
+        if sample_weight is not None and not has_fit_parameter(self, "sample_weight"):
+            raise InvalidInput(f"{type(self).__name__}.add got sample_weight, which its fit does not take.")
+        X, ids = split_ids(X, ids)
+        x = self._validated(X, reset=False)
+        x = x if isinstance(x, Columns) else np.array(x)
+        ones = np.ones(len(x))
+        weight = np.array(_check_sample_weight(sample_weight, ones, dtype=np.float64, ensure_non_negative=True))
+        held, subjects = self._subjects.joined(ids, len(x))
+        new = Table(x, weight, self._more_targets(y, len(x)))
+        self._learn(self._table.joined(held, new, subjects.hashes()), subjects)
+        return self.certificate_
+
+    def _more_targets(self, y: Any, n_rows: int) -> Any:
+        """Return the targets of rows that join, as the table holds them."""
+        if hasattr(self, "classes_"):
+            return codes_among(self.classes_, y, n_rows, f"{type(self).__name__}.add")
+        return self._target(y, n_rows)
 
     def _validated(self, X: Any, reset: bool) -> Any:
         return validate_data(self, X, dtype=np.float64, reset=reset)
@@ -164,6 +203,18 @@ def target_column(y: Any, n_rows: int, name: str) -> Any:
         raise InvalidInput(f"{name}.fit got X and y of inconsistent numbers of rows: {n_rows} and {len(y)}.")
     assert_all_finite(y, estimator_name=name, input_name="y")
     return y
+
+
+def codes_among(labels: Any, y: Any, n_rows: int, caller: str) -> IntArray:
+    """Return targets as positions among these labels, sorted; raise if there are others."""
+    y = np.asarray(target_column(y, n_rows, caller))
+    known = np.isin(y, labels)
+    if not known.all():
+        raise InvalidInput(
+            f"{caller} got the class {y[~known].tolist()[0]!r}, which the fit did not have. "
+            f"{np.asarray(labels).tolist()} are allowed; fit anew for others. Nothing was changed."
+        )
+    return np.searchsorted(labels, y).astype(np.int64)
 
 
 def served_as(plain: Any, learned: dict[str, Any]) -> Any:

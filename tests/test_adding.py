@@ -3,13 +3,18 @@
 import pickle
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.base import clone
+from sklearn.base import clone, is_regressor
 
-from certified import head
+from certified import head, pipeline
+from certified.additive import AdditiveClassifier
+from certified.compose import make_column_transformer
+from certified.ensemble import RandomForestClassifier
 from certified.errors import InvalidInput, NotDeletable
+from certified.impute import SimpleImputer
 from certified.linear_model import (
     ElasticNet,
     GammaRegressor,
@@ -20,7 +25,9 @@ from certified.linear_model import (
     PoissonRegressor,
     Ridge,
 )
+from certified.naive_bayes import GaussianNB
 from certified.pipeline import make_pipeline
+from certified.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler, TargetEncoder
 
 N, P = 240, 3
 MODELS = (
@@ -156,7 +163,7 @@ def test_wrong_rows_are_refused_and_change_nothing():
     with pytest.raises(InvalidInput, match="valid range"):
         PoissonRegressor().fit(x, y).add(x[:1], [-1.0], ids=[N])
     pipeline = make_pipeline(LogisticRegression()).fit(x, y)
-    with pytest.raises(NotDeletable, match="step of a fitted pipeline"):
+    with pytest.raises(NotDeletable, match="part of a fitted pipeline"):
         pipeline.named_steps["logisticregression"].add(x[:1], y[:1], ids=[N])
 
 
@@ -201,3 +208,152 @@ def test_rows_that_cannot_join_least_squares_change_nothing():
         with pytest.raises(error, match=match):
             model.add(*wrong)
         assert pickle.dumps(model) == before
+
+
+# ------------------------------------------------------------------------------------------------- pipelines
+
+
+def customers(seed, n=240):
+    rng = np.random.default_rng(seed)
+    towns = rng.choice(["Ur", "Uruk", "Kish", "Lagash", "Nippur"], size=n, p=[0.5, 0.3, 0.1, 0.07, 0.03])
+    income = np.exp(rng.normal(size=n) + np.linspace(0.0, 1.0, n))  # the later, the larger: scales move
+    gaps = rng.random(n) < 0.1
+    frame = pl.DataFrame(
+        {
+            "who": rng.integers(0, n // 2, size=n),
+            "income": [None if gap else float(v) for v, gap in zip(income, gaps, strict=True)],
+            "town": [None if v == "Nippur" else str(v) for v in towns],
+        }
+    )
+    z = np.log(income) * (towns == "Ur") + rng.logistic(size=n) > 0.3
+    return frame, np.where(z, "bad", "good")
+
+
+def scoring(final):
+    numbers = make_pipeline(SimpleImputer(strategy="median", max_subjects=40), StandardScaler())
+    text = OrdinalEncoder if isinstance(final, RandomForestClassifier) else OneHotEncoder
+    target = TargetEncoder(smooth=2.0, cv=3, target_type="continuous" if is_regressor(final) else "binary")
+    columns = make_column_transformer((numbers, ["income"]), (text(), ["town"]), (target, ["town"]))
+    return make_pipeline(columns, final)
+
+
+def check_pipeline(final, seed, steps):
+    """A window slides over customers; the columns are those of a refit bit for bit, the head within its certificate."""
+    frame, y = customers(seed)
+    y = np.where(y == "bad", 1.0, 0.0) if is_regressor(final) else y
+    rng = np.random.default_rng(seed)
+    held = np.arange(100)
+    model = scoring(final).fit(frame[held], y[held], ids="who")
+    for come, go in steps:
+        new = np.arange(held.max() + 1, min(held.max() + 1 + come, len(y)))
+        if new.size:
+            model.add(frame[new], y[new], ids="who")
+            held = np.append(held, new)
+        who = np.unique(frame["who"].to_numpy()[held])
+        gone = rng.choice(who, size=min(go, len(who) // 4), replace=False)
+        if gone.size:
+            model.delete(gone)
+            held = held[~np.isin(frame["who"].to_numpy()[held], gone)]
+    refit = scoring(final).fit(frame[held], y[held], ids="who")
+    assert model.n_rows_ == len(held)
+    assert model.steps_[0][1].state_digest_ == refit.steps_[0][1].state_digest_, "columns differ"
+    if hasattr(refit.steps_[-1][1], "state_digest_"):
+        assert model.state_digest_ == refit.state_digest_
+    else:
+        allowed = model.certificate_.distance_bound + refit.certificate_.distance_bound
+        assert distance(model, refit) <= allowed, "not within the certificate"
+        assert np.array_equal(model.release_metric_, refit.release_metric_)
+    return model
+
+
+@pytest.mark.parametrize(
+    "final",
+    [LogisticRegression(noise=0.5), Ridge(), GaussianNB(), RandomForestClassifier(n_estimators=5, max_depth=4)],
+    ids=str,
+)
+@settings(max_examples=8)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    steps=st.lists(st.tuples(st.sampled_from([0, 1, 7, 40]), st.sampled_from([0, 1, 7])), min_size=1, max_size=3),
+)
+def test_a_window_slides_over_a_whole_pipeline(final, seed, steps):
+    check_pipeline(final, seed, steps)
+
+
+def test_rows_that_change_no_feature_need_no_pass_and_leave_the_steps_alone():
+    x, y, _ = table(LogisticRegression())
+    model = make_pipeline(StandardScaler(), LogisticRegression(noise=0.5)).fit(x[:-1], y[:-1])
+    scaler = model[0]
+    assert model.add(x[-1:], y[-1:], ids=[N]).method == "theorem-2"
+    assert model[0] is scaler
+    assert model.certificate_.scope == "pipeline"
+    model.delete([N, 3])
+    assert model.n_rows_ == N - 2
+
+
+def test_transformers_that_do_not_count_the_new_rows_are_caught(monkeypatch):
+    honest = pipeline.learn_through
+
+    def stale(steps, table):
+        if "_statistic" not in steps[0].__dict__:
+            return honest(steps, table)
+        for step in steps:
+            table = table._replace(x=step._apply_rows(step._learned, table))
+        return tuple(s._statistic for s in steps), tuple(s._learned for s in steps), table.x
+
+    check_pipeline(GaussianNB(), 3, [(40, 1)])
+    monkeypatch.setattr(pipeline, "learn_through", stale)
+    with pytest.raises((AssertionError, ValueError)):
+        check_pipeline(GaussianNB(), 3, [(40, 1)])
+
+
+def test_weights_and_exposures_join_by_name_and_one_class_is_enough():
+    x, y, rng = table(PoissonRegressor())
+    frame = pl.DataFrame(x, schema=["a", "b", "c"]).with_columns(
+        years=pl.Series(rng.uniform(0.2, 2.0, size=N)), who=pl.Series(np.arange(N) // 2)
+    )
+    s = rng.uniform(0.0, 2.0, size=N) * (rng.random(N) < 0.9)
+    model, refit = (make_pipeline(StandardScaler(), PoissonRegressor(alpha=0.1, tol=tol)) for tol in (1e-6, 1e-9))
+    model.fit(frame[:200], y[:200], ids="who", exposure="years", sample_weight=s[:200])
+    model.add(frame[200:], y[200:], ids="who", exposure="years", sample_weight=s[200:])
+    refit.fit(frame, y, ids="who", exposure="years", sample_weight=s)
+    assert model[0].state_digest_ == refit[0].state_digest_
+    assert distance(model, refit) <= model.certificate_.distance_bound + refit.certificate_.distance_bound
+    frame, y = customers(0)
+    model = scoring(LogisticRegression()).fit(frame[:200], y[:200], ids="who")
+    ones = np.flatnonzero(y == "good")[-5:]
+    model.add(frame[ones].drop("who"), y[ones], ids=range(1000, 1005))
+    both, whose = pl.concat([frame[:200], frame[ones]]), np.append(frame["who"].to_numpy()[:200], range(1000, 1005))
+    refit = scoring(LogisticRegression()).fit(both.drop("who"), np.append(y[:200], y[ones]), ids=whose)
+    assert model[0].state_digest_ == refit[0].state_digest_
+    assert distance(model, refit) <= model.certificate_.distance_bound + refit.certificate_.distance_bound
+
+
+def test_an_error_half_way_changes_nothing_in_any_step(monkeypatch):
+    frame, y = customers(1)
+    model = scoring(LogisticRegression()).fit(frame[:150], y[:150], ids="who")
+    before = pickle.dumps(model)
+
+    def fails(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    for rows in (slice(150, 151), slice(150, 240)):  # features stay, features change
+        with monkeypatch.context() as patch:
+            patch.setattr(LogisticRegression, "_with", fails)
+            with pytest.raises(KeyboardInterrupt):
+                model.add(frame[rows], y[rows], ids="who")
+        assert pickle.dumps(model) == before
+    with pytest.raises(InvalidInput, match="which the fit did not have"):
+        model.add(frame[150:152], ["good", "ugly"], ids="who")
+    with pytest.raises(InvalidInput, match="names a column"):
+        model.add(frame[150:152], y[150:152], ids="whom")
+    assert pickle.dumps(model) == before
+
+
+def test_additive_models_take_new_rows():
+    frame, y = customers(2)
+    model = AdditiveClassifier(interactions=0, max_subjects=50).fit(frame[:150], y[:150], ids="who")
+    model.add(frame[150:], y[150:], ids="who")
+    refit = AdditiveClassifier(interactions=0, max_subjects=50, tol=1e-9).fit(frame, y, ids="who")
+    assert model[0].state_digest_ == refit[0].state_digest_
+    assert distance(model, refit) <= model.certificate_.distance_bound + refit.certificate_.distance_bound

@@ -58,6 +58,7 @@ ORDER = (
     "ensemble",
     "kernel_approximation",
     "compose",
+    "delegation",
     "pipeline",
     "additive",
     "model_selection",

@@ -11,7 +11,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from certified.anchor import Solution, reweighted
 from certified.base import Plan, Transcript, all_or_nothing, generator, split_column
 from certified.certificate import Certificate
-from certified.errors import CannotCertify, InvalidInput, NotDeletable
+from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._release import ReleasedLinear
 from certified.linear_model._state import State, Totals
 from certified.losses import Loss
@@ -306,9 +306,7 @@ class CertifiedLinear(ReleasedLinear):
         -----
         The rows are copied once; the state takes O(k p^2 + p^3) for k rows, and passes where theorem 2 does not do.
         """
-        self._check_fitted()
-        if self._owned:
-            raise NotDeletable(f"add was called on {type(self).__name__}, which is a step of a fitted pipeline.")
+        self._check_whole("add")
         X, ids = split_column(X, ids, "ids")
         X, offset = split_column(X, offset, "offset")
         X, exposure = split_column(X, exposure, "exposure")

@@ -24,7 +24,7 @@ from certified.base import (
     versions,
 )
 from certified.certificate import Certificate
-from certified.errors import CannotCertify, InvalidInput, InvalidRequest, NotDeletable
+from certified.errors import CannotCertify, InvalidInput, InvalidRequest
 from certified.exact import Products
 from certified.moments import Moments, on_one_thread
 from certified.rows import Renewal, Rows, Subjects
@@ -252,10 +252,8 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         Certificate
             Of the new state.
         """
-        self._check_fitted()
+        self._check_whole("add")
         name = type(self).__name__
-        if self._owned:
-            raise NotDeletable(f"add was called on {name}, which is a step of a fitted pipeline.")
         X, ids = split_column(X, ids, "ids")
         X, y = validate_data(self, X, y, dtype=np.float64, order="C", reset=False, y_numeric=True, multi_output=True)
         y = np.asarray(y, dtype=np.float64)

@@ -19,6 +19,7 @@ from certified.linear_model._heads import chosen
 from certified.linear_model._state import Totals
 from certified.losses import Logistic, Loss, Softmax
 from certified.objective import Problem
+from certified.transformer import codes_among
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["LogisticRegression"]
@@ -231,14 +232,7 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         self._counts = self._counts - self._count(rows)
 
     def _encoded(self, y: Any, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
-        y = np.asarray(y)
-        known = np.isin(y, self.classes_)
-        if not np.all(known):
-            raise InvalidInput(
-                f"LogisticRegression.add got the class {y[~known].tolist()[0]!r}, which the fit did not have. "
-                f"{self.classes_.tolist()} are allowed; fit anew for others. Nothing was changed."
-            )
-        codes = np.searchsorted(self.classes_, y)
+        codes = codes_among(self.classes_, y, len(weight), "LogisticRegression.add")
         return codes.astype(np.float64), weight * self._class_factors(self.classes_)[codes]
 
     def _count_in(self, y: FloatArray, weight: FloatArray) -> None:
