@@ -34,8 +34,30 @@ _MANY = 50_000  # rows from which a first guess looks at every 16th block only
 class _Regressor(RegressorMixin, CertifiedLinear):
     """Base class. As in scikit-learn the loss is averaged over the weights, so the penalty is ``alpha sum_i s_i``."""
 
-    alpha: float
     _log_link = True
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        *,
+        epsilon: float = 1.0,
+        delta: float = 1e-6,
+        noise: float = 0.1,
+        fit_intercept: bool = True,
+        solver: str = "auto",
+        tol: float = 1e-6,
+        max_iter: int = 100,
+        random_state: Any = None,
+    ) -> None:
+        self.alpha = alpha
+        self.epsilon = epsilon
+        self.delta = delta
+        self.noise = noise
+        self.fit_intercept = fit_intercept
+        self.solver = solver
+        self.tol = tol
+        self.max_iter = max_iter
+        self.random_state = random_state
 
     def _loss(self) -> Loss:
         raise NotImplementedError
@@ -228,29 +250,6 @@ class PoissonRegressor(_LogLink):
 
     _power = 1.0
 
-    def __init__(
-        self,
-        alpha: float = 1.0,
-        *,
-        epsilon: float = 1.0,
-        delta: float = 1e-6,
-        noise: float = 0.1,
-        fit_intercept: bool = True,
-        solver: str = "auto",
-        tol: float = 1e-6,
-        max_iter: int = 100,
-        random_state: Any = None,
-    ) -> None:
-        self.alpha = alpha
-        self.epsilon = epsilon
-        self.delta = delta
-        self.noise = noise
-        self.fit_intercept = fit_intercept
-        self.solver = solver
-        self.tol = tol
-        self.max_iter = max_iter
-        self.random_state = random_state
-
     def _loss(self) -> Loss:
         return Poisson()
 
@@ -271,29 +270,6 @@ class GammaRegressor(_LogLink):
     """
 
     _power = 2.0
-
-    def __init__(
-        self,
-        alpha: float = 1.0,
-        *,
-        epsilon: float = 1.0,
-        delta: float = 1e-6,
-        noise: float = 0.1,
-        fit_intercept: bool = True,
-        solver: str = "auto",
-        tol: float = 1e-6,
-        max_iter: int = 100,
-        random_state: Any = None,
-    ) -> None:
-        self.alpha = alpha
-        self.epsilon = epsilon
-        self.delta = delta
-        self.noise = noise
-        self.fit_intercept = fit_intercept
-        self.solver = solver
-        self.tol = tol
-        self.max_iter = max_iter
-        self.random_state = random_state
 
     def _loss(self) -> Loss:
         return Gamma()
@@ -334,16 +310,18 @@ class TweedieRegressor(_LogLink):
         random_state: Any = None,
     ) -> None:
         self.power = power
-        self.alpha = alpha
         self.link = link
-        self.epsilon = epsilon
-        self.delta = delta
-        self.noise = noise
-        self.fit_intercept = fit_intercept
-        self.solver = solver
-        self.tol = tol
-        self.max_iter = max_iter
-        self.random_state = random_state
+        super().__init__(
+            alpha,
+            epsilon=epsilon,
+            delta=delta,
+            noise=noise,
+            fit_intercept=fit_intercept,
+            solver=solver,
+            tol=tol,
+            max_iter=max_iter,
+            random_state=random_state,
+        )
 
     def _loss(self) -> Loss:
         if not 1.0 < self.power < 2.0:
@@ -398,15 +376,17 @@ class LogCoshRegressor(_Regressor):
         random_state: Any = None,
     ) -> None:
         self.width = width
-        self.alpha = alpha
-        self.epsilon = epsilon
-        self.delta = delta
-        self.noise = noise
-        self.fit_intercept = fit_intercept
-        self.solver = solver
-        self.tol = tol
-        self.max_iter = max_iter
-        self.random_state = random_state
+        super().__init__(
+            alpha,
+            epsilon=epsilon,
+            delta=delta,
+            noise=noise,
+            fit_intercept=fit_intercept,
+            solver=solver,
+            tol=tol,
+            max_iter=max_iter,
+            random_state=random_state,
+        )
 
     def _loss(self) -> Loss:
         if not (np.isfinite(self.width) and self.width > 0):
