@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from copy import copy, deepcopy
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from certified.accounting import compose
 from certified.base import Deletable, Plan, all_or_nothing, digest, split_ids, versions
 from certified.certificate import Certificate
 from certified.errors import CannotCertify, CertifiedError, InvalidInput, InvalidRequest, NotDeletable
+from certified.progress import track
 from certified.rows import Subjects, as_ids
 from certified.typing import FloatArray, IntArray
 
@@ -99,7 +101,9 @@ class _Search(MetaEstimatorMixin, Deletable):
         self._parameters = list(self._candidates())
         self._scorer = check_scoring(self.estimator, self.scoring)
         held = np.ones(n_rows, dtype=bool)
-        made = [[self._try(k, held & (self._fold != f)) for f in range(self.cv)] for k in range(len(self._parameters))]
+        places = list(product(range(len(self._parameters)), range(self.cv)))
+        each = [self._try(k, held & (self._fold != f)) for k, f in track(places, "fits")]
+        made = [each[k * self.cv : (k + 1) * self.cv] for k in range(len(self._parameters))]
         self._models = [[model for model, _ in row] for row in made]
         if not any(None not in row for row in self._models):
             raise next(error for row in made for _, error in row if error is not None)
@@ -213,7 +217,7 @@ class _Search(MetaEstimatorMixin, Deletable):
                 self._forgotten(model, k, gone[fold_of != f], stay & (self._fold != f), reasons)
                 for f, model in enumerate(row)
             ]
-            for k, row in enumerate(self._models)
+            for k, row in enumerate(track(self._models, "candidates"))
         ]
         if all(None in row for row in models):
             self._refuse(reasons)

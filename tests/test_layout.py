@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "certified"
 ORDER = (
     "errors",
     "typing",
+    "progress",
     "accounting",
     "_record",
     "certificate",

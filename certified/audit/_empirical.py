@@ -17,6 +17,7 @@ from certified.accounting import epsilon_of
 from certified.audit._result import INCONCLUSIVE, NOT_REFUTED, REFUTED, SAMPLE, AuditResult
 from certified.audit.bounds import detectable_mu, epsilon_lower, mu_lower
 from certified.errors import InvalidInput
+from certified.progress import track
 from certified.typing import FloatArray
 
 __all__ = ["Empirical", "empirical", "per_run"]
@@ -101,7 +102,7 @@ def per_run(run: Callable[[int], Any]) -> Sampler:
     def draw(n: int) -> FloatArray:
         nonlocal used
         start, used = used, used + n
-        return np.array([np.ravel(run(seed)) for seed in range(start, start + n)], dtype=np.float64)
+        return np.array([np.ravel(run(seed)) for seed in track(range(start, start + n), "runs")], dtype=np.float64)
 
     return draw
 

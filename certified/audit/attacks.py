@@ -28,6 +28,7 @@ from sklearn.base import clone, is_classifier
 
 from certified.audit._membership import Membership, membership
 from certified.errors import InvalidInput
+from certified.progress import track
 from certified.typing import BoolArray, FloatArray
 
 __all__ = [
@@ -176,7 +177,7 @@ def shadows(learn: Learn, X: Any, y: Any, member: BoolArray) -> Shadows:
     member : bool array of shape (n_models, n_records)
         See :func:`coins`.
     """
-    models = [learn(included) for included in member]
+    models = [learn(included) for included in track(member, "models")]
     score = np.array([record_scores(model, X, y) for model in models])
     classifier = is_classifier(models[0])
     return Shadows(member, score, densities(score, classifier), classifier)
