@@ -16,9 +16,10 @@ from scipy.sparse import csr_array, issparse
 from sklearn.base import clone
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.frozen import FrozenEstimator
-from sklearn.kernel_approximation import RBFSampler
+from sklearn.kernel_approximation import AdditiveChi2Sampler, PolynomialCountSketch, RBFSampler, SkewedChi2Sampler
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer, Normalizer, PolynomialFeatures
+from sklearn.preprocessing import Binarizer, FunctionTransformer, Normalizer, PolynomialFeatures
+from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import _check_feature_names_in
@@ -26,6 +27,7 @@ from sklearn.utils.validation import _check_feature_names_in
 from certified.columns import Columns, Schema, columns_of, row_of, values_of
 from certified.errors import InvalidInput, NotDeletable
 from certified.stable import Stable, Table, same
+from certified.typing import FloatArray
 
 __all__ = [
     "Chain",
@@ -41,7 +43,20 @@ __all__ = [
     "targets",
 ]
 
-_STATELESS = (FunctionTransformer, HashingVectorizer, Normalizer, PolynomialFeatures)
+_STATELESS = (
+    AdditiveChi2Sampler,
+    Binarizer,
+    FunctionTransformer,
+    HashingVectorizer,
+    Normalizer,
+    PolynomialFeatures,
+)
+_BY_ELEMENT = (AdditiveChi2Sampler, Binarizer, Normalizer, PolynomialFeatures)  # no sum but within a row, in its order
+_ROWS = 256  # in a block
+_TRIED = 8
+# Drawn by their seed and the number of features alone, unless a parameter has one of these values.
+_SEEDED = (GaussianRandomProjection, PolynomialCountSketch, RBFSampler, SkewedChi2Sampler, SparseRandomProjection)
+_OF_ROWS = {"gamma": "scale", "n_components": "auto"}
 
 
 def as_step(step: Any, name: str, caller: str) -> Stable:
@@ -53,8 +68,11 @@ def as_step(step: Any, name: str, caller: str) -> Stable:
         return step
     if isinstance(step, _BaseComposition) and hasattr(step, "steps"):
         return Chain([(inner, as_step(part, f"{name}__{inner}", caller)) for inner, part in step.steps])
-    seeded = isinstance(step, RBFSampler) and isinstance(step.random_state, int | np.integer)
-    if seeded or (isinstance(step, str) and step == "passthrough") or isinstance(step, (*_STATELESS, FrozenEstimator)):
+    if (
+        _is_drawn(step)
+        or (isinstance(step, str) and step == "passthrough")
+        or isinstance(step, (*_STATELESS, FrozenEstimator))
+    ):
         return Passive(step)
     shown = repr(step) if isinstance(step, str) else f"a {type(step).__name__}"
     reads_text = hasattr(step, "__sklearn_tags__") and is_of_text(step)
@@ -66,6 +84,13 @@ def as_step(step: Any, name: str, caller: str) -> Stable:
         f"{other}, wrap it in FrozenEstimator if it was fitted on other "
         "data that are not subject to deletion, or use FunctionTransformer if it learns nothing."
     )
+
+
+def _is_drawn(step: Any) -> bool:
+    """Whether a transformer is random and does not depend on the rows, only on a seed that it was given."""
+    if not isinstance(step, _SEEDED) or not isinstance(step.random_state, int | np.integer):
+        return False
+    return all(getattr(step, name, None) != value for name, value in _OF_ROWS.items())
 
 
 def is_of_text(step: Any) -> bool:
@@ -100,6 +125,10 @@ class Passive(Stable):
     What it makes of text or of sparse features may be sparse; what it makes of an array is an array. One that takes
     documents has a single column of text.
 
+    A row must come out the same, bit for bit, whichever rows are beside it: else what a deletion takes back is not what
+    the fit counted. A matrix product rounds a row otherwise where there are fewer of them, so an array is handed over
+    in blocks of one shape, the last one filled up; and what depends on the other rows all the same is refused.
+
     Parameters
     ----------
     step : "passthrough", FrozenEstimator or transformer
@@ -112,7 +141,25 @@ class Passive(Stable):
     def _count(self, table: Table) -> tuple[int]:
         if is_of_text(self.step):
             self._documents(table.x)
+        else:
+            self._check_rows_apart(table.x)
         return (table.x.shape[1],)
+
+    def _check_rows_apart(self, x: Any) -> None:
+        """Raise NotDeletable if a row comes out differently beside other rows."""
+        n = x.shape[0]
+        if isinstance(self.step, str) or n < 2:
+            return
+        some = np.unique(np.linspace(0, n - 1, _TRIED).astype(np.intp))
+        together, learned = self._apply((x.shape[1],), x[some]), (x.shape[1],)
+        for k in (0, len(some) // 2, len(some) - 1):
+            alone = self._apply(learned, x[some[k : k + 1]])
+            if not same(values_of(alone), values_of(together[k : k + 1])):
+                raise NotDeletable(
+                    f"{type(self.step).__name__} makes another value of a row when other rows are beside it, so it "
+                    "learns from them and cannot forget. Let the function treat every row by itself, or use a "
+                    "transformer of `certified`. Nothing was changed."
+                )
 
     def _discount(self, statistic: tuple[int], removed: Table) -> tuple[int]:
         return statistic
@@ -124,11 +171,13 @@ class Passive(Stable):
         if isinstance(self.step, str):
             return X
         of_text = is_of_text(self.step)
-        given = self._documents(X) if of_text else X if issparse(X) else np.asarray(X)
-        out = self._fitted(learned[0]).transform(given)
+        plain = self._fitted(learned[0])
+        if not (of_text or issparse(X) or isinstance(self.step, _BY_ELEMENT)):
+            return _in_blocks(plain.transform, np.asarray(X))
+        out = plain.transform(self._documents(X) if of_text else X if issparse(X) else np.asarray(X))
         if issparse(out) and (of_text or issparse(X)):
             return csr_array(out, dtype=np.float64)
-        return np.asarray(out.toarray() if hasattr(out, "toarray") else out, dtype=np.float64)
+        return _dense(out)
 
     def _documents(self, X: Any) -> Any:
         """Return the one column of a table of text."""
@@ -183,6 +232,20 @@ class Passive(Stable):
         out = copy(self._plain)
         out.feature_names_in_ = self.feature_names_in_.copy()
         return out
+
+
+def _in_blocks(transform: Callable[[Any], Any], X: Any) -> FloatArray:
+    """Return what a transformer makes of an array, handed over in blocks of `_ROWS` rows, the last one filled up."""
+    out = []
+    for start in range(0, max(len(X), 1), _ROWS):
+        part = X[start : start + _ROWS]
+        whole = part[np.minimum(np.arange(_ROWS), len(part) - 1)] if 0 < len(part) < _ROWS else part
+        out.append(_dense(transform(np.ascontiguousarray(whole)))[: len(part)])
+    return np.concatenate(out) if len(out) > 1 else out[0]
+
+
+def _dense(out: Any) -> FloatArray:
+    return np.asarray(out.toarray() if hasattr(out, "toarray") else out, dtype=np.float64)
 
 
 class Chain(Stable):

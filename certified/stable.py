@@ -193,6 +193,10 @@ class Stable(Deletable):
         self._check_fitted()
         return digest(*_leaves(self._statistic), *_leaves(self._learned))
 
+    def _check_fitted(self) -> None:
+        if "_statistic" not in self.__dict__:
+            super()._check_fitted()
+
     def __sklearn_is_fitted__(self) -> bool:
         return "_statistic" in self.__dict__
 

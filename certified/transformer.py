@@ -104,10 +104,6 @@ class _Fitted(Stable):
     def _validated(self, X: Any, reset: bool) -> Any:
         return validate_data(self, X, dtype=np.float64, reset=reset)
 
-    def _check_fitted(self) -> None:
-        if "_statistic" not in self.__dict__:
-            super()._check_fitted()
-
 
 class StableTransformer(TransformerMixin, _Fitted):
     """Base class of transformers."""

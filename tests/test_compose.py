@@ -9,13 +9,18 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import sklearn.compose
+import sklearn.decomposition
 import sklearn.pipeline
 import sklearn.preprocessing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
-from sklearn.preprocessing import FunctionTransformer, PolynomialFeatures
+from sklearn.frozen import FrozenEstimator
+from sklearn.kernel_approximation import PolynomialCountSketch, RBFSampler
+from sklearn.preprocessing import Binarizer, FunctionTransformer, PolynomialFeatures
+from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 
+from certified import chain
 from certified.chain import forget_through
 from certified.columns import read
 from certified.compose import (
@@ -28,6 +33,7 @@ from certified.compose import (
 from certified.errors import InvalidInput, NotDeletable
 from certified.impute import SimpleImputer
 from certified.linear_model import LogisticRegression, Ridge
+from certified.naive_bayes import GaussianNB
 from certified.pipeline import Pipeline, make_pipeline
 from certified.preprocessing import (
     KBinsDiscretizer,
@@ -161,6 +167,62 @@ def test_a_union_agrees_with_scikit_learn_and_forgets():
     assert (
         FeatureUnion([("a", StandardScaler()), ("b", "passthrough"), ("c", "drop")]).fit(X).transform(X).shape[1] == 6
     )
+
+
+DRAWN = [
+    RBFSampler(n_components=29, random_state=0),
+    GaussianRandomProjection(29, random_state=0),
+    SparseRandomProjection(29, random_state=0),
+    PolynomialCountSketch(n_components=29, random_state=0),
+    FunctionTransformer(lambda X: X @ np.sin(np.arange(37 * 29.0).reshape(37, 29))),  # rounds by the number of rows
+    FrozenEstimator(sklearn.decomposition.PCA(5).fit(np.random.default_rng(9).normal(size=(50, 37)))),
+    Binarizer(threshold=0.1),
+]
+
+
+@pytest.mark.filterwarnings("ignore:The number of components")
+@pytest.mark.parametrize("step", DRAWN, ids=lambda step: type(step).__name__)
+def test_what_learns_nothing_makes_the_same_of_a_row_whichever_rows_are_beside_it(step):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(300, 37)), rng.integers(0, 2, size=300)
+    for behind in ([MinMaxScaler(), Ridge()], [StandardScaler(), GaussianNB()]):
+        model = make_pipeline(step, *behind).fit(X, y)
+        out = model[0].transform(X)
+        for i in np.unique(
+            [out.argmin(axis=0), out.argmax(axis=0)]
+        ):  # the extremes, which a scaler knows by their bits
+            model.delete([i])
+        kept = model.ids_
+        refit = make_pipeline(step, *behind).fit(X[kept], y[kept], ids=kept)
+        assert model.state_digest_ == refit.state_digest_
+        plain = step.transform(X) if isinstance(step, FrozenEstimator) else clone(step).fit(X).transform(X)
+        np.testing.assert_allclose(model[0].transform(X), plain, rtol=1e-12, atol=1e-12)
+
+
+def test_rows_handed_over_as_they_come_are_caught(monkeypatch):
+    rounds = FunctionTransformer(lambda X: X[:, :1] * (1.0 - 2.0**-52 * (len(X) == 1)))  # as a product may
+    test_what_learns_nothing_makes_the_same_of_a_row_whichever_rows_are_beside_it(rounds)
+    monkeypatch.setattr(chain, "_in_blocks", lambda transform, X: chain._dense(transform(X)))
+    with pytest.raises(NotDeletable, match="other rows are beside it"):
+        test_what_learns_nothing_makes_the_same_of_a_row_whichever_rows_are_beside_it(rounds)
+    monkeypatch.setattr(chain.Passive, "_check_rows_apart", lambda self, x: None)
+    with pytest.raises(AssertionError):
+        test_what_learns_nothing_makes_the_same_of_a_row_whichever_rows_are_beside_it(rounds)
+
+
+def test_a_function_that_looks_at_other_rows_is_refused():
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    for learns in (
+        FunctionTransformer(lambda X: X - X.mean(axis=0)),
+        FunctionTransformer(lambda X: np.argsort(np.argsort(X, axis=0), axis=0)),
+    ):
+        with pytest.raises(NotDeletable, match="FunctionTransformer makes another value"):
+            make_pipeline(learns, Ridge()).fit(X, X[:, 0])
+        with pytest.raises(NotDeletable, match="FunctionTransformer makes another value"):
+            make_column_transformer((learns, [0])).fit(X)
+    for drawn in (RBFSampler(), RBFSampler(gamma="scale", random_state=0), GaussianRandomProjection(random_state=0)):
+        with pytest.raises(NotDeletable, match="learns from the data"):
+            make_pipeline(drawn, Ridge()).fit(X, X[:, 0])
 
 
 @pytest.mark.parametrize("head", [Ridge(), LogisticRegression(noise=0)], ids=str)
