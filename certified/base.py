@@ -266,7 +266,14 @@ class Transcript:
 
 
 def split_ids(X: Any, ids: Any) -> tuple[Any, Any]:
-    """Return X and ids; where ids is the name of a column of the frame X, take that column out of X."""
+    """Return X and ids; where ids is the name of a column of the frame X, take that column out of X.
+
+    Raises
+    ------
+    InvalidInput
+        X is a lazy frame or has two columns of one name, or ids names no column of it.
+    """
+    eager(X, "fit")
     return split_column(X, ids, "ids")
 
 

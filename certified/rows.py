@@ -7,6 +7,7 @@ changes values but never a shape, so nothing is compiled again.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from certified.typing import BoolArray, FloatArray, IntArray
 __all__ = ["BLOCK", "Renewal", "Rows", "Subjects", "as_ids", "padded", "placed"]
 
 _NONE = np.zeros((1, 1))  # no offset
+_LARGEST = np.iinfo(np.int64).max
 BLOCK = 1024
 """Rows in a block. Sums are formed inside a block first, which keeps their rounding error small."""
 
@@ -30,9 +32,9 @@ def as_ids(ids: Any, caller: str) -> Any:
 
     Integers, text and UUIDs are ids. Floats are refused: 17.0 and a missing value would both pass for an id.
     """
-    if isinstance(ids, set | frozenset | range):
+    if isinstance(ids, Collection | Iterator) and not (isinstance(ids, str | bytes) or hasattr(ids, "__array__")):
         ids = list(ids)
-    if isinstance(ids, str | bytes | uuid.UUID) or np.ndim(ids) == 0:
+    elif isinstance(ids, str | bytes | uuid.UUID) or np.ndim(ids) == 0:
         ids = [ids]
     if hasattr(ids, "to_numpy"):
         ids = ids.to_numpy()
@@ -45,6 +47,8 @@ def as_ids(ids: Any, caller: str) -> Any:
         return array.astype(np.str_)
     if array.dtype.kind == "O":
         if all(isinstance(i, int | np.integer) and not isinstance(i, bool) for i in array):
+            if any(abs(int(i)) > _LARGEST for i in array):
+                raise InvalidInput(f"{caller} got integers beyond 64 bits. Give them as text. Nothing was changed.")
             return array.astype(np.int64)
         if all(isinstance(i, str | uuid.UUID) for i in array):
             return np.array([str(i) for i in array], dtype=np.str_)
@@ -187,9 +191,15 @@ class Subjects:
         return self._rank[rows]
 
     def _raise_unknown(self, ids: Any) -> None:
+        advice = "Ids must have been given to fit and not deleted since; `model.ids_` lists them."
+        if ids.dtype.kind != self._sorted.dtype.kind:
+            kinds = {"i": "integers", "U": "text"}
+            advice = (
+                f"These are {kinds[ids.dtype.kind]}, and its ids are {kinds[self._sorted.dtype.kind]}: convert them."
+            )
         raise UnknownIds(
-            f"delete(ids=...) got {len(ids)} ids that this model does not hold: {_some(ids)}. Ids must have been given "
-            "to fit and not deleted since; `model.ids_` lists them. Nothing was changed."
+            f"delete(ids=...) got {len(ids)} ids that this model does not hold: {_some(ids)}. {advice} Nothing was "
+            "changed."
         )
 
 
@@ -415,5 +425,5 @@ def _aligned(shape: tuple[int, ...]) -> FloatArray:
 
 def _some(ids: Any) -> str:
     """Return up to five ids as text."""
-    shown = ", ".join(str(i) for i in list(ids)[:5])
+    shown = ", ".join(repr(i) for i in np.asarray(ids)[:5].tolist())
     return f"[{shown}{', ...' if len(ids) > 5 else ''}]"

@@ -272,3 +272,20 @@ def test_buffers_are_aligned_after_a_pickle():
         assert aligned(again)
         for name in ("x", "y", "weight"):
             assert np.array_equal(getattr(again, name), getattr(rows, name))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [{3: "a", 4: "b"}.keys(), (i for i in (3, 4)), (3, 4), {3, 4}, range(3, 5), np.array([3, 4], dtype=object)],
+)
+def test_any_collection_of_ids_is_a_request(request_):
+    assert np.sort(Subjects(None, 10).rows_of(request_)).tolist() == [3, 4]
+
+
+def test_ids_of_another_kind_or_size_are_refused_with_what_to_do():
+    with pytest.raises(UnknownIds, match=r"\['3'\]. These are text, and its ids are integers: convert"):
+        Subjects(None, 10).rows_of(["3"])
+    with pytest.raises(UnknownIds, match="its ids are text: convert"):
+        Subjects(["a", "b"], 2).rows_of([3])
+    with pytest.raises(InvalidInput, match=r"beyond 64 bits. Give them as text"):
+        Subjects([2**70, 1], 2)
