@@ -289,11 +289,12 @@ class Chain(Stable):
         return table.x
 
     def _renewed(self, learned: Any, left: Callable[[], Table]) -> list[Any]:
+        entered = left
         for step, part in zip(self.parts[:-1], learned, strict=False):
             if not same(part, step._learned):
                 return [self._apply_rows(learned, left())]
-            left = _then(step, part, left)
-        return self.parts[-1]._renewed(learned[-1], left)
+            entered = _then(step, part, entered)
+        return self.parts[-1]._renewed(learned[-1], entered)
 
     def _target(self, y: Any, n_rows: int) -> Any:
         return targets([step for step in self.parts if step._supervised], y, n_rows)
