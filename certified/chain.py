@@ -170,6 +170,8 @@ class Passive(Stable):
     def _apply(self, learned: tuple[int], X: Any) -> Any:
         if isinstance(self.step, str):
             return X
+        if not X.shape[0]:  # transformers of others refuse to see no row
+            return np.empty((0, self._width(learned, learned[0])))
         of_text = is_of_text(self.step)
         plain = self._fitted(learned[0])
         if not (of_text or issparse(X) or isinstance(self.step, _BY_ELEMENT)):

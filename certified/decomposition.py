@@ -86,7 +86,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, StableTransformer):
     def _discount(self, statistic: _Sums, removed: Table) -> _Sums | None:
         if self.max_subjects is not None:
             return None if np.any(removed.hashes <= statistic.cut) else statistic
-        products = statistic.products.minus(_with_ones(removed.x), removed.weight)
+        products = statistic.products.minus(_with_ones(removed.x), np.ones(len(removed.x)))  # weights are not used
         return None if products is None else _Sums(statistic.cut, products)
 
     def _derive(self, statistic: _Sums) -> dict[str, Any]:

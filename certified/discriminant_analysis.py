@@ -84,7 +84,7 @@ class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMix
         return Products.of(self._columns(table), limbs=2)
 
     def _discount(self, statistic: Products, removed: Table) -> Products | None:
-        return statistic.minus(self._columns(removed), removed.weight)
+        return statistic.minus(self._columns(removed), np.ones(len(removed.x)))  # weights are not used
 
     def _derive(self, statistic: Products) -> dict[str, Any]:
         k = len(self.classes_)

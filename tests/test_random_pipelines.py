@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from sklearn.kernel_approximation import RBFSampler
 from sklearn.preprocessing import FunctionTransformer, Normalizer, PolynomialFeatures
+from sklearn.utils.validation import has_fit_parameter
 
 from certified import chain
 from certified.cluster import KMeans
@@ -106,21 +107,28 @@ def rows(rng):
     frame = pl.DataFrame({"u": u, "v": v, "w": x[:, 2], "town": towns.tolist()})
     y, ids = (rng.random(n) < 0.45).astype(int), rng.integers(0, n // one_of(rng, 1, 2, 3), size=n)
     y[:12], ids[:12] = np.arange(12) % 2, STAYS + np.arange(12)
-    return frame, y, ids
+    weight = rng.uniform(0.2, 3.0, size=n) * (rng.random(n) < 0.85)
+    weight[:12] = 1.0
+    return frame, y, ids, weight
 
 
 def check(seed):
     """Return whether the case was carried through; some are refused, with a reason."""
     rng = np.random.default_rng(seed)
-    frame, y, ids = rows(rng)
+    frame, y, ids, weight = rows(rng)
     held, model = np.arange(2 * len(y) // 3), drawn(seed)
+    weighted = has_fit_parameter(model[-1], "sample_weight") and rng.random() < 0.5
+
+    def given(rows):
+        return {"ids": ids[rows]} | ({"sample_weight": weight[rows]} if weighted else {})
+
     try:
-        model.fit(frame[held], y[held], ids=ids[held])
+        model.fit(frame[held], y[held], **given(held))
         for _ in range(5):
             if rng.random() < 0.3:
                 new = np.arange(held.max() + 1, min(len(y), held.max() + rng.integers(2, 9)))
-                if new.size:
-                    model.add(frame[new], y[new], ids=ids[new])
+                if new.size and (weight[new].any() or not weighted):
+                    model.add(frame[new], y[new], **given(new))
                     held = np.append(held, new)
                 continue
             free = model.ids_[model.ids_ < STAYS]
@@ -131,7 +139,7 @@ def check(seed):
             held = held[~np.isin(ids[held], gone)]
     except CertifiedError:
         return False
-    refit = drawn(seed).fit(frame[held], y[held], ids=ids[held])
+    refit = drawn(seed).fit(frame[held], y[held], **given(held))
     for step, fresh in zip(model.steps_[:-1], refit.steps_[:-1], strict=True):
         assert step[1].state_digest_ == fresh[1].state_digest_, f"{seed}: {step[0]} is not that of a refit"
     if isinstance(refit[-1], LogisticRegression):

@@ -117,6 +117,8 @@ class SplineTransformer(StableTransformer):
         return plain.fit(np.zeros((2, knots.shape[1])))  # knots are given: the rows are not looked at
 
     def _apply(self, learned: FloatArray, X: FloatArray) -> FloatArray:
+        if not len(X):
+            return np.empty((0, self._width(learned, X.shape[1])))
         mine = "_plain" in self.__dict__ and learned is self._learned
         return (self._plain if mine else self._basis(learned)).transform(X)
 
