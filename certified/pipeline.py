@@ -8,7 +8,6 @@ have learned from elsewhere (``FrozenEstimator``); anything else is refused.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from inspect import signature
 from typing import Any
 
@@ -45,7 +44,7 @@ from certified.columns import Columns, Schema, is_frame, read
 from certified.compose import FeatureUnion, make_union
 from certified.errors import InvalidInput, InvalidRequest, NotDeletable
 from certified.rows import Renewal, Subjects, placed
-from certified.stable import Stable, Table
+from certified.stable import Left, Stable, Table
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["FeatureUnion", "Pipeline", "make_pipeline", "make_union"]
@@ -215,9 +214,7 @@ class Pipeline(_BaseComposition, Deletable):
                 "delete(ids=...) would remove every row. Discard the model instead. Nothing was changed."
             )
         removed = self._table.take(rows).present()
-        statistics, learned, moved, pieces = forget_through(
-            self._before, removed, cache(lambda: self._table.present(without=rows))
-        )
+        statistics, learned, moved, pieces = forget_through(self._before, removed, Left(self._table, rows))
         changed = [name for (name, _), flag in zip(self.steps_, moved, strict=False) if flag]
         final, head = self._final, Plan(_nothing, bool(changed), "exact", np.inf if changed else 0.0)
         if not isinstance(final, Stable):

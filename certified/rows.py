@@ -16,6 +16,7 @@ from scipy.sparse import csr_array, issparse
 
 from certified.errors import InvalidInput, InvalidRequest, UnknownIds
 from certified.hashing import subject_hash
+from certified.mirror import Mirror
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["BLOCK", "Renewal", "Rows", "Subjects", "as_ids", "padded", "placed"]
@@ -226,15 +227,31 @@ class Renewal:
         out = [np.arange(p.start, p.stop) if isinstance(p, slice) else np.full(p.shape[1], -1) for p in self.pieces]
         return np.concatenate(out)
 
+    def nothing_changed(self, n_features: int) -> bool:
+        """Whether all of these columns, and no others, were there before."""
+        return np.array_equal(self.source(), np.arange(n_features))
+
     def write(self, x: Any, before: Any) -> None:
         """Fill the first columns of `x` (zeros), with `before` as they were; rows that do not stay are left zero."""
         n = len(self.kept)
-        for spot, piece in zip(self.spots, self.pieces, strict=True):
+        for spot, piece in _merged(self.spots, self.pieces):
             if isinstance(piece, slice):
                 x[:n, spot] = before[:n, piece]
             else:
                 x[:n][self.kept, spot] = piece
         x[:n][~self.kept] = 0.0
+
+
+def _merged(spots: list[slice], pieces: list[Any]) -> list[tuple[slice, Any]]:
+    """Return the pieces with their places; columns that stay side by side are one piece, which is faster to copy."""
+    out: list[tuple[slice, Any]] = []
+    for spot, piece in zip(spots, pieces, strict=True):
+        before = out[-1][1] if out else None
+        if isinstance(piece, slice) and isinstance(before, slice) and before.stop == piece.start:
+            out[-1] = slice(out[-1][0].start, spot.stop), slice(before.start, piece.stop)
+        else:
+            out.append((spot, piece))
+    return out
 
 
 class Rows:
@@ -283,6 +300,7 @@ class Rows:
             self.offset[:n] = offset
         self.unweighted = weight is None or bool(np.all((weight == 0.0) | (weight == 1.0)))
         self._peak: FloatArray | None = None
+        self._mirror: tuple[Mirror | None] | None = None
 
     def blocks(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """Return x, y, weight, offset as views of shape (n_blocks, rows in a block, ...); (1, 1) for no offset."""
@@ -315,6 +333,8 @@ class Rows:
 
     def erase(self, rows: IntArray) -> None:
         """Overwrite these rows with zeros."""
+        if self._mirror is not None and self._mirror[0] is not None:
+            self._mirror[0].erase(rows)
         if self._peak is not None and np.any(np.abs(self.x[rows]) >= self._peak):
             self._peak = None  # a value that only a deleted row had must not stay
         self.x[rows] = 0.0
@@ -329,7 +349,16 @@ class Rows:
         for part in (self.x, self.y, self.weight, self.offset, self.base):
             if part is not None:
                 part.fill(0.0)
-        self._peak = None
+        if self._mirror is not None and self._mirror[0] is not None:
+            self._mirror[0].clear()
+        self._peak = self._mirror = None
+
+    @property
+    def mirror(self) -> Mirror | None:
+        """A sparse copy of x, where it makes passes faster."""
+        if self._mirror is None:
+            self._mirror = (Mirror.of(self.x),)
+        return self._mirror[0]
 
     @property
     def peak(self) -> FloatArray:
@@ -341,7 +370,7 @@ class Rows:
 
     def joined(self, held: IntArray, block: tuple[FloatArray, FloatArray, FloatArray, FloatArray]) -> Rows:
         """Return a copy of the rows at these positions, followed by those of a block (weights not balanced)."""
-        x, y, weight, offset = (part[0] for part in block)
+        x, y, weight, offset = (part[0] for part in block[:4])
         known = None
         if self.offset is not None or np.any(offset):
             before = np.zeros(held.size) if self.offset is None else self.offset[held]
@@ -353,6 +382,28 @@ class Rows:
             offset=known,
         )
 
+    def narrowed(self, new: Renewal, extra: int) -> Renewal:
+        """Return new features where those that came out the same, in the same places, are taken from the old ones.
+
+        The last `extra` columns held are no features.
+        """
+        out: list[Any] = []
+        starts = [piece.start for piece in new.pieces if isinstance(piece, slice)] + [self.x.shape[1] - extra]
+        done = 0
+        for piece in new.pieces:
+            if isinstance(piece, slice):
+                done, starts = piece.stop, starts[1:]
+                out.append(piece)
+                continue
+            k = piece.shape[1]
+            if issparse(piece) or starts[0] != done + k:
+                out.append(piece)
+                continue
+            held = [np.array_equal(self.x[: len(new.kept), done + j][new.kept], piece[:, j]) for j in range(k)]
+            out += [slice(done + j, done + j + 1) if same else piece[:, j : j + 1] for j, same in enumerate(held)]
+            done += k
+        return Renewal(new.kept, out)
+
     def renewed(self, new: Renewal, extra: int) -> Rows:
         """Return the rows that stay, at their positions and with new columns; the last `extra` ones are kept."""
         n, p = len(new.kept), new.n_features
@@ -361,6 +412,11 @@ class Rows:
         out.x = _aligned((len(out.y), p + extra))
         out.x[:n, p:] = self.x[:n, self.x.shape[1] - extra :]
         new.write(out.x, self.x)
+        if self._mirror is not None and self._mirror[0] is not None:
+            source = np.concatenate([new.source(), np.arange(self.x.shape[1] - extra, self.x.shape[1])])
+            held = np.zeros(len(out.y), dtype=bool)
+            held[:n] = new.kept
+            out._mirror = (self._mirror[0].renewed(source, out.x, held),)
         return out
 
     def every(self, step: int) -> Rows:
@@ -370,7 +426,7 @@ class Rows:
         return Rows(x.reshape(-1, x.shape[-1]), y.ravel(), weight.ravel(), offset=some)
 
     def __getstate__(self) -> dict[str, FloatArray]:
-        return self.__dict__ | {"_peak": None}
+        return self.__dict__ | {"_peak": None, "_mirror": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
