@@ -43,7 +43,8 @@ from certified.chain import (
 from certified.columns import Columns, Schema, is_frame, read
 from certified.compose import FeatureUnion, make_union
 from certified.errors import InvalidInput, InvalidRequest, NotDeletable
-from certified.rows import Renewal, Subjects, placed
+from certified.renewal import Renewal
+from certified.rows import Subjects, placed
 from certified.stable import Left, Stable, Table
 from certified.typing import FloatArray, IntArray
 

@@ -7,7 +7,10 @@ changes values but never a shape, so nothing is compiled again.
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,9 +20,10 @@ from scipy.sparse import csr_array, issparse
 from certified.errors import InvalidInput, InvalidRequest, UnknownIds
 from certified.hashing import subject_hash
 from certified.mirror import Mirror
+from certified.renewal import Renewal
 from certified.typing import BoolArray, FloatArray, IntArray
 
-__all__ = ["BLOCK", "Renewal", "Rows", "Subjects", "as_ids", "padded", "placed"]
+__all__ = ["BLOCK", "Rows", "Subjects", "as_ids", "padded", "placed", "sharing"]
 
 _NONE = np.zeros((1, 1))  # no offset
 BLOCK = 1024
@@ -188,70 +192,30 @@ class Subjects:
         return self._rank[rows]
 
     def _raise_unknown(self, ids: Any) -> None:
+        held, given = ("text" if a.dtype.kind == "U" else "integers" for a in (self._sorted, ids))
+        kinds = "" if held == given else f" Those held are {held}, these are {given}."
         raise UnknownIds(
-            f"delete(ids=...) got {len(ids)} ids that this model does not hold: {_some(ids)}. Ids must have been given "
-            "to fit and not deleted since; `model.ids_` lists them. Nothing was changed."
+            f"delete(ids=...) got {len(ids)} ids that this model does not hold: {_some(ids)}.{kinds} Ids must have "
+            "been given to fit and not deleted since; `model.ids_` lists them. Nothing was changed."
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Renewal:
-    """Features of the rows that stay, where a deletion has changed some of them.
+_LATER: ContextVar[list[Callable[[], None]] | None] = ContextVar("later", default=None)
 
-    Attributes
-    ----------
-    kept : bool array of shape (n_rows,)
-        Which positions stay.
-    pieces : list of slice or array of shape (n_kept, k)
-        From left to right: columns that were there before and are the same for the rows that stay, or new ones, which
-        may be sparse.
+
+@contextmanager
+def sharing() -> Iterator[list[Callable[[], None]]]:
+    """While this lasts, copies of rows share their buffers, and nothing is overwritten in them.
+
+    Yields a list that fills with what has to be called to overwrite it, once the copies have taken the place of the
+    originals. Each may be called again.
     """
-
-    kept: BoolArray
-    pieces: list[Any]
-
-    @property
-    def spots(self) -> list[slice]:
-        """Where each piece stands among the new columns."""
-        widths = [p.stop - p.start if isinstance(p, slice) else p.shape[1] for p in self.pieces]
-        ends = np.cumsum(widths).tolist()
-        return [slice(end - width, end) for end, width in zip(ends, widths, strict=True)]
-
-    @property
-    def n_features(self) -> int:
-        """Number of columns."""
-        return int(self.spots[-1].stop)
-
-    def source(self) -> IntArray:
-        """Position that each column had before, -1 for new ones."""
-        out = [np.arange(p.start, p.stop) if isinstance(p, slice) else np.full(p.shape[1], -1) for p in self.pieces]
-        return np.concatenate(out)
-
-    def nothing_changed(self, n_features: int) -> bool:
-        """Whether all of these columns, and no others, were there before."""
-        return np.array_equal(self.source(), np.arange(n_features))
-
-    def write(self, x: Any, before: Any) -> None:
-        """Fill the first columns of `x` (zeros), with `before` as they were; rows that do not stay are left zero."""
-        n = len(self.kept)
-        for spot, piece in _merged(self.spots, self.pieces):
-            if isinstance(piece, slice):
-                x[:n, spot] = before[:n, piece]
-            else:
-                x[:n][self.kept, spot] = piece
-        x[:n][~self.kept] = 0.0
-
-
-def _merged(spots: list[slice], pieces: list[Any]) -> list[tuple[slice, Any]]:
-    """Return the pieces with their places; columns that stay side by side are one piece, which is faster to copy."""
-    out: list[tuple[slice, Any]] = []
-    for spot, piece in zip(spots, pieces, strict=True):
-        before = out[-1][1] if out else None
-        if isinstance(piece, slice) and isinstance(before, slice) and before.stop == piece.start:
-            out[-1] = slice(out[-1][0].start, spot.stop), slice(before.start, piece.stop)
-        else:
-            out.append((spot, piece))
-    return out
+    later: list[Callable[[], None]] = []
+    token = _LATER.set(later)
+    try:
+        yield later
+    finally:
+        _LATER.reset(token)
 
 
 class Rows:
@@ -333,6 +297,15 @@ class Rows:
 
     def erase(self, rows: IntArray) -> None:
         """Overwrite these rows with zeros."""
+        if (later := _LATER.get()) is not None:
+            later.append(partial(self._erase, rows))
+            for own in (self.weight, self.base):
+                if own is not None:
+                    own[rows] = 0.0
+        else:
+            self._erase(rows)
+
+    def _erase(self, rows: IntArray) -> None:
         if self._mirror is not None and self._mirror[0] is not None:
             self._mirror[0].erase(rows)
         if self._peak is not None and np.any(np.abs(self.x[rows]) >= self._peak):
@@ -346,6 +319,12 @@ class Rows:
 
     def clear(self) -> None:
         """Overwrite everything with zeros."""
+        if (later := _LATER.get()) is not None:
+            later.append(self._clear)
+        else:
+            self._clear()
+
+    def _clear(self) -> None:
         for part in (self.x, self.y, self.weight, self.offset, self.base):
             if part is not None:
                 part.fill(0.0)
@@ -424,6 +403,19 @@ class Rows:
         x, y, weight, offset = (part[::step] for part in self.blocks())
         some = None if self.offset is None else offset.ravel()
         return Rows(x.reshape(-1, x.shape[-1]), y.ravel(), weight.ravel(), offset=some)
+
+    def __deepcopy__(self, memo: Any) -> Rows:
+        out = Rows.__new__(Rows)
+        if _LATER.get() is None:
+            out.__setstate__(self.__getstate__())
+            return out
+        out.__dict__.update(self.__dict__)
+        for name in ("weight", "base"):  # these are written to before the rest is overwritten
+            if self.__dict__[name] is not None:
+                own = _aligned(self.weight.shape)
+                own[...] = self.__dict__[name]
+                setattr(out, name, own)
+        return out
 
     def __getstate__(self) -> dict[str, FloatArray]:
         return self.__dict__ | {"_peak": None, "_mirror": None}

@@ -344,5 +344,5 @@ def test_any_requests_of_several_classes_end_at_a_refit(seed, sizes):
         model.delete(model.ids_[:size])
     assert _agrees(model, frame, y, ids, parameters)
     last = np.unique(ids[(y == 2) & np.isin(ids, model.ids_)])
-    with pytest.raises((InvalidInput, InvalidRequest), match="class|every row"):
+    with pytest.raises((InvalidInput, InvalidRequest), match=r"class|every row"):
         model.delete(last)

@@ -32,6 +32,7 @@ ORDER = (
     "hashing",
     "columns",
     "selector",
+    "renewal",
     "rows",
     "wide_rows",
     "wide_metric",

@@ -21,7 +21,8 @@ from certified.objective import Release
 from certified.passes import Passes
 from certified.pipeline import make_pipeline
 from certified.preprocessing import OneHotEncoder, StandardScaler
-from certified.rows import Renewal, Rows
+from certified.renewal import Renewal
+from certified.rows import Rows
 
 
 @pytest.fixture

@@ -100,6 +100,13 @@ def test_unknown_id_is_refused(ids):
     assert subjects.n_rows == 3
 
 
+def test_ids_of_the_other_kind_are_told_apart():
+    with pytest.raises(UnknownIds, match="Those held are text, these are integers"):
+        Subjects(["17", "18"], 2).rows_of(17)
+    with pytest.raises(UnknownIds, match="Those held are integers, these are text"):
+        Subjects([17, 18], 2).rows_of(["17"])
+
+
 @pytest.mark.parametrize("ids", [1, [1, 2]])
 def test_deleted_id_is_unknown(ids):
     subjects = Subjects(None, 4)

@@ -17,7 +17,8 @@ from certified.linear_model._state import State, Totals
 from certified.losses import Loss
 from certified.newton import Blocks
 from certified.objective import Problem
-from certified.rows import Renewal, Subjects
+from certified.renewal import Renewal
+from certified.rows import Subjects
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["CertifiedLinear"]

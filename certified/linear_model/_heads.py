@@ -17,7 +17,8 @@ from certified.inherited import Inherited, inherited
 from certified.linear_model._state import State, carried
 from certified.newton import Blocks
 from certified.objective import Problem, Release
-from certified.rows import Renewal, Rows
+from certified.renewal import Renewal
+from certified.rows import Rows
 from certified.typing import FloatArray, IntArray
 from certified.wide_rows import WideRows
 
