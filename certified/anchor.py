@@ -11,7 +11,34 @@ from certified.bounds import gamma, up
 from certified.objective import Release
 from certified.typing import FloatArray
 
-__all__ = ["Anchor", "Metric", "Solution", "reweighted", "with_release"]
+__all__ = ["Anchor", "Base", "Metric", "Solution", "reweighted", "with_release"]
+
+
+@dataclass(frozen=True)
+class Base:
+    """Where the Hessian of a metric was formed, and how far the linear predictors are from there.
+
+    Attributes
+    ----------
+    point : array of shape (p,)
+    drift : float
+        That of the metric at this point.
+    away : float
+        At least kappa times the change of any kept row's linear predictor from here to the metric's point.
+    path : float
+        The same of every row that was removed since, from here to where it was removed.
+    seen : float
+        The change as it was last measured.
+    visits : int
+        How often passes have led away from here.
+    """
+
+    point: FloatArray
+    drift: float
+    away: float = 0.0
+    path: float = 0.0
+    seen: float = 0.0
+    visits: int = 0
 
 
 @dataclass(frozen=True)
@@ -19,7 +46,7 @@ class Metric:
     """The metric ``A = (V'V)^-1`` and how the Hessian of the kept rows compares with it.
 
     In whitened coordinates the Hessian at ``point`` is ``I - W`` up to ``rho + drift``: W is what was removed since it
-    was formed, rho is rounding, and drift is how far the curvature can have moved between the points used since.
+    was formed, rho is rounding, and drift is how far the curvature can have moved since (lemma 2).
 
     Attributes
     ----------
@@ -42,6 +69,8 @@ class Metric:
         M as a pass has found it, of this metric or of one before, from which M was bounded.
     rise : float
         ``-W <= rise``: what was added since the Hessian was formed, so that it is at most ``1 + rise + rho + drift``.
+    base : Base or None
+        Where movements are measured from; None for the point itself.
     """
 
     point: FloatArray
@@ -57,6 +86,12 @@ class Metric:
     ridge: FloatArray | None = None
     rise: float = 0.0
     M_seen: float = np.nan
+    base: Base | None = None
+
+    @property
+    def origin(self) -> Base:
+        """The base, or the point itself where there is none."""
+        return Base(self.point, self.drift) if self.base is None else self.base
 
     @property
     def low(self) -> float:
@@ -135,7 +170,7 @@ def reweighted(anchor: Anchor, spread: float) -> Anchor:
     """
     metric = anchor.metric
     drift = up(metric.drift + up(spread) * (1.0 + metric.rho + metric.drift + metric.rise))
-    return replace(anchor, metric=replace(metric, drift=drift))
+    return replace(anchor, metric=replace(metric, drift=drift, base=None))
 
 
 def with_release(anchor: Anchor, release: Release) -> Anchor:

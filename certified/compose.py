@@ -22,7 +22,7 @@ from certified.chain import admit, as_step, is_of_text, of_table, served, target
 from certified.columns import Columns, Schema, joined, row_of, select
 from certified.errors import InvalidInput
 from certified.selector import make_column_selector
-from certified.stable import Stable, Table
+from certified.stable import Left, Stable, Table
 from certified.transformer import MixedTransformer, named_like
 from certified.typing import IntArray
 
@@ -447,9 +447,4 @@ def _indices(X: Any, wanted: Any) -> IntArray:
 
 
 def _selected(left: Callable[[], Table], columns: IntArray) -> Callable[[], Table]:
-    @cache
-    def some() -> Table:
-        table = left()
-        return table._replace(x=select(table.x, columns))
-
-    return some
+    return left.select(columns) if isinstance(left, Left) else cache(lambda: left().select(columns))

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, clone
 
 from certified.base import Deletable
 from certified.chain import as_step
-from certified.errors import NotDeletable
+from certified.errors import InvalidInput, NotDeletable
 
 __all__ = ["certify"]
 
@@ -35,6 +35,11 @@ _INSIDE = ("steps", "transformers", "transformer_list", "estimator", "remainder"
 
 def certify(estimator: Any) -> Any:
     """Return the deletable counterpart of an unfitted estimator; see :func:`certified.certify`."""
+    if isinstance(estimator, type | str) or not hasattr(estimator, "get_params"):
+        raise InvalidInput(
+            f"certify got {estimator!r}. An estimator, a pipeline or a search is needed, unfitted: an object, for "
+            "example LogisticRegression(), and not the class or its name."
+        )
     problems: list[str] = []
     found = _converted(estimator, "", problems, top=True)
     if problems:
@@ -150,6 +155,13 @@ def _objective(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
     return {"loss": losses[value]}
 
 
+def _folds(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    if value is None or (isinstance(value, int | np.integer) and not isinstance(value, bool)):
+        return {} if value is None else {"cv": int(value)}
+    problems.append(f"{where}: cv={value!r} is not supported: folds follow from the hashes of subjects; give a number.")
+    return {}
+
+
 def _pairs(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
     if value is None or isinstance(value, str | float):
         problems.append(f"{where}: interactions={value!r} is not supported: give a whole number or a list of pairs.")
@@ -167,6 +179,8 @@ _MEANS = {
     ("KBinsDiscretizer", "encode"): _encode,
     ("KMeans", "random_state"): _seed,
     ("RandomizedSearchCV", "random_state"): _seed,
+    ("GridSearchCV", "cv"): _folds,
+    ("RandomizedSearchCV", "cv"): _folds,
     **{
         (name, "random_state"): _seedless
         for name in (

@@ -107,7 +107,7 @@ def improve(
         g, metric = work.still(w, g, metric), work.measured(metric)
         found, envelope = _certify(work, w, g, metric)
         nu = found.assumptions["nu"]
-        old = up(g.moved + metric.drift) > fresh or np.isinf(metric.rho)
+        old = work.old(g, metric, fresh)
         if best is None or not found.distance > best[1].distance:
             best = (work.anchor(w, g, metric), found)
         done = found.distance <= target or nu <= 4.0 * envelope

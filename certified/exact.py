@@ -93,6 +93,40 @@ class Products:
             sums[1] += sign * _small(x[piece], weight[piece], scale, self.limbs, self.gram)
         return Products(self.exponents, top, _carried(sums), self.limbs, self.gram)
 
+    def renewed(self, source: IntArray, x: FloatArray, weight: FloatArray) -> Products:
+        """Return the Gram matrix of the same rows with other columns, of which only the new ones are summed.
+
+        Parameters
+        ----------
+        source : int array of shape (p_new,)
+            Which column each one was, -1 for new ones.
+        x, weight : arrays of shape (n, p_new) and (n,)
+            All rows, with all columns.
+        """
+        stays, fresh = np.flatnonzero(source >= 0), np.flatnonzero(source < 0)
+        root = np.sqrt(weight)[:, None]
+        columns = x[:, fresh] * root
+        exponents = np.empty(len(source), dtype=np.int64)
+        top = np.empty(len(source), dtype=np.int64)
+        exponents[stays], top[stays] = self.exponents[source[stays]], self.top[source[stays]]
+        exponents[fresh] = _exponents(np.abs(columns).max(axis=0, initial=0.0))
+        top[fresh] = np.count_nonzero(np.abs(columns) >= np.ldexp(1.0, exponents[fresh] - 1), axis=0)
+        scale = np.ldexp(1.0, _BITS - exponents)
+        sums = np.zeros((*self.sums.shape[:2], len(source), len(source)), dtype=np.int64)
+        sums[:, :, stays[:, None], stays] = self.sums[:, :, source[stays][:, None], source[stays]]
+        strip = np.zeros((self.sums.shape[1], len(fresh), len(source)), dtype=np.int64)
+        for start in range(0, len(x) if len(fresh) else 0, BLAS_ROWS):
+            piece = slice(start, start + BLAS_ROWS)
+            every = _limbs(x[piece] * root[piece] * scale, self.limbs, np)
+            some = [limb[:, fresh] for limb in every]
+            found = [some[0].T @ every[0]]
+            if self.limbs == 2:
+                found += [some[0].T @ every[1] + some[1].T @ every[0], some[1].T @ every[1]]
+            strip += np.stack(found).astype(np.int64)
+        sums[1][:, fresh, :] = strip
+        sums[1][:, :, fresh] = strip.swapaxes(1, 2)
+        return Products(exponents, top, _carried(sums), self.limbs, self.gram)
+
     def integers(self) -> Any:
         """Return the sums as Python integers, object array (p, q), in units of :attr:`unit`."""
         wide = self.sums[0].astype(object) * _CARRY + self.sums[1].astype(object)

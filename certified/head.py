@@ -18,6 +18,7 @@ import numpy as np
 from certified import bounds, newton
 from certified.anchor import Anchor, Solution
 from certified.bounds import gamma, or_inf, up
+from certified.inherited import Inherited
 from certified.newton import Blocks, Removal
 from certified.objective import Problem, Release
 from certified.passes import Passes
@@ -118,6 +119,7 @@ def improve(
     *,
     anchor: Anchor | None = None,
     factor: FloatArray | None = None,
+    known: Inherited | None = None,
     fresh: float = 2.0**-3,
     max_passes: int = 100,
 ) -> tuple[Anchor, Solution]:
@@ -134,6 +136,8 @@ def improve(
         State before, rows removed included; its factor is used as long as it serves.
     factor : array of shape (P, P) or None
         Without an anchor: an inverse Cholesky factor of something like the Hessian, for the first steps.
+    known : Inherited or None
+        What is known of these columns from others, a factor included.
     fresh : float
         Form the Hessian anew if the curvature can have drifted by more than this since it was formed. Small values
         make the anchor good for many deletions.
@@ -144,18 +148,19 @@ def improve(
         The Hessian is singular in float64 at a point of the search.
     """
     work = Passes(problem, rows, weight, release, max_passes)
+    work.known, factor = known, factor if known is None else known.factor
     metric = None if anchor is None else work.reused(anchor)
     w, moved = start, np.inf
     if anchor is None or metric is None:
         metric = work.metric(w) if factor is None else work.rough(w, factor)
     elif np.array_equal(w, anchor.here):
-        moved = work.moved(0.0, metric, w, anchor.pi)
+        moved = work.moved(metric.origin.away, metric, w, anchor.pi)
     g = work.gradient(w, moved)
     while True:
         near = work.newton_length(g, metric) <= 2.0 * target
         if near:
             g = work.still(w, g, metric)
-        old = up(g.moved + metric.drift) > fresh or np.isinf(metric.rho)
+        old = work.old(g, metric, fresh)
         if near and old and work.passes < max_passes:
             metric = work.formed_anew(w, g, metric)
             g = replace(g, moved=0.0)

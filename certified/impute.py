@@ -192,7 +192,7 @@ class SimpleImputer(MixedTransformer):
             fill[:] = self._constant(text)
         for j in np.flatnonzero(observed):
             if self.strategy == "median":
-                fill[j] = np.median(detail[j][1])
+                fill[j] = _middle(detail[j][1])
             elif self.strategy == "most_frequent":
                 values, counts = detail[j]
                 fill[j] = values[np.argmax(counts)]  # the smallest of those that are most frequent
@@ -294,6 +294,11 @@ def _empty(x: Any) -> BoolArray:
     if not isinstance(x, Columns):
         return np.isnan(x)
     return np.column_stack([[v is None for v in c.tolist()] if c.dtype == object else np.isnan(c) for c in x.columns])
+
+
+def _middle(values: FloatArray) -> float:
+    """Return the median of sorted values."""
+    return float((values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2.0)
 
 
 def _with(column: Any, gaps: BoolArray, value: Any) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from copy import copy, deepcopy
 from dataclasses import replace
-from functools import partial
 from itertools import product
 from typing import Any
 
@@ -26,7 +25,7 @@ from certified.base import Deletable, Plan, all_or_nothing, digest, split_ids, v
 from certified.certificate import Certificate
 from certified.errors import CannotCertify, CertifiedError, InvalidInput, InvalidRequest, NotDeletable
 from certified.progress import track
-from certified.rows import Subjects, as_ids
+from certified.rows import Subjects, as_ids, sharing
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["GridSearchCV", "RandomizedSearchCV"]
@@ -45,6 +44,7 @@ class _Search(MetaEstimatorMixin, Deletable):
     best_estimator_: Any
     _ids: Any
     _models: list[list[Any]]  # of each candidate and fold; None where it cannot be fitted
+    _unfinished: Any = ()  # what is still to be overwritten
 
     def _candidates(self) -> Iterable[dict[str, Any]]:
         raise NotImplementedError
@@ -202,7 +202,34 @@ class _Search(MetaEstimatorMixin, Deletable):
     # --------------------------------------------------------------- delete
 
     def _plan(self, rows: IntArray) -> Plan:
-        """Delete from copies of every model, score and choose; what is left to do is to put the result in place."""
+        """Delete from copies of every model, score and choose; what is left to do is to put the result in place.
+
+        The copies share the buffers of their rows with the models, so that only then these rows are overwritten.
+        """
+        self._finish()
+        with sharing() as later:
+            after = self._without(rows)
+        after._unfinished = later
+        method = after.best_estimator_.certificate_.method
+
+        def commit() -> None:
+            self.__dict__.update(after.__dict__)  # one step, before or after which an interrupt finds a whole search
+            self._finish()
+
+        return Plan(commit, True, method, np.inf)
+
+    def _finish(self) -> None:
+        """Overwrite what a deletion has left to be overwritten; after an interrupt the next call goes on."""
+        while self._unfinished:
+            self._unfinished[-1]()
+            self._unfinished.pop()
+
+    def __getstate__(self) -> Any:
+        self._finish()
+        return super().__getstate__()
+
+    def _without(self, rows: IntArray) -> Any:
+        """Return this search without these rows; the search itself does not change."""
         stay = self._subjects.kept.copy()
         stay[rows] = False
         stay = stay[self._subjects.kept]
@@ -228,8 +255,7 @@ class _Search(MetaEstimatorMixin, Deletable):
             self._refuse(reasons)
         after._subjects = deepcopy(self._subjects)
         after._subjects.drop(rows)
-        method = after.best_estimator_.certificate_.method
-        return Plan(partial(self.__dict__.update, after.__dict__), True, method, np.inf)
+        return after
 
     def _refuse(self, reasons: list[str]) -> None:
         raise InvalidRequest(
@@ -266,7 +292,7 @@ class _Search(MetaEstimatorMixin, Deletable):
         return model
 
     def _carry_out(self, plan: Plan, rows: IntArray) -> None:
-        plan.commit()  # the subjects too: one assignment, before or after which an interrupt finds a whole search
+        plan.commit()  # the subjects too
 
     def _every(self) -> list[Any]:
         """All models that had a part in the choice, and the one chosen."""

@@ -20,14 +20,28 @@ import numpy as np
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
 
 from certified.losses import Loss
-from certified.typing import FloatArray
+from certified.mirror import Mirror
+from certified.typing import FloatArray, IntArray
 
-__all__ = ["Blocks", "Removal", "chain", "curvature", "factorise", "gradient", "leverage", "longest", "reach", "remove"]
+__all__ = [
+    "Blocks",
+    "Removal",
+    "chain",
+    "curvature",
+    "factorise",
+    "gradient",
+    "leverage",
+    "longest",
+    "on_host",
+    "reach",
+    "remove",
+]
 
 _CHUNK = 32  # blocks whose Hessian is formed at once
 _WOODBURY = 32  # up to this many rows update the inverse, more rows invert anew
 _ROWS = 4096  # rows removed at once
 _UNIT = 2.0**-53
+_NONE = np.zeros((1, 1))  # no offset
 
 
 class Blocks(NamedTuple):
@@ -40,12 +54,15 @@ class Blocks(NamedTuple):
         Targets and weights.
     offset : array of shape (n_blocks, n_inner), or (1, 1) if all are 0
         Known part of the linear predictors.
+    mirror : Mirror or None
+        The same rows without their zeros, for passes on the host.
     """
 
     x: FloatArray
     y: FloatArray
     s: FloatArray
     offset: FloatArray
+    mirror: Mirror | None = None
 
 
 class Pass(NamedTuple):
@@ -83,32 +100,82 @@ def chain(n_blocks: int, n_inner: int) -> int:
     return n_inner + min(n_blocks, _CHUNK) + n_blocks + 2
 
 
+def on_host() -> bool:
+    """Whether passes run on the processor, and not on an accelerator."""
+    return bool(jax.default_backend() == "cpu")
+
+
 @float64
 def gradient(loss: Loss, rows: Blocks, w: Any) -> Any:
     """Pass over the rows at w; return a :class:`Pass`."""
-    return _gradient(loss, rows, w)
+    if rows.mirror is None:
+        return _gradient(loss, rows, w)
+    weighted, slopes, sizes, bend = _slopes(loss, rows.y, rows.s, _mirrored(loss, rows, w, rows.offset))
+    total = rows.mirror.total(np.asarray(weighted).reshape(rows.y.size, *weighted.shape[2:]))
+    return Pass(total.T.ravel(), slopes, sizes, bend)
 
 
 @float64
 def reach(loss: Loss, rows: Blocks, move: Any) -> Any:
     """Return ``max |x_i'move|`` over rows with ``s_i > 0``; for several outputs, the largest spread in a row."""
-    return _reach(loss, rows.x, rows.s, move)
+    return _most(loss, rows.s, predictors(loss, rows._replace(offset=_NONE), move))
 
 
 @float64
 def curvature(loss: Loss, rows: Blocks, w: Any) -> Any:
     """Return the Hessian of the data term at w, shape (P, P), without the penalty."""
-    if loss.outputs == 1 and jax.default_backend() == "cpu":
-        return _symmetric(rows.x, np.asarray(_roots(loss, rows, w)))
+    if loss.outputs == 1 and on_host():
+        return _symmetric(rows.x, np.sqrt(rows.s * _bends(loss, rows.y, predictors(loss, rows, w))))
     return sum(np.asarray(part) for part in [_hessian(loss, group, w) for group in _groups(rows)])
 
 
 @float64
 def leverage(loss: Loss, rows: Blocks, inverse_factor: Any) -> Any:
     """Return ``max ||V x_i||^2`` over rows with ``s_i > 0``; for several outputs, of ``V (e_j - e_k) x x_i``."""
+    if loss.outputs == 1 and on_host():
+        squared = [np.einsum("ij,ij->i", white, white) for white in (block @ inverse_factor.T for block in rows.x)]
+        return max(float(np.max(part, where=s > 0.0, initial=0.0)) for part, s in zip(squared, rows.s, strict=True))
     return max(np.asarray(part) for part in [_leverage(loss, g.x, g.s, inverse_factor) for g in _groups(rows)])
 
 
+def lengths(rows: Blocks, directions: FloatArray) -> float:
+    """Return ``max ||D x_i||^2`` over rows with ``s_i > 0``, for the k rows of D, shape (k, p)."""
+    if not len(directions):
+        return 0.0
+    flat = rows.x.reshape(rows.y.size, -1)
+    found = flat @ directions.T if rows.mirror is None else rows.mirror.predictors(np.ascontiguousarray(directions.T))
+    return float(np.max(np.einsum("ij,ij->i", found, found), where=rows.s.ravel() > 0.0, initial=0.0))
+
+
+@float64
+def predictors(loss: Loss, rows: Blocks, w: Any) -> Any:
+    """Return the linear predictors, shape (n_blocks, n_inner) or with a last axis for several outputs."""
+    if rows.mirror is None:
+        return _predictors(loss, rows.x, rows.offset, w)
+    return _mirrored(loss, rows, w, rows.offset)
+
+
+@float64
+def bends(loss: Loss, y: Any, z: Any) -> Any:
+    """Return the curvature of every row, for one output."""
+    return _bends(loss, y, z)
+
+
+@partial(jax.jit, static_argnums=0)
+def _bends(loss: Loss, y: Any, z: Any) -> Any:
+    return loss.curvature(y, z)
+
+
+def _mirrored(loss: Loss, rows: Blocks, w: FloatArray, offset: FloatArray) -> FloatArray:
+    """:func:`_predictors` from the mirror."""
+    assert rows.mirror is not None
+    if loss.outputs == 1:
+        return rows.mirror.predictors(w).reshape(rows.y.shape) + offset
+    z = rows.mirror.predictors(np.ascontiguousarray(w.reshape(loss.outputs, -1).T))
+    return z.reshape(*rows.y.shape, -1) + offset[..., None]
+
+
+@partial(jax.jit, static_argnums=0)
 def _predictors(loss: Loss, x: Any, offset: Any, w: Any) -> Any:
     if loss.outputs == 1:
         return jnp.einsum("bij,j->bi", x, w) + offset
@@ -117,33 +184,28 @@ def _predictors(loss: Loss, x: Any, offset: Any, w: Any) -> Any:
 
 @partial(jax.jit, static_argnums=0)
 def _gradient(loss: Loss, rows: Blocks, w: Any) -> Any:
-    x, y, s, offset = rows
-    z = _predictors(loss, x, offset, w)
-    slopes, sizes = loss.slope(y, z), loss.size(y, z)
+    weighted, *sums = _slopes(loss, rows.y, rows.s, _predictors(loss, rows.x, rows.offset, w))
     if loss.outputs == 1:
-        total = jnp.einsum("bi,bij->bj", s * slopes, x).sum(axis=0)
-        weights = s
-    else:
-        weights = s[..., None]
-        total = jnp.einsum("bik,bij->bkj", weights * slopes, x).sum(axis=0).ravel()
+        return Pass(jnp.einsum("bi,bij->bj", weighted, rows.x).sum(axis=0), *sums)
+    return Pass(jnp.einsum("bik,bij->bkj", weighted, rows.x).sum(axis=0).ravel(), *sums)
+
+
+@partial(jax.jit, static_argnums=0)
+def _slopes(loss: Loss, y: Any, s: Any, z: Any) -> Any:
+    """Slopes with their weights, and the other parts of a :class:`Pass`."""
+    slopes, sizes = loss.slope(y, z), loss.size(y, z)
+    weights = s if loss.outputs == 1 else s[..., None]
     if math.isfinite(loss.steepest):
         bend = jnp.full((), loss.steepest)
     else:
         bend = jnp.max(jnp.where(s > 0, loss.curvature(y, z), 0.0))
-    return Pass(total, jnp.sum(weights * slopes**2), jnp.sum(weights * sizes**2), bend)
+    return weights * slopes, jnp.sum(weights * slopes**2), jnp.sum(weights * sizes**2), bend
 
 
 @partial(jax.jit, static_argnums=0)
-def _reach(loss: Loss, x: Any, s: Any, move: Any) -> Any:
-    moved = _predictors(loss, x, jnp.zeros((1, 1)), move)
+def _most(loss: Loss, s: Any, moved: Any) -> Any:
     size = jnp.abs(moved) if loss.outputs == 1 else jnp.max(moved, axis=-1) - jnp.min(moved, axis=-1)
     return jnp.max(jnp.where(s > 0, size, 0.0))
-
-
-@partial(jax.jit, static_argnums=0)
-def _roots(loss: Loss, rows: Blocks, w: Any) -> Any:
-    x, y, s, offset = rows
-    return jnp.sqrt(s * loss.curvature(y, _predictors(loss, x, offset, w)))
 
 
 def _symmetric(x: FloatArray, roots: FloatArray) -> FloatArray:
@@ -157,7 +219,7 @@ def _symmetric(x: FloatArray, roots: FloatArray) -> FloatArray:
 
 @partial(jax.jit, static_argnums=0)
 def _hessian(loss: Loss, rows: Blocks, w: Any) -> Any:
-    x, y, s, offset = rows
+    x, y, s, offset, _ = rows
     bends = loss.curvature(y, _predictors(loss, x, offset, w))
 
     def gram(weights: Any) -> Any:
@@ -198,11 +260,15 @@ def _groups(rows: Blocks) -> Iterator[Blocks]:
         )
 
 
-def factorise(hessian: FloatArray) -> FloatArray | None:
+def factorise(hessian: FloatArray, order: IntArray | None = None) -> FloatArray | None:
     """Return the inverse V of the lower Cholesky factor, shape (P, P), or None if there is none in float64.
 
-    The matrix is scaled to a unit diagonal first, which is the best diagonal scaling up to a factor P.
+    The matrix is scaled to a unit diagonal first, which is the best diagonal scaling up to a factor P. With an `order`
+    of the columns, the factor is that of the columns in this order: ``V[:, order]`` is lower triangular.
     """
+    if order is not None:
+        inverse = factorise(hessian[np.ix_(order, order)])
+        return None if inverse is None else np.ascontiguousarray(inverse[:, np.argsort(order)])
     diagonal = np.diag(hessian)
     if not (np.all(np.isfinite(hessian)) and np.all(diagonal > 0)):
         return None

@@ -10,6 +10,7 @@ from certified import bounds, newton
 from certified.anchor import Anchor, Metric, Solution, with_release
 from certified.bounds import gamma, or_inf, up
 from certified.errors import CannotCertify
+from certified.inherited import Inherited
 from certified.newton import Blocks
 from certified.objective import Problem, Release
 from certified.rows import Rows
@@ -18,7 +19,7 @@ from certified.typing import FloatArray
 __all__ = ["Gradient", "Passes"]
 
 _STALE = 0.5  # rebuild the Hessian when a pass shrinks the gradient by less than this factor
-_PATIENCE = 8  # a new Hessian about halves the passes ahead and costs P / 16 of them
+_PATIENCE = 16  # a new Hessian costs P / 16 passes
 _STILL = 2.0**-7  # movement of the predictors below which a bound will do
 _SHARP = 1.25  # measure M anew where a bound of it may have grown by more than this
 _LOWEST = 0.25  # rebuild the Hessian when the kept rows may have less than this part of it in some direction
@@ -28,8 +29,8 @@ _LOWEST = 0.25  # rebuild the Hessian when the kept rows may have less than this
 class Gradient:
     """Gradient at a point, penalty included, with what its rounding envelope needs.
 
-    ``moved`` bounds kappa times the change of any kept row's linear predictor since ``metric.point``; inf or NaN where
-    that has not been measured.
+    ``moved`` bounds kappa times the change of any kept row's linear predictor since the base of the metric; inf or NaN
+    where that has not been measured. ``seen`` is that change where it was measured here, else 0.
     """
 
     value: FloatArray
@@ -37,6 +38,7 @@ class Gradient:
     sizes: float
     bend: float
     moved: float
+    seen: float = 0.0
 
 
 class Passes:
@@ -44,9 +46,11 @@ class Passes:
 
     def __init__(self, problem: Problem, rows: Rows, weight: FloatArray, release: Release, max_passes: int) -> None:
         self.problem, self.release = problem, release
+        self.known: Inherited | None = None
         x, y, _, offset = rows.blocks()
-        self.rows = Blocks(x, y, weight.reshape(y.shape), offset)
-        self.chain = newton.chain(len(y), y[0].size)
+        mirror = rows.mirror if newton.on_host() else None
+        self.rows = Blocks(x, y, weight.reshape(y.shape), offset, mirror)
+        self.chain = max(newton.chain(len(y), y[0].size), 0 if mirror is None else mirror.chain)
         # Upper bounds of the root mean square and of the largest offset, for rounding.
         self.offset = 0.0 if rows.offset is None else up(float(np.sqrt(np.sum(self.rows.s * offset**2))))
         self.most_offset = 0.0 if rows.offset is None else float(np.max(np.abs(offset)))
@@ -63,14 +67,18 @@ class Passes:
         return Gradient(value, float(found.slopes), float(found.sizes), float(found.bend), moved)
 
     def still(self, w: FloatArray, g: Gradient, metric: Metric) -> Gradient:
-        """Measure how far the predictors have moved, unless a small bound is known."""
-        loss, move = self.problem.loss, w - metric.point
+        """Measure how far the predictors have moved, unless a bound is known that is hardly above the last measure."""
+        loss, base = self.problem.loss, metric.origin
+        move = w - base.point
         if loss.kappa == 0.0 or not np.any(move):
             return replace(g, moved=0.0)
-        if g.moved <= _STILL:
+        if g.moved <= max(base.seen, g.seen) + _STILL:
             return g
+        # The difference of two points is rounded, too.
+        largest = self._largest_predictor(np.abs(move) + np.abs(w) + np.abs(base.point))
         measured = float(newton.reach(loss, self.rows, move))
-        return replace(g, moved=up(loss.kappa * (measured + 2.0 * gamma(len(w) + 8) * self._largest_predictor(move))))
+        moved = up(loss.kappa * (measured + 2.0 * gamma(len(w) + 8) * largest))
+        return replace(g, moved=moved, seen=moved)
 
     def _largest_predictor(self, w: FloatArray) -> float:
         """Upper bound of the sum of the absolute terms of any predictor."""
@@ -81,7 +89,7 @@ class Passes:
         self.passes += 1
         loss, p = self.problem.loss, len(w)
         hessian = newton.curvature(loss, self.rows, w) + self.problem.curvature()
-        inverse = newton.factorise(hessian)
+        inverse = newton.factorise(hessian, None if self.known is None else self.known.order)
         if inverse is None:
             raise CannotCertify(
                 "The Hessian is singular in float64, so the minimiser is not unique or does not exist (separable "
@@ -108,10 +116,28 @@ class Passes:
         The new metric B has ``(1 + rho) B >= Hess F(w) >= low A``, so that every ``||x_i||_{B^-1}`` is at most
         ``sqrt((1 + rho) / low)`` times ``||x_i||_{A^-1}``.
         """
-        low, _ = self.drifted(g, metric)
-        fresh = self.metric(w)
+        fresh, low = self.metric(w), self.drifted(g, metric)[0]
+        if self.known is not None and np.isinf(metric.rho):
+            return self.from_before(w, fresh, self.known)
         M = up(metric.M * float(np.sqrt((1.0 + fresh.rho) / low))) if low > 0.0 else np.inf
         return replace(fresh, M=M, M_seen=metric.M_seen) if _SHARP * metric.M_seen >= M else fresh
+
+    def from_before(self, w: FloatArray, fresh: Metric, known: Inherited) -> Metric:
+        """Bound M of a metric on columns of which some are new, where that is sharp enough."""
+        loss, old, V = self.problem.loss, known.metric, fresh.inverse_factor
+        z = newton.predictors(loss, self.rows, w)
+        largest = self._largest_predictor(w) + self.most_offset + known.largest
+        away = float(np.max(np.abs(z - known.z), where=self.rows.s > 0.0, initial=0.0))
+        away = up(loss.kappa * (away + 2.0 * gamma(len(w) + 8) * largest))
+        low = self.drifted(Gradient(w, 0.0, 0.0, 0.0, away), old)[0]
+        if not low > 0.0:
+            return fresh
+        last = V[len(w) - known.n_new :]
+        squared = newton.lengths(self.rows, last)
+        own = float(np.sqrt(squared)) * (1 + 2.0**-40)
+        own += 2.0 * gamma(2 * len(w) + 8) * float(np.linalg.norm(np.abs(last) @ self.peak))
+        M = up(float(np.hypot(np.sqrt((1.0 + fresh.rho) / low) * old.M, loss.kappa * own)))
+        return replace(fresh, M=M, M_seen=old.M_seen) if _SHARP * old.M_seen >= M else fresh
 
     def rough(self, w: FloatArray, factor: FloatArray) -> Metric:
         """A metric of which nothing is known: good for steps, not for certificates."""
@@ -185,10 +211,22 @@ class Passes:
         return Solution(w, or_inf(distance), "theorem-1", assumptions, weight, self.passes)
 
     def drifted(self, g: Gradient, metric: Metric) -> tuple[float, float]:
-        """Lower bound and uncertainty of the whitened Hessian after the predictors have moved (lemma 1)."""
-        grow = up(np.expm1(min(g.moved, 600.0)))
-        rho = up(metric.rho + metric.drift)
-        return metric.low / (1.0 + grow) * (1.0 - 2.0**-40), up(rho + grow * (1.0 + rho + metric.rise))
+        """Lower bound and uncertainty of the whitened Hessian after the predictors have moved (lemma 2)."""
+        base, grow = metric.origin, up(np.expm1(min(g.moved, 600.0)))
+        # Rows that were removed elsewhere were removed with another curvature than they had at the base.
+        gone = up(np.expm1(min(base.path, 600.0)) * (metric.eta + metric.rise + metric.rho)) if base.path else 0.0
+        rho = up(metric.rho + base.drift + gone)
+        low = (1.0 - up(rho + metric.eta)) / (1.0 + grow)
+        return low - 2.0**-40 * abs(low), up(rho + grow * (1.0 + rho + metric.rise))
+
+    def old(self, g: Gradient, metric: Metric, fresh: float) -> bool:
+        """Whether the curvature may have drifted by more than `fresh` since the Hessian was formed.
+
+        Once as many requests took passes as a new Hessian costs, an eighth of that is enough.
+        """
+        drift = self.drifted(g, metric)[1] - metric.rho
+        many = metric.origin.visits * _PATIENCE > len(metric.point)
+        return bool(np.isinf(metric.rho) or drift > (fresh / 8.0 if many else fresh))
 
     def envelope(self, w: FloatArray, g: Gradient, metric: Metric) -> float:
         absolute = np.abs(metric.inverse_factor)
@@ -227,7 +265,7 @@ class Passes:
                 rate = left / size if size else 0.0
                 ahead = self.newton_length(found, metric) / target
                 steps = np.log(ahead) / -np.log(rate) if 0.0 < rate < 1.0 and ahead > 1.0 else 0.0
-                many = steps > max(4.0, len(w) / _PATIENCE)
+                many = steps > max(4.0, 2.0 * len(w) / _PATIENCE)  # a new Hessian about halves the passes ahead
                 if rate > _STALE or (many and self._would_stay(found, metric, fresh)):
                     metric, found = self.metric(trial), replace(found, moved=0.0)
                 return trial, found, metric
@@ -256,7 +294,10 @@ class Passes:
     def anchor(self, w: FloatArray, g: Gradient, metric: Metric) -> Anchor:
         """The state to delete from: the same metric, seen from w."""
         _, rho = self.drifted(g, metric)
-        here = replace(metric, point=w, drift=up(max(rho - metric.rho, 0.0)) if g.moved else metric.drift)
+        base = metric.origin
+        seen = min(g.seen or base.seen, g.moved)
+        base = replace(base, away=g.moved, path=max(base.path, g.moved), seen=seen, visits=base.visits + 1)
+        here = replace(metric, point=w, drift=up(max(rho - metric.rho, 0.0)), base=base)
         white = metric.inverse_factor @ g.value
         envelope = self.envelope(w, g, metric)
         return Anchor(here, self.release, white, np.zeros(len(w)), envelope, self.problem.strength)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from copy import copy, deepcopy
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -45,8 +44,9 @@ from certified.columns import Columns, Schema, is_frame, read
 from certified.compose import FeatureUnion, make_union
 from certified.delegation import Delegation, final_has
 from certified.errors import InvalidInput, InvalidRequest, NotDeletable
-from certified.rows import Renewal, Subjects, placed
-from certified.stable import Stable, Table, same
+from certified.renewal import Renewal
+from certified.rows import Subjects, placed
+from certified.stable import Left, Stable, Table, same
 from certified.transformer import codes_among
 from certified.typing import FloatArray, IntArray
 
@@ -220,9 +220,7 @@ class Pipeline(Delegation, Deletable):
                 "delete(ids=...) would remove every row. Discard the model instead. Nothing was changed."
             )
         removed = self._table.take(rows).present()
-        statistics, learned, moved, pieces = forget_through(
-            self._before, removed, cache(lambda: self._table.present(without=rows))
-        )
+        statistics, learned, moved, pieces = forget_through(self._before, removed, Left(self._table, rows))
         changed = [name for (name, _), flag in zip(self.steps_, moved, strict=False) if flag]
         final, head = self._final, Plan(_nothing, bool(changed), "exact", np.inf if changed else 0.0)
         if not isinstance(final, Stable):

@@ -7,8 +7,10 @@ changes values but never a shape, so nothing is compiled again.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,11 @@ from scipy.sparse import csr_array, issparse
 
 from certified.errors import InvalidInput, InvalidRequest, UnknownIds
 from certified.hashing import subject_hash
+from certified.mirror import Mirror
+from certified.renewal import Renewal
 from certified.typing import BoolArray, FloatArray, IntArray
 
-__all__ = ["BLOCK", "Renewal", "Rows", "Subjects", "as_ids", "padded", "placed"]
+__all__ = ["BLOCK", "Rows", "Subjects", "as_ids", "padded", "placed", "sharing"]
 
 _NONE = np.zeros((1, 1))  # no offset
 _LARGEST = np.iinfo(np.int64).max
@@ -195,7 +199,7 @@ class Subjects:
         if ids.dtype.kind != self._sorted.dtype.kind:
             kinds = {"i": "integers", "U": "text"}
             advice = (
-                f"These are {kinds[ids.dtype.kind]}, and its ids are {kinds[self._sorted.dtype.kind]}: convert them."
+                f"Those held are {kinds[self._sorted.dtype.kind]}, these are {kinds[ids.dtype.kind]}: convert them."
             )
         raise UnknownIds(
             f"delete(ids=...) got {len(ids)} ids that this model does not hold: {_some(ids)}. {advice} Nothing was "
@@ -203,48 +207,22 @@ class Subjects:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Renewal:
-    """Features of the rows that stay, where a deletion has changed some of them.
+_LATER: ContextVar[list[Callable[[], None]] | None] = ContextVar("later", default=None)
 
-    Attributes
-    ----------
-    kept : bool array of shape (n_rows,)
-        Which positions stay.
-    pieces : list of slice or array of shape (n_kept, k)
-        From left to right: columns that were there before and are the same for the rows that stay, or new ones, which
-        may be sparse.
+
+@contextmanager
+def sharing() -> Iterator[list[Callable[[], None]]]:
+    """While this lasts, copies of rows share their buffers, and nothing is overwritten in them.
+
+    Yields a list that fills with what has to be called to overwrite it, once the copies have taken the place of the
+    originals. Each may be called again.
     """
-
-    kept: BoolArray
-    pieces: list[Any]
-
-    @property
-    def spots(self) -> list[slice]:
-        """Where each piece stands among the new columns."""
-        widths = [p.stop - p.start if isinstance(p, slice) else p.shape[1] for p in self.pieces]
-        ends = np.cumsum(widths).tolist()
-        return [slice(end - width, end) for end, width in zip(ends, widths, strict=True)]
-
-    @property
-    def n_features(self) -> int:
-        """Number of columns."""
-        return int(self.spots[-1].stop)
-
-    def source(self) -> IntArray:
-        """Position that each column had before, -1 for new ones."""
-        out = [np.arange(p.start, p.stop) if isinstance(p, slice) else np.full(p.shape[1], -1) for p in self.pieces]
-        return np.concatenate(out)
-
-    def write(self, x: Any, before: Any) -> None:
-        """Fill the first columns of `x` (zeros), with `before` as they were; rows that do not stay are left zero."""
-        n = len(self.kept)
-        for spot, piece in zip(self.spots, self.pieces, strict=True):
-            if isinstance(piece, slice):
-                x[:n, spot] = before[:n, piece]
-            else:
-                x[:n][self.kept, spot] = piece
-        x[:n][~self.kept] = 0.0
+    later: list[Callable[[], None]] = []
+    token = _LATER.set(later)
+    try:
+        yield later
+    finally:
+        _LATER.reset(token)
 
 
 class Rows:
@@ -293,6 +271,7 @@ class Rows:
             self.offset[:n] = offset
         self.unweighted = weight is None or bool(np.all((weight == 0.0) | (weight == 1.0)))
         self._peak: FloatArray | None = None
+        self._mirror: tuple[Mirror | None] | None = None
 
     def blocks(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """Return x, y, weight, offset as views of shape (n_blocks, rows in a block, ...); (1, 1) for no offset."""
@@ -325,6 +304,17 @@ class Rows:
 
     def erase(self, rows: IntArray) -> None:
         """Overwrite these rows with zeros."""
+        if (later := _LATER.get()) is not None:
+            later.append(partial(self._erase, rows))
+            for own in (self.weight, self.base):
+                if own is not None:
+                    own[rows] = 0.0
+        else:
+            self._erase(rows)
+
+    def _erase(self, rows: IntArray) -> None:
+        if self._mirror is not None and self._mirror[0] is not None:
+            self._mirror[0].erase(rows)
         if self._peak is not None and np.any(np.abs(self.x[rows]) >= self._peak):
             self._peak = None  # a value that only a deleted row had must not stay
         self.x[rows] = 0.0
@@ -336,10 +326,25 @@ class Rows:
 
     def clear(self) -> None:
         """Overwrite everything with zeros."""
+        if (later := _LATER.get()) is not None:
+            later.append(self._clear)
+        else:
+            self._clear()
+
+    def _clear(self) -> None:
         for part in (self.x, self.y, self.weight, self.offset, self.base):
             if part is not None:
                 part.fill(0.0)
-        self._peak = None
+        if self._mirror is not None and self._mirror[0] is not None:
+            self._mirror[0].clear()
+        self._peak = self._mirror = None
+
+    @property
+    def mirror(self) -> Mirror | None:
+        """A sparse copy of x, where it makes passes faster."""
+        if self._mirror is None:
+            self._mirror = (Mirror.of(self.x),)
+        return self._mirror[0]
 
     @property
     def peak(self) -> FloatArray:
@@ -351,7 +356,7 @@ class Rows:
 
     def joined(self, held: IntArray, block: tuple[FloatArray, FloatArray, FloatArray, FloatArray]) -> Rows:
         """Return a copy of the rows at these positions, followed by those of a block (weights not balanced)."""
-        x, y, weight, offset = (part[0] for part in block)
+        x, y, weight, offset = (part[0] for part in block[:4])
         known = None
         if self.offset is not None or np.any(offset):
             before = np.zeros(held.size) if self.offset is None else self.offset[held]
@@ -363,6 +368,28 @@ class Rows:
             offset=known,
         )
 
+    def narrowed(self, new: Renewal, extra: int) -> Renewal:
+        """Return new features where those that came out the same, in the same places, are taken from the old ones.
+
+        The last `extra` columns held are no features.
+        """
+        out: list[Any] = []
+        starts = [piece.start for piece in new.pieces if isinstance(piece, slice)] + [self.x.shape[1] - extra]
+        done = 0
+        for piece in new.pieces:
+            if isinstance(piece, slice):
+                done, starts = piece.stop, starts[1:]
+                out.append(piece)
+                continue
+            k = piece.shape[1]
+            if issparse(piece) or starts[0] != done + k:
+                out.append(piece)
+                continue
+            held = [np.array_equal(self.x[: len(new.kept), done + j][new.kept], piece[:, j]) for j in range(k)]
+            out += [slice(done + j, done + j + 1) if same else piece[:, j : j + 1] for j, same in enumerate(held)]
+            done += k
+        return Renewal(new.kept, out)
+
     def renewed(self, new: Renewal, extra: int) -> Rows:
         """Return the rows that stay, at their positions and with new columns; the last `extra` ones are kept."""
         n, p = len(new.kept), new.n_features
@@ -371,6 +398,11 @@ class Rows:
         out.x = _aligned((len(out.y), p + extra))
         out.x[:n, p:] = self.x[:n, self.x.shape[1] - extra :]
         new.write(out.x, self.x)
+        if self._mirror is not None and self._mirror[0] is not None:
+            source = np.concatenate([new.source(), np.arange(self.x.shape[1] - extra, self.x.shape[1])])
+            held = np.zeros(len(out.y), dtype=bool)
+            held[:n] = new.kept
+            out._mirror = (self._mirror[0].renewed(source, out.x, held),)
         return out
 
     def every(self, step: int) -> Rows:
@@ -379,8 +411,21 @@ class Rows:
         some = None if self.offset is None else offset.ravel()
         return Rows(x.reshape(-1, x.shape[-1]), y.ravel(), weight.ravel(), offset=some)
 
+    def __deepcopy__(self, memo: Any) -> Rows:
+        out = Rows.__new__(Rows)
+        if _LATER.get() is None:
+            out.__setstate__(self.__getstate__())
+            return out
+        out.__dict__.update(self.__dict__)
+        for name in ("weight", "base"):  # these are written to before the rest is overwritten
+            if self.__dict__[name] is not None:
+                own = _aligned(self.weight.shape)
+                own[...] = self.__dict__[name]
+                setattr(out, name, own)
+        return out
+
     def __getstate__(self) -> dict[str, FloatArray]:
-        return self.__dict__ | {"_peak": None}
+        return self.__dict__ | {"_peak": None, "_mirror": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -15,18 +15,19 @@ A deletion gives bit for bit the state of a refit if ``_discount(_count(D), S)``
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from certified.base import Deletable, Plan, digest, versions
 from certified.certificate import Certificate
-from certified.columns import Schema, erase, stacked
+from certified.columns import Schema, erase, select, stacked
 from certified.errors import InvalidRequest
 from certified.rows import Subjects
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["Stable", "Table", "project", "same"]
+__all__ = ["Left", "Stable", "Table", "project", "same"]
 
 
 class Table(NamedTuple):
@@ -74,11 +75,35 @@ class Table(NamedTuple):
             f"{caller} would see only rows of weight 0. One row of weight > 0 is needed. Nothing was changed."
         )
 
+    def select(self, columns: Any) -> Table:
+        """Return these columns of every row."""
+        return self._replace(x=select(self.x, columns))
+
     def erase(self, rows: IntArray) -> None:
         """Overwrite these rows with nothing."""
         for part in self:
             if part is not None:
                 erase(part, rows)
+
+
+class Left:
+    """The rows of a table that a deletion leaves; copies only of the columns that are asked for."""
+
+    def __init__(self, table: Table, gone: IntArray, columns: IntArray | None = None) -> None:
+        self._table, self._gone, self._columns = table, gone, columns
+
+    @cached_property
+    def _rows(self) -> Table:
+        table = self._table if self._columns is None else self._table.select(self._columns)
+        return table.present(without=self._gone)
+
+    def __call__(self) -> Table:
+        """Return the rows, all of positive weight."""
+        return self._rows
+
+    def select(self, columns: IntArray) -> Left:
+        """Return the same of these columns."""
+        return Left(self._table, self._gone, columns if self._columns is None else self._columns[columns])
 
 
 class Stable(Deletable):
@@ -166,7 +191,7 @@ class Stable(Deletable):
                 "delete(ids=...) would remove every row. Discard the model instead. Nothing was changed."
             )
         removed = self._table.take(rows).present()
-        statistic = self._forget(self._statistic, removed, lambda: self._table.present(without=rows))
+        statistic = self._forget(self._statistic, removed, Left(self._table, rows))
         learned = self._derive(statistic)
         changed = not same(learned, self._learned)
 
@@ -218,11 +243,22 @@ def project(X: FloatArray, directions: FloatArray) -> FloatArray:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two served states are equal bit for bit."""
+    """Whether two served states are equal bit for bit; what both share is not looked at."""
     if a is b:
         return True
-    first, second = list(_leaves(a)), list(_leaves(b))
-    return len(first) == len(second) and digest(*first) == digest(*second)
+    a, b = (value.parts() if hasattr(value, "parts") else value for value in (a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return list(a) == list(b) and same(list(a.values()), list(b.values()))
+    if isinstance(a, tuple | list) and isinstance(b, tuple | list):
+        return len(a) == len(b) and all(map(same, a, b))
+    if a is None or b is None or isinstance(a, dict | tuple | list) or isinstance(b, dict | tuple | list):
+        return False
+    first, second = np.asarray(a), np.asarray(b)
+    if first.dtype != second.dtype or first.shape != second.shape:
+        return False
+    if first.dtype.kind in "OU":
+        return repr(first.tolist()) == repr(second.tolist())
+    return first.tobytes() == second.tobytes()
 
 
 def _leaves(value: Any) -> Iterator[Any]:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array, hstack, issparse, vstack
 
-from certified.rows import Renewal, padded, placed
+from certified.renewal import Renewal
+from certified.rows import padded, placed
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["WideRows"]

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from sklearn.datasets import load_breast_cancer
+from sklearn.linear_model import LogisticRegression
 from test_additive_terms import _frame
 
-from certified.additive import AdditiveClassifier, AdditiveRegressor
+from certified.additive import AdditiveClassifier, AdditiveRegressor, _terms
 from certified.additive._terms import Terms
-from certified.errors import InvalidInput
+from certified.errors import InvalidInput, InvalidRequest
 from certified.testing import check_delete_equals_refit
 
 SMALL = dict(max_bins=8, interactions=[(0, 1)], max_interaction_bins=4, smoothness=0.5, min_frequency=5)
@@ -94,7 +95,8 @@ def _agrees(model, frame, y, ids, parameters):
     same = model.steps_[0][1].state_digest_ == fresh.steps_[0][1].state_digest_
     if hasattr(model, "state_digest_"):
         return same and model.state_digest_ == fresh.state_digest_
-    gap = np.append(model.private_coef_ - fresh.private_coef_, model.private_intercept_ - fresh.private_intercept_)
+    pairs = [np.column_stack([np.atleast_2d(m.private_coef_), np.ravel(m.private_intercept_)]) for m in (model, fresh)]
+    gap = (pairs[0] - pairs[1]).ravel()
     allowed = model.certificate_.distance_bound + fresh.certificate_.distance_bound
     return same and np.sqrt(gap @ model.release_metric_ @ gap) <= allowed
 
@@ -251,8 +253,6 @@ def test_importing_additive_models_loads_no_matplotlib():
 
 def test_what_cannot_be_fitted_is_refused_with_a_reason():
     X, y = load_breast_cancer(return_X_y=True)
-    with pytest.raises(InvalidInput, match="Only binary classification"):
-        AdditiveClassifier().fit(X, np.arange(len(y)) % 3)
     with pytest.raises(InvalidInput, match="loss='hinge'"):
         AdditiveRegressor("hinge").fit(X, y)
     with pytest.raises(InvalidInput, match="all constant"):
@@ -266,3 +266,83 @@ def test_frames_of_pandas_with_categories_and_booleans_are_read():
     model = AdditiveRegressor(interactions=0, min_frequency=1).fit(frame, np.arange(60) % 2)
     assert model.predict(frame)[:2] == pytest.approx([0.0, 1.0], abs=0.2)
     assert np.allclose(model.release().predict(frame), model.predict(frame))
+
+
+# ----------------------------------------------------------------- more classes
+
+
+def _of_classes(seed, n=400):
+    """Rows of three classes, of which the last depends on a product of two features that the others do not know."""
+    rng = np.random.default_rng(seed)
+    X = rng.uniform(-1, 1, (n, 3))
+    z = np.column_stack([np.sin(3 * X[:, 0]), X[:, 1], 3 * np.sign(X[:, 1] * X[:, 2])])
+    names = np.array(["a", "b", "c"])
+    return X, names[np.argmax(z + rng.gumbel(size=(n, 3)), axis=1)]
+
+
+def test_several_classes_are_one_multinomial_model_of_the_terms():
+    X, y = _of_classes(0)
+    model = AdditiveClassifier(interactions=2, noise=0, tol=1e-8).fit(X, y)
+    features = model._terms._served.features(model._table.x)
+    plain = LogisticRegression(C=1.0, tol=1e-10, max_iter=10_000).fit(features, y)
+    assert np.allclose(model.coef_, plain.coef_, atol=1e-4)
+    assert np.allclose(model.predict_proba(X), plain.predict_proba(features), atol=1e-5)
+
+
+def test_functions_of_several_classes_add_up_and_are_released():
+    X, y = _of_classes(1)
+    frame = pl.DataFrame({"u": X[:, 0], "v": X[:, 1], "w": np.where(X[:, 2] > 0, "up", "down")})
+    model = AdditiveClassifier(interactions=[("v", "w")]).fit(frame, y)
+    together = model.baseline_ + model.eval_terms(frame).sum(axis=1)
+    assert np.allclose(together, model.decision_function(frame))
+    release = model.release()
+    assert np.allclose(release.predict_proba(frame), model.predict_proba(frame))
+    assert (release.predict(frame) == model.predict(frame)).all()
+    assert release.score(frame, y) > 0.5
+    for shape in model.shape_functions_:
+        assert shape.scores.shape == (*shape.weights.shape, 3)
+        means = (shape.scores * shape.weights[..., None]).sum(axis=tuple(range(shape.weights.ndim)))
+        assert np.allclose(means, 0.0, atol=1e-9)
+        assert np.array_equal(shape.of("b").scores, shape.scores[..., 1])
+    assert model.term_importances().shape == (4,)
+    table = model.explain()
+    assert table.columns == ["term", "bin", "second_bin", "score", "weight", "class"]
+    assert table["class"].unique().sort().to_list() == ["a", "b", "c"]
+    found = table.filter(pl.col("term") == "u", pl.col("class") == "c")["score"].to_numpy()
+    assert np.allclose(found, model.shape_functions_[0].of("c").scores)
+
+
+def test_the_plot_of_a_class_is_asked_for_by_its_name():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    X, y = _of_classes(1)
+    model = AdditiveClassifier(interactions=0).fit(X, y)
+    assert model.plot("x0", label="b").get_title() == "x0"
+    with pytest.raises(InvalidInput, match=r"one of \['a', 'b', 'c'\]"):
+        model.plot("x0")
+    with pytest.raises(InvalidInput, match="leave it out"):
+        AdditiveClassifier(interactions=0).fit(X, y == "a").plot("x0", label="b")
+
+
+def test_a_pair_that_one_class_alone_needs_is_chosen(monkeypatch):
+    X, y = _of_classes(2, 1500)
+    model = AdditiveClassifier(interactions=1).fit(X, y)
+    assert model._terms._learned.pairs.tolist() == [[1, 2]]
+    honest = _terms.chosen
+    monkeypatch.setattr(_terms, "chosen", lambda axes, codes, sums, most: honest(axes, codes, sums[:0], most))
+    assert not AdditiveClassifier(interactions=1).fit(X, y)._terms._learned.pairs.size
+
+
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), sizes=st.lists(st.integers(1, 25), min_size=1, max_size=3))
+def test_any_requests_of_several_classes_end_at_a_refit(seed, sizes):
+    frame, y, ids = _frame(seed, 160)
+    y = np.where(np.random.default_rng(seed).random(160) < 0.35, 2, y > np.median(y)).astype(int)
+    parameters = SMALL | {"max_subjects": 30}
+    model = AdditiveClassifier(**parameters).fit(frame, y, ids=ids)
+    for size in sizes:
+        model.delete(model.ids_[:size])
+    assert _agrees(model, frame, y, ids, parameters)
+    last = np.unique(ids[(y == 2) & np.isin(ids, model.ids_)])
+    with pytest.raises((InvalidInput, InvalidRequest), match=r"class|every row"):
+        model.delete(last)

@@ -108,7 +108,7 @@ def test_smoothness_has_the_largest_evidence_of_a_dense_gaussian_model(ordered):
             steps = np.minimum.outer(np.arange(K), np.arange(K)) / (s * K) if ordered else np.eye(K) / (2 * s)
             prior = steps + 100.0
             found.append(multivariate_normal(np.zeros(K), prior + np.diag(1 / bends)).logpdf(slopes / bends))
-        assert level(axis, np.append(slopes, 0.0), np.append(bends, 0.0)) == LEVELS[int(np.argmax(found))]
+        assert level(axis, [(np.append(slopes, 0.0), np.append(bends, 0.0))]) == LEVELS[int(np.argmax(found))]
 
 
 def _frame(seed, n, gaps=0.15):

@@ -10,6 +10,7 @@ from sklearn.decomposition import PCA, FastICA
 from sklearn.ensemble import AdaBoostClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
@@ -25,7 +26,7 @@ from sklearn.preprocessing import (
 
 import certified
 from certified.additive import AdditiveClassifier, AdditiveRegressor
-from certified.errors import NotDeletable
+from certified.errors import InvalidInput, NotDeletable
 from certified.linear_model import LogisticRegression as Ours
 
 
@@ -160,3 +161,15 @@ def test_the_models_of_interpret_itself_are_converted():
     found = certified.certify(glassbox.ExplainableBoostingClassifier(interactions=3, random_state=7))
     assert type(found) is AdditiveClassifier
     assert (found.interactions, found.random_state) == (3, None)
+
+
+@pytest.mark.parametrize("given", ["LogisticRegression", LogisticRegression, None, 3], ids=str)
+def test_what_is_no_estimator_is_refused(given):
+    with pytest.raises(InvalidInput, match="An estimator, a pipeline or a search is needed"):
+        certified.certify(given)
+
+
+def test_folds_that_rows_would_influence_are_named_before_a_fit():
+    with pytest.raises(NotDeletable, match="folds follow from the hashes"):
+        certified.certify(GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=StratifiedKFold(3)))
+    assert certified.certify(GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=np.int64(3))).cv == 3

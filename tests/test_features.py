@@ -22,7 +22,8 @@ from certified.preprocessing import (
     StandardScaler,
     TargetEncoder,
 )
-from certified.rows import Renewal, Rows
+from certified.renewal import Renewal
+from certified.rows import Rows
 
 NUMBERS, TEXT = ["age", "stay"], ["city", "ward"]
 

@@ -305,7 +305,8 @@ def test_later_deletions_compile_nothing():
     model = LogisticRegression(noise=0.3).fit(x, y)
     assert model.delete(0).method == "theorem-2"
     assert model.delete(range(1, 6)).method == "theorem-2"
-    programs = (newton._both, newton._gradient, newton._reach, newton._hessian, newton._leverage)
+    names = ("_both", "_gradient", "_slopes", "_predictors", "_most", "_bends", "_hessian", "_leverage")
+    programs = [getattr(newton, name) for name in names]
     before = [f._cache_size() for f in programs]
     for i in range(20):
         model.delete(10 + i if i % 2 else [100 + 7 * i + j for j in range(2 + i % 6)])

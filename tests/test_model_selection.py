@@ -1,6 +1,7 @@
 """A search after deletions is a fresh search on the rows that stay: same scores, same winner, same model."""
 
 import pickle
+from copy import deepcopy
 
 import numpy as np
 import polars as pl
@@ -22,7 +23,7 @@ from certified.model_selection import GridSearchCV, RandomizedSearchCV
 from certified.naive_bayes import GaussianNB
 from certified.pipeline import make_pipeline
 from certified.preprocessing import StandardScaler
-from certified.rows import Subjects
+from certified.rows import Rows, Subjects
 from certified.testing import check_delete_equals_refit, yield_deletion_checks
 
 RIDGE = GridSearchCV(Ridge(), {"alpha": [0.01, 1.0, 100.0]}, cv=3)
@@ -239,6 +240,38 @@ def test_an_interrupt_at_any_model_changes_nothing(monkeypatch, owner, name):
         monkeypatch, lambda: GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, cv=3), X, y, owner, name
     )
     assert calls >= (1 if name == "_show" else 6)
+
+
+@pytest.mark.parametrize("at", [1, 2, 5])
+def test_an_interrupt_while_rows_are_overwritten_is_made_up_for(monkeypatch, at):
+    X, y = load_diabetes(return_X_y=True)
+    X, y = X[:80], y[:80]
+    live = GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, cv=3).fit(X, y)
+    secret = X[3] + 0.0
+    stop = Interrupted(Rows._erase, at)
+    act = Rows._erase
+    monkeypatch.setattr(Rows, "_erase", lambda *args: stop(*args))
+    with pytest.raises(KeyboardInterrupt):
+        live.delete([3])
+    monkeypatch.setattr(Rows, "_erase", act)
+    assert 3 not in live.ids_
+    kept = np.delete(np.arange(80), 3)
+    fresh = GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, cv=3).fit(X[kept], y[kept], ids=kept)
+    assert live.state_digest_ == fresh.state_digest_
+    pickle.dumps(live)
+    models = [model for row in live._models for model in row] + [live.best_estimator_]
+    assert all(not (model._rows.x[:, :10] == secret).all(axis=1).any() for model in models)
+
+
+def test_copies_share_their_rows_until_the_deletion_is_in_place(monkeypatch):
+    X, y = load_diabetes(return_X_y=True)
+    live = GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, cv=3).fit(X, y)
+    before = [id(model._rows.x) for row in live._models for model in row]
+    live.delete([3, 5])
+    assert [id(model._rows.x) for row in live._models for model in row] == before
+    assert not any((model._rows.x[:, :10] == X[3]).all(axis=1).any() for row in live._models for model in row)
+    twin = deepcopy(live)  # outside of a deletion a copy is a copy
+    assert not np.shares_memory(twin.best_estimator_._rows.x, live.best_estimator_._rows.x)
 
 
 def test_a_search_that_commits_model_by_model_is_caught(monkeypatch):

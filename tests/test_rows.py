@@ -100,6 +100,13 @@ def test_unknown_id_is_refused(ids):
     assert subjects.n_rows == 3
 
 
+def test_ids_of_the_other_kind_are_told_apart():
+    with pytest.raises(UnknownIds, match="Those held are text, these are integers"):
+        Subjects(["17", "18"], 2).rows_of(17)
+    with pytest.raises(UnknownIds, match="Those held are integers, these are text"):
+        Subjects([17, 18], 2).rows_of(["17"])
+
+
 @pytest.mark.parametrize("ids", [1, [1, 2]])
 def test_deleted_id_is_unknown(ids):
     subjects = Subjects(None, 4)
@@ -283,9 +290,9 @@ def test_any_collection_of_ids_is_a_request(request_):
 
 
 def test_ids_of_another_kind_or_size_are_refused_with_what_to_do():
-    with pytest.raises(UnknownIds, match=r"\['3'\]. These are text, and its ids are integers: convert"):
+    with pytest.raises(UnknownIds, match=r"\['3'\]. Those held are integers, these are text: convert"):
         Subjects(None, 10).rows_of(["3"])
-    with pytest.raises(UnknownIds, match="its ids are text: convert"):
+    with pytest.raises(UnknownIds, match="these are integers: convert"):
         Subjects(["a", "b"], 2).rows_of([3])
     with pytest.raises(InvalidInput, match=r"beyond 64 bits. Give them as text"):
         Subjects([2**70, 1], 2)

@@ -7,7 +7,10 @@ about anybody's value, and even a deletion inside the sample seldom changes it.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter
+from functools import lru_cache
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,10 +74,8 @@ class Axis(NamedTuple):
             return np.where(np.isnan(column), absent, found)
         place = {value: k for k, value in enumerate(self.categories.tolist())}
         other = len(self.categories) if self.pooled else self.rows
-        unknown = absent if self.missing else other
-        return np.fromiter(
-            (unknown if v is None else place.get(v, other) for v in column.tolist()), dtype=np.int64, count=len(column)
-        )
+        place[None] = absent if self.missing else other
+        return np.fromiter(map(place.get, column.tolist(), repeat(other)), dtype=np.int64, count=len(column))
 
 
 def tally(column: Any) -> Tally:
@@ -132,7 +133,7 @@ def cuts_of(values: FloatArray, max_bins: int) -> FloatArray:
             cut = halfway(low, high)
             if not low < cut < high:
                 break
-            middle = start + int(np.searchsorted(values[start:stop], cut, side="left"))
+            middle = bisect_left(values, cut, start, stop)
             if middle - start >= least and stop - middle >= least:
                 cuts.append(cut)
                 branches.append((cut, high, middle, stop))
@@ -144,6 +145,7 @@ def cuts_of(values: FloatArray, max_bins: int) -> FloatArray:
     return np.array(sorted(cuts))
 
 
+@lru_cache(1 << 16)
 def halfway(low: float, high: float) -> float:
     """Return where a branch of the tree of decimal numbers splits: 0, powers of ten, then the shortest number inside.
 

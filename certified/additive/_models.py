@@ -101,9 +101,16 @@ class _Additive(Pipeline):
         return self.steps_[0][1]
 
     def _scores(self) -> list[FloatArray]:
-        """Released values of each term, one for every code."""
-        tables, coef = self._terms._served, np.ravel(self.coef_)
+        """Released values of each term, one for every code; of more than two classes, one for each class."""
+        tables, coef = self._terms._served, np.atleast_2d(self.coef_)
+        coef = coef[0] if len(coef) == 1 else coef.T
         return [part @ coef[spot] for part, spot in zip(tables.parts, tables.spots, strict=True)]
+
+    @property
+    def _several(self) -> Any:
+        """The classes, where there are more than two."""
+        classes = getattr(self, "classes_", None)
+        return classes if classes is not None and len(classes) > 2 else None
 
     @property
     def term_names_(self) -> list[str]:
@@ -119,28 +126,31 @@ class _Additive(Pipeline):
 
     @property
     def shape_functions_(self) -> list[Shape]:
-        """Released function of each term, with the mean 0 over the rows held; they add up with :attr:`baseline_`."""
+        """Released function of each term, with the mean 0 over the rows held; they add up with :attr:`baseline_`.
+
+        Of more than two classes, with an axis for the classes.
+        """
         return self._centred()[0]
 
     @property
-    def baseline_(self) -> float:
-        """Released linear predictor where every shape function is 0."""
+    def baseline_(self) -> Any:
+        """Released linear predictor where every shape function is 0; of more than two classes, of each."""
         return self._centred()[1]
 
-    def _centred(self) -> tuple[list[Shape], float]:
-        terms, table = self._terms, self._table.present()
-        layout, baseline = terms._learned, float(np.ravel(self.intercept_)[0])
+    def _centred(self) -> tuple[list[Shape], Any]:
+        terms, table, classes = self._terms, self._table.present(), self._several
+        layout = terms._learned
+        baseline: Any = float(np.ravel(self.intercept_)[0]) if classes is None else self.intercept_
         shapes = []
         together = zip(self.term_names_, self.term_features_, self._scores(), terms._served.codes(table.x), strict=True)
         for name, features, scores, codes in together:
             axes = tuple((layout.axes if len(features) == 1 else layout.coarse)[j] for j in features)
             weights = np.bincount(codes, table.weight, len(scores))
-            mean = float((weights * scores).sum() / weights.sum())
+            mean = weights @ scores / weights.sum()
             whole, inner = tuple(axis.rows + 1 for axis in axes), tuple(slice(axis.rows) for axis in axes)
-            shapes.append(
-                Shape(name, features, axes, (scores - mean).reshape(whole)[inner], weights.reshape(whole)[inner])
-            )
-            baseline += mean
+            values = (scores - mean).reshape(*whole, *scores.shape[1:])[inner]
+            shapes.append(Shape(name, features, axes, values, weights.reshape(whole)[inner], classes))
+            baseline = baseline + (float(mean) if classes is None else mean)
         return shapes, baseline
 
     def term_importances(self) -> FloatArray:
@@ -148,21 +158,24 @@ class _Additive(Pipeline):
         return np.array([shape.importance for shape in self.shape_functions_])
 
     def eval_terms(self, X: Any) -> FloatArray:
-        """Return what each term adds to ``baseline_`` for each row, shape (n_rows, n_terms)."""
+        """Return what each term adds to ``baseline_`` for each row, shape (n_rows, n_terms).
+
+        Of more than two classes, of shape (n_rows, n_terms, n_classes).
+        """
         terms = self._terms
         table = self._table.present()
         held, asked = terms._served.codes(table.x), terms._served.codes(self._read(X, reset=False)[0])
         columns = []
         for scores, before, codes in zip(self._scores(), held, asked, strict=True):
             weights = np.bincount(before, table.weight, len(scores))
-            columns.append(scores[codes] - (weights * scores).sum() / weights.sum())
-        return np.column_stack(columns)
+            columns.append(scores[codes] - weights @ scores / weights.sum())
+        return np.stack(columns, axis=1)
 
     def explain(self) -> pl.DataFrame:
-        """Return the shape functions as a frame with the columns term, bin, second_bin, score and weight."""
+        """Return the shape functions as a frame: term, bin, second_bin, score, weight; class, if there are several."""
         return as_frame(self.shape_functions_)
 
-    def plot(self, term: Any, ax: Any = None) -> Any:
+    def plot(self, term: Any, ax: Any = None, label: Any = None) -> Any:
         """Draw the shape function of a term with matplotlib.
 
         Parameters
@@ -171,12 +184,14 @@ class _Additive(Pipeline):
             Position or name of the term; see :attr:`term_names_`.
         ax : matplotlib axes or None
             Where to draw; None for a new figure.
+        label : one of ``classes_`` or None
+            Of which class, where there are more than two.
 
         Returns
         -------
         matplotlib axes
         """
-        return plot(find(self.shape_functions_, term), ax)
+        return plot(find(self.shape_functions_, term).of(label), ax)
 
     def _plain_head(self) -> Any:
         raise NotImplementedError
@@ -186,17 +201,18 @@ class _Additive(Pipeline):
         self._check_fitted()
         features, coef = plain_features(self._terms, self._scores())
         head = self._plain_head()
-        several = isinstance(head, _PlainLogistic)
-        head.coef_ = coef[None] if several else coef
-        head.intercept_ = np.ravel(self.intercept_).copy() if several else float(np.ravel(self.intercept_)[0])
+        classifies = isinstance(head, _PlainLogistic)
+        head.coef_ = np.ascontiguousarray(np.atleast_2d(coef.T)) if classifies else coef
+        head.intercept_ = np.ravel(self.intercept_).copy() if classifies else float(np.ravel(self.intercept_)[0])
         head.n_features_in_ = len(coef)
         return _PlainPipeline([("bins", features), ("head", head)])
 
 
 class AdditiveClassifier(ClassifierMixin, _Additive):
-    """Sum of smooth functions of single features and chosen pairs, for two classes; deletable, with a certificate.
+    """Sum of smooth functions of single features and chosen pairs, for classes; deletable, with a certificate.
 
-    The log-odds are ``baseline_ + sum_j f_j(x_j) + sum_jk f_jk(x_j, x_k)``: every prediction can be read off plots. It
+    The log-odds are ``baseline_ + sum_j f_j(x_j) + sum_jk f_jk(x_j, x_k)``: every prediction can be read off plots.
+    With more than two classes there is such a sum for each class, and the probabilities are their softmax. It
     is the counterpart of explainable boosting machines and of generalised additive models whose bins, smoothness,
     pairs and functions all forget. Each function is constant on bins; differences of neighbouring bins are penalised
     with the strength of a prior, and the coefficients are those of a certified logistic regression.
@@ -224,7 +240,7 @@ class AdditiveClassifier(ClassifierMixin, _Additive):
 
     Attributes
     ----------
-    classes_ : array of shape (2,)
+    classes_ : array of shape (n_classes,)
     term_names_, term_features_ : list
     shape_functions_ : list of Shape
         Scores and weights of the bins of each term.
@@ -236,7 +252,8 @@ class AdditiveClassifier(ClassifierMixin, _Additive):
 
     Notes
     -----
-    Theory: "Additive models" in the documentation. A feature of numbers with few values is ordered; give codes as
+    Theory: "Additive models" in the documentation. All classes share bins, smoothness and pairs, for which the evidence
+    of each class against the others adds up. A feature of numbers with few values is ordered; give codes as
     text where they have no order.
 
     Examples
@@ -293,11 +310,6 @@ class AdditiveClassifier(ClassifierMixin, _Additive):
         head = _PlainLogistic()
         head.classes_ = self.classes_.copy()
         return head
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags
 
 
 class AdditiveRegressor(RegressorMixin, _Additive):

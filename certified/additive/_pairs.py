@@ -55,15 +55,20 @@ def evidence(first: Axis, second: Axis, slopes: Any, bends: Any) -> float:
 
 
 def chosen(
-    axes: list[Axis], codes: list[IntArray], slopes: FloatArray, bends: FloatArray, most: int
+    axes: list[Axis], codes: list[IntArray], sums: list[tuple[FloatArray, FloatArray]], most: int
 ) -> list[tuple[int, int]]:
-    """Return the pairs with the largest evidence, at most so many, for which it is positive enough; sorted."""
+    """Return the pairs with the largest evidence, at most so many, for which it is positive enough; sorted.
+
+    `sums` are score and information of each row, of each class; the evidence of classes adds up.
+    """
     found = []
     for i, j in combinations(range(len(axes)), 2):
         shape = (axes[i].rows + 1, axes[j].rows + 1)
         cell = codes[i] * shape[1] + codes[j]
-        pull, information = (np.bincount(cell, values, shape[0] * shape[1]) for values in (slopes, bends))
-        gain = evidence(axes[i], axes[j], pull.reshape(shape), information.reshape(shape))
+        gain = 0.0
+        for rows in sums:
+            pull, information = (np.bincount(cell, values, shape[0] * shape[1]).reshape(shape) for values in rows)
+            gain += evidence(axes[i], axes[j], pull, information)
         if gain > _LEAST:
             found.append((-gain, i, j))
     return sorted((i, j) for _, i, j in sorted(found)[:most])

@@ -29,7 +29,7 @@ def plain_features(terms: Terms, scores: list[FloatArray]) -> tuple[Any, FloatAr
     Parameters
     ----------
     scores : list of arrays
-        Of each term, one for every code.
+        Of each term, one for every code, or as many as there are classes; so are the coefficients.
     """
     layout, missing = terms._learned, terms._schema.missing if terms._schema else np.nan
     fine = [_encoder(axis, missing) for axis in layout.axes]
@@ -40,7 +40,7 @@ def plain_features(terms: Terms, scores: list[FloatArray]) -> tuple[Any, FloatAr
         coefficients.append(score[places])
     for (i, j), score in zip(layout.pairs.tolist(), scores[len(fine) :], strict=True):
         parts.append((f"pair{i}_{j}", _product(coarse[i][0], coarse[j][0], i, j), [i, j]))
-        cells = score.reshape(layout.coarse[i].rows + 1, layout.coarse[j].rows + 1)
+        cells = score.reshape(layout.coarse[i].rows + 1, layout.coarse[j].rows + 1, *score.shape[1:])
         coefficients.append(_of_products(cells[np.ix_(coarse[i][1], coarse[j][1])]))
     out = ColumnTransformer(parts, sparse_threshold=1.0)
     return named_like(out.fit(_row(terms)), terms), np.concatenate(coefficients)
@@ -84,9 +84,10 @@ def _product(first: Any, second: Any, i: int, j: int) -> Pipeline:
 
 def _of_products(cells: FloatArray) -> FloatArray:
     """Coefficients of the indicators of both features, of which none counts alone, and of all products of two."""
-    n, m = cells.shape
-    products = [cells[a, b - n] if a < n <= b else 0.0 for a, b in combinations(range(n + m), 2)]
-    return np.concatenate([np.zeros(n + m), products])
+    n, m, *classes = cells.shape
+    nothing = np.zeros(classes)
+    products = [cells[a, b - n] if a < n <= b else nothing for a, b in combinations(range(n + m), 2)]
+    return np.concatenate([np.zeros((n + m, *classes)), products])
 
 
 def _row(terms: Terms) -> Any:

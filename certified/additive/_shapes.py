@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -29,9 +29,12 @@ class Shape:
     axes : tuple of Axis
         Bins of each.
     scores : float array of shape (n_bins,) or (n_bins, n_bins_of_second)
-        On the scale of the linear predictor; the mean over the rows of the fit is 0.
-    weights : float array of the same shape
+        On the scale of the linear predictor; the mean over the rows of the fit is 0. Of more than two classes, with
+        one more axis for the classes.
+    weights : float array of shape (n_bins,) or (n_bins, n_bins_of_second)
         Weight of the rows of each.
+    classes : array of shape (n_classes,) or None
+        The classes that the last axis of the scores is for.
     """
 
     name: str
@@ -39,11 +42,25 @@ class Shape:
     axes: tuple[Axis, ...]
     scores: FloatArray
     weights: FloatArray
+    classes: Any = None
 
     @property
     def importance(self) -> float:
-        """Weighted mean of the absolute scores."""
-        return float((np.abs(self.scores) * self.weights).sum() / self.weights.sum())
+        """Weighted mean of the absolute scores, of all classes."""
+        size = np.abs(self.scores) if self.classes is None else np.abs(self.scores).mean(axis=-1)
+        return float((size * self.weights).sum() / self.weights.sum())
+
+    def of(self, label: Any) -> Shape:
+        """Return the function of one class."""
+        if self.classes is None and label is None:
+            return self
+        known = [] if self.classes is None else self.classes.tolist()
+        if label not in known:
+            raise InvalidInput(
+                f"{label!r} is no class with a function of its own. "
+                + (f"Give one of {known}." if known else "This model has one function for each term; leave it out.")
+            )
+        return replace(self, scores=self.scores[..., known.index(label)], classes=None)
 
 
 def labels(axis: Axis) -> list[str]:
@@ -65,15 +82,18 @@ def labels(axis: Axis) -> list[str]:
 
 
 def as_frame(shapes: list[Shape]) -> pl.DataFrame:
-    """Return shape functions as rows: term, bin, bin of the second feature or null, score, weight."""
+    """Return shape functions as rows: term, bin, bin of the second feature or null, score, weight, class if several."""
     rows: list[tuple[Any, ...]] = []
     for shape in shapes:
         names = [labels(axis) for axis in shape.axes]
-        for place, score in np.ndenumerate(shape.scores):
+        for place, weight in np.ndenumerate(shape.weights):
             bins = [names[axis][k] for axis, k in enumerate(place)]
-            rows.append((shape.name, bins[0], bins[1] if len(bins) > 1 else None, score, shape.weights[place]))
+            for k, score in enumerate(np.ravel(shape.scores[place]).tolist()):
+                label = [] if shape.classes is None else [str(shape.classes[k])]
+                rows.append((shape.name, bins[0], bins[1] if len(bins) > 1 else None, score, weight, *label))
     kinds = {"term": pl.String, "bin": pl.String, "second_bin": pl.String, "score": pl.Float64, "weight": pl.Float64}
-    return pl.DataFrame(rows, schema=kinds, orient="row")
+    several = any(shape.classes is not None for shape in shapes)
+    return pl.DataFrame(rows, schema=kinds | ({"class": pl.String} if several else {}), orient="row")
 
 
 def plot(shape: Shape, ax: Any = None) -> Any:

@@ -77,23 +77,26 @@ def pair_table(first: Axis, second: Axis) -> FloatArray:
     return cells.reshape(len(left) * len(right), -1)
 
 
-def level(axis: Axis, slopes: Any, bends: Any) -> float:
-    """Return the smoothness of the largest evidence, for the sums of score and information of each bin.
+def level(axis: Axis, sums: list[tuple[Any, Any]]) -> float:
+    """Return the smoothness of the largest evidence, for the sums of score and information of each bin, per class."""
+    if axis.size < 2:
+        return float(LEVELS[0])
+    return float(LEVELS[int(np.argmax(sum(_evidence(axis, *found) for found in sums)))])
+
+
+def _evidence(axis: Axis, slopes: Any, bends: Any) -> FloatArray:
+    """Return the evidence of each level, for one set of sums.
 
     The evidence is that of a random walk over the bins (independent values, where they have no order) seen with the
     noise of the bins: a recursion in plain numbers, so that nothing depends on how sums are split.
     """
     K = axis.size
-    if K < 2:
-        return float(LEVELS[0])
     seen = bends[:K] > 0.0
     noise = np.divide(1.0, bends[:K], out=np.zeros(K), where=seen)
     values = slopes[:K] * noise
     if axis.ordered:
-        evidence = _walk(values, noise, seen, 1.0 / (LEVELS * K))
-    else:
-        evidence = _independent(values[seen], noise[seen], 0.5 / LEVELS)
-    return float(LEVELS[int(np.argmax(evidence))])
+        return _walk(values, noise, seen, 1.0 / (LEVELS * K))
+    return _independent(values[seen], noise[seen], 0.5 / LEVELS)
 
 
 def _walk(values: Any, noise: Any, seen: Any, steps: Any) -> FloatArray:

@@ -116,6 +116,7 @@ class Terms(MixedTransformer):
 
     _supervised = True
     _served: Tables
+    _n_classes = 0  # of a classifier
 
     def __init__(
         self,
@@ -158,11 +159,7 @@ class Terms(MixedTransformer):
             return np.array(y, dtype=np.float64)
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
-        if len(classes) > 2:
-            raise InvalidInput(
-                f"Only binary classification is supported. AdditiveClassifier got y with {len(classes)} classes; fit "
-                "one model for each class against the others."
-            )
+        self._n_classes = len(classes)
         return codes.astype(np.int64)
 
     def _count(self, table: Table) -> _Statistic:
@@ -170,7 +167,7 @@ class Terms(MixedTransformer):
         if len(table.weight) < 2:
             raise InvalidInput("An additive model got 1 sample (of positive weight). At least 2 are needed.")
         if self.loss == "logistic" and table.y.min() == table.y.max():
-            raise InvalidInput("Only one class would be present; a classifier needs rows of both. Nothing was changed.")
+            raise InvalidInput("Only one class would be present; a classifier needs rows of two. Nothing was changed.")
         cut = bottom_k(table.hashes, self.max_subjects)
         tallies = tuple(tally(column) for column in columns_of(table.x))
         sample = table.take(table.hashes <= cut)
@@ -203,32 +200,36 @@ class Terms(MixedTransformer):
         order = np.lexsort((sample.weight, sample.y, *codes, *rough))
         weight, family = sample.weight[order], Family(self.loss)
         y = scaled(family, sample.y[order].astype(np.float64), weight)
-        levels = self._levels(family, axes, [code[order] for code in codes], y, weight)
-        pairs = self._pairs(family, coarse, [code[order] for code in rough], y, weight)
+        # More than two classes are seen as each against the others; two as the second against the first.
+        ys = [(y == k).astype(np.float64) for k in range(self._n_classes)] if self._n_classes > 2 else [y]
+        levels = self._levels(family, axes, [code[order] for code in codes], ys, weight)
+        pairs = self._pairs(family, coarse, [code[order] for code in rough], ys, weight)
         return Layout(axes, coarse, levels, pairs)
 
     def _levels(
-        self, family: Family, axes: tuple[Axis, ...], codes: list[IntArray], y: FloatArray, weight: FloatArray
+        self, family: Family, axes: tuple[Axis, ...], codes: list[IntArray], ys: list[FloatArray], weight: FloatArray
     ) -> FloatArray:
         """Smoothness of each feature, by the evidence of the sample for the feature alone."""
         if not isinstance(self.smoothness, str):
             return np.full(len(axes), float(self.smoothness))
-        slopes, bends = family.slopes(y, np.full(len(y), family.start(y, weight)))
-        sums = [
-            [np.bincount(c, v * weight, a.rows + 1) for v in (slopes, bends)] for a, c in zip(axes, codes, strict=True)
-        ]
-        return np.array([level(axis, *found) for axis, found in zip(axes, sums, strict=True)])
+        seen = [family.slopes(y, np.full(len(y), family.start(y, weight))) for y in ys]
+
+        def sums(axis: Axis, code: IntArray) -> list[tuple[Any, Any]]:
+            return [tuple(np.bincount(code, v * weight, axis.rows + 1) for v in pair) for pair in seen]  # type: ignore
+
+        return np.array([level(axis, sums(axis, code)) for axis, code in zip(axes, codes, strict=True)])
 
     def _pairs(
-        self, family: Family, axes: tuple[Axis, ...], codes: list[IntArray], y: FloatArray, weight: FloatArray
+        self, family: Family, axes: tuple[Axis, ...], codes: list[IntArray], ys: list[FloatArray], weight: FloatArray
     ) -> IntArray:
         """Pairs of features, given or chosen."""
         pairs, most = self._given(len(axes))
         if pairs is None:
             pairs = []
             if most and len(axes) > 1:
-                slopes, bends = family.slopes(y, alone(family, list(axes), codes, y, weight))
-                pairs = chosen(list(axes), codes, slopes * weight, bends * weight, most)
+                found = [family.slopes(y, alone(family, list(axes), codes, y, weight)) for y in ys]
+                sums = [(slopes * weight, bends * weight) for slopes, bends in found]
+                pairs = chosen(list(axes), codes, sums, most)
         return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
     def _given(self, n_features: int) -> tuple[list[tuple[int, int]] | None, int]:

@@ -21,7 +21,8 @@ from certified.ensemble._boosting_metric import LeafProblem, LeafRelease, LeafRo
 from certified.ensemble._boosting_parts import Built, DeletionCost, Given, Objective
 from certified.ensemble._boosting_release import BoostedState, ReleasedTrees
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
-from certified.rows import Renewal, Subjects
+from certified.renewal import Renewal
+from certified.rows import Subjects
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["BoostedTrees"]

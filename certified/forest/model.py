@@ -22,7 +22,8 @@ from certified.errors import InvalidInput, InvalidRequest, NotDeletable
 from certified.forest.codes import MISSING, Coding, coding_of, encode, hashed
 from certified.forest.grove import Grove, Work
 from certified.forest.grove import Plan as Growth
-from certified.rows import Renewal, Subjects
+from certified.renewal import Renewal
+from certified.rows import Subjects
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["GroveModel"]

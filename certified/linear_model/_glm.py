@@ -17,7 +17,8 @@ from certified.linear_model._state import State, Totals
 from certified.losses import Loss
 from certified.newton import Blocks
 from certified.objective import Problem
-from certified.rows import Renewal, Subjects
+from certified.renewal import Renewal
+from certified.rows import Subjects
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["CertifiedLinear"]
@@ -93,18 +94,25 @@ class CertifiedLinear(ReleasedLinear):
         if self._head.by_theorem2 or len(state.solution.w) <= _DRAWN:
             self._draw()
 
-    def _posed(self, loss: Loss, rows: Any, n_columns: int) -> tuple[Totals | None, Problem, Any]:
+    def _posed(self, loss: Loss, rows: Any, n_columns: int, sums: Any = None) -> tuple[Totals | None, Problem, Any]:
         """Return totals, problem and exact sums of the rows; balances their weights if they are to be balanced."""
         totals = self._totals(loss, rows)
-        return totals, self._problem_of(loss, n_columns, totals), self._head.sums(rows, rows.base_weight)
+        problem = self._problem_of(loss, n_columns, totals)
+        return totals, problem, self._head.sums(rows, rows.base_weight) if sums is None else sums
 
     def _solve(
-        self, rows: Any, totals: Totals | None, problem: Problem, sums: Any, start: FloatArray | None = None
+        self,
+        rows: Any,
+        totals: Totals | None,
+        problem: Problem,
+        sums: Any,
+        start: FloatArray | None = None,
+        known: Any = None,
     ) -> State:
-        """Minimise from `start`, or from where a fit starts."""
+        """Minimise from `start`, with what is known of the columns, or from where a fit starts."""
         guess = start is None
         start = self._start(problem, totals, rows) if start is None else start
-        problem, anchor, solution = self._head.fit(problem, rows, sums, start, self.tol, self.max_iter, guess)
+        problem, anchor, solution = self._head.fit(problem, rows, sums, start, self.tol, self.max_iter, guess, known)
         if solution.distance > self._acceptable(solution):
             raise CannotCertify(
                 f"fit reached a distance of at most {solution.distance:.3g} standard errors to the minimiser in "
@@ -211,18 +219,24 @@ class CertifiedLinear(ReleasedLinear):
         """Plan for changed features, more or fewer too."""
         self._check_leaves_enough(rows)
         old, before, held = self._rows, self._state, self._head
+        new = held.narrowed(old, new, int(self.fit_intercept))
+        if new.nothing_changed(self.n_features_in_):  # a category left that shared its column with others
+            return self._plan(rows)
         fresh, start = held.renewed(old, new, before.solution.w, int(self.fit_intercept))
         n = len(new.kept)
         x = fresh.x[:n, : new.n_features]
-        head = self._chosen(x, before.problem.loss)
+        head, sums = self._chosen(x, before.problem.loss), None
         if head is not held:  # the number of columns decides, as in a refit
             known = None if fresh.offset is None else fresh.offset[:n]
             fresh = head.rows(x, fresh.y[:n], fresh.base_weight[:n], offset=known, intercept=self.fit_intercept)
+        else:
+            sums = head.renewed_sums(before.products, old, rows, new, fresh)
         self._head = head
         try:
-            posed = self._posed(before.problem.loss, fresh, new.n_features + self.fit_intercept)
+            posed = self._posed(before.problem.loss, fresh, new.n_features + self.fit_intercept, sums)
+            known = head.inherited(posed[1], before, old, rows, new, fresh) if head is held else None
             try:
-                state = self._solve(fresh, *posed, start)
+                state = self._solve(fresh, *posed, start, known)
             except CannotCertify:  # as a fit starts
                 state = self._solve(fresh, *posed)
         finally:

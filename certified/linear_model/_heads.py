@@ -13,10 +13,13 @@ from certified.anchor import Anchor, Solution
 from certified.column_sums import ColumnSquares
 from certified.errors import CannotCertify, InvalidInput
 from certified.exact import Products
-from certified.linear_model._state import carried
+from certified.inherited import Inherited, inherited
+from certified.linear_model._state import State, carried
+from certified.newton import Blocks
 from certified.objective import Problem, Release
-from certified.rows import Renewal, Rows
-from certified.typing import FloatArray
+from certified.renewal import Renewal
+from certified.rows import Rows
+from certified.typing import FloatArray, IntArray
 from certified.wide_rows import WideRows
 
 __all__ = ["Cholesky", "NewtonCG", "ProximalNewton", "chosen"]
@@ -29,6 +32,7 @@ class Cholesky:
     """Head for dense features, up to some thousands: most deletions without a pass over the rows."""
 
     rows = Rows
+    narrowed = staticmethod(Rows.narrowed)
     by_theorem2 = True
     forget = staticmethod(head.forget)
     learn: Any = staticmethod(head.learn)
@@ -47,11 +51,19 @@ class Cholesky:
 
     @staticmethod
     def fit(
-        problem: Problem, rows: Rows, sums: Products, start: FloatArray, tol: float, max_iter: int, guess: bool
+        problem: Problem,
+        rows: Rows,
+        sums: Products,
+        start: FloatArray,
+        tol: float,
+        max_iter: int,
+        guess: bool,
+        known: Inherited | None = None,
     ) -> tuple[Problem, Anchor | None, Solution]:
         """Minimise from scratch; the problem may gain what makes its Hessian definite.
 
-        `guess` says that a sample of the rows would give a better start than this one.
+        `guess` says that a sample of the rows would give a better start than this one; `known` is what the columns
+        from before tell.
         """
         if problem.loss.outputs > 1:
             problem = replace(problem, gauge=problem.scale * sums.matrix())
@@ -60,7 +72,16 @@ class Cholesky:
         if guess and n > _SAMPLE_ROWS:
             start, factor = _first_guess(problem, rows, start)
         found = head.improve(
-            problem, rows, rows.weight, release, start, tol, factor=factor, fresh=2.0**-7, max_passes=max_iter
+            problem,
+            rows,
+            rows.weight,
+            release,
+            start,
+            tol,
+            factor=factor,
+            known=known,
+            fresh=2.0**-7,
+            max_passes=max_iter,
         )
         return problem, *found
 
@@ -89,6 +110,22 @@ class Cholesky:
         return fresh, carried(w, rows, fresh, new)
 
     @staticmethod
+    def renewed_sums(sums: Products, rows: Rows, gone: IntArray, new: Renewal, fresh: Rows) -> Products | None:
+        """Return exact sums of the new columns, from those of the old ones; None where all have to be formed."""
+        left = sums.minus(rows.x[gone], rows.base_weight[gone])
+        return None if left is None else left.renewed(_source(rows, new, fresh), fresh.x, fresh.base_weight)
+
+    @classmethod
+    def inherited(
+        cls, problem: Problem, state: State, rows: Rows, gone: IntArray, new: Renewal, fresh: Rows
+    ) -> Inherited | None:
+        """Return what the metric of the old columns tells of the new ones."""
+        if cls.learn is None or rows.base is not None or 2 * gone.size > new.kept.size:
+            return None  # an L1 penalty, weights that depend on the rows, few rows left
+        anchor, _ = cls.forget(state.problem, state.anchor, Blocks(*rows.block_of(gone)))
+        return inherited(problem, anchor, rows, fresh, _source(rows, new, fresh))
+
+    @staticmethod
     def features(rows: Rows, X: FloatArray) -> FloatArray:
         """New rows as those held are stored."""
         return np.column_stack([X, np.ones(len(X))]) if rows.x.shape[1] > X.shape[1] else X
@@ -103,7 +140,14 @@ class ProximalNewton(Cholesky):
 
     @staticmethod
     def fit(
-        problem: Problem, rows: Rows, sums: Products, start: FloatArray, tol: float, max_iter: int, guess: bool
+        problem: Problem,
+        rows: Rows,
+        sums: Products,
+        start: FloatArray,
+        tol: float,
+        max_iter: int,
+        guess: bool,
+        known: Any = None,
     ) -> tuple[Problem, Anchor | None, Solution]:
         """Minimise from scratch."""
         release = Release.of(problem, sums, int(np.count_nonzero(rows.weight)))
@@ -130,7 +174,14 @@ class NewtonCG:
 
     @staticmethod
     def fit(
-        problem: Problem, rows: WideRows, sums: ColumnSquares, start: FloatArray, tol: float, max_iter: int, guess: bool
+        problem: Problem,
+        rows: WideRows,
+        sums: ColumnSquares,
+        start: FloatArray,
+        tol: float,
+        max_iter: int,
+        guess: bool,
+        known: Any = None,
     ) -> tuple[Problem, None, Solution]:
         """Minimise from scratch."""
         release = wide.WideRelease.of(problem, sums)
@@ -150,6 +201,21 @@ class NewtonCG:
     ) -> tuple[None, Solution]:
         """Take steps on the kept rows until the distance is at most `target`."""
         return None, wide.improve(problem, rows, weight, release, start, target, max_iter)
+
+    @staticmethod
+    def narrowed(rows: WideRows, new: Renewal, extra: int) -> Renewal:
+        """All that was made anew is taken."""
+        return new
+
+    @staticmethod
+    def renewed_sums(sums: ColumnSquares, rows: WideRows, gone: IntArray, new: Renewal, fresh: WideRows) -> None:
+        """Sums are formed anew."""
+
+    @staticmethod
+    def inherited(
+        problem: Problem, state: State, rows: WideRows, gone: IntArray, new: Renewal, fresh: WideRows
+    ) -> None:
+        """No metric is kept."""
 
     @staticmethod
     def renewed(rows: WideRows, new: Renewal, w: FloatArray, extra: int) -> tuple[WideRows, FloatArray | None]:
@@ -193,6 +259,12 @@ def chosen(caller: str, solver: Any, X: Any, outputs: int, penalised: bool, corn
     if not (issparse(X) or solver == "newton-cg" or (solver == "auto" and large)):
         return Cholesky
     return NewtonCG
+
+
+def _source(rows: Rows, new: Renewal, fresh: Rows) -> IntArray:
+    """Which column each one was, with the column of ones that may follow."""
+    extra = fresh.x.shape[1] - new.n_features
+    return np.concatenate([new.source(), np.arange(rows.x.shape[1] - extra, rows.x.shape[1])])
 
 
 def _first_guess(problem: Problem, rows: Rows, start: FloatArray) -> tuple[FloatArray, FloatArray | None]:

@@ -27,7 +27,8 @@ from certified.certificate import Certificate
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
 from certified.exact import Products
 from certified.moments import Moments, on_one_thread
-from certified.rows import Renewal, Rows, Subjects
+from certified.renewal import Renewal
+from certified.rows import Rows, Subjects
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["LeastSquares", "number"]

@@ -10,7 +10,8 @@ import numpy as np
 from certified.anchor import Solution
 from certified.exact import Products
 from certified.objective import Problem
-from certified.rows import Renewal, Rows
+from certified.renewal import Renewal
+from certified.rows import Rows
 from certified.typing import FloatArray
 
 __all__ = ["State", "Totals", "carried"]

@@ -33,6 +33,8 @@ def count(column: Any) -> Counts:
 def uncounted(before: Counts, column: Any) -> Counts:
     """Return the counts without the rows of this column."""
     counts = before.counts - np.bincount(codes_of(before.values, column), minlength=len(before.counts))
+    if counts.all():
+        return Counts(before.values, counts)
     return Counts(before.values[counts > 0], counts[counts > 0])
 
 

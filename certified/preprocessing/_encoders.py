@@ -32,6 +32,14 @@ class _Category(NamedTuple):
     joined: int
 
 
+def _groups(category: _Category, dropped: int) -> list[tuple[str, ...]]:
+    """Return the categories of each group but the dropped one, as text."""
+    members: list[list[str]] = [[] for _ in range(category.n_groups)]
+    for value, group in zip(category.values.tolist(), category.group.tolist(), strict=True):
+        members[group].append(repr(value))
+    return [tuple(group) for k, group in enumerate(members) if k != dropped]
+
+
 class _Encoder(MixedTransformer):
     """Base class: exact counts of the categories of each column, and which of them are grouped as infrequent."""
 
@@ -341,9 +349,23 @@ class OneHotEncoder(_Encoder):
             if same(old, new):
                 out.append(slice(start, start + width))
             else:
-                table = left().x
-                out.append(self._made([(j, *new, columns_of(table)[j])], len(table)))
+                out += self._renewed_feature(j, start, old, new, columns_of(left().x)[j])
             start += width
+        return out
+
+    def _renewed_feature(self, j: int, start: int, old: Any, new: Any, column: Any) -> list[Any]:
+        """Return the columns of feature j in pieces: those of groups of categories that were a group before stay."""
+        if not isinstance(self.categories, str):  # rows of no category may be in a group
+            return [self._made([(j, *new, column)], len(column))]
+        before = {group: start + k for k, group in enumerate(_groups(*old))}
+        found = self._marked(new[0], new[1], column, j)
+        out: list[Any] = []
+        for k, group in enumerate(_groups(*new)):
+            if group in before:
+                out.append(slice(before[group], before[group] + 1))
+            else:
+                made = (found == k).astype(np.float64)[:, None]
+                out.append(csr_array(made) if self.sparse_output else made)
         return out
 
     def _width(self, learned: tuple[_Category, ...], n_features: int) -> int:
