@@ -45,15 +45,20 @@ def coding_of(X: Any, hashes: Any, max_subjects: int, categorical: BoolArray | N
     return Coding(cut, np.where(sorts, 0.0, centre), np.where(sorts, 1.0, scale), sorts)
 
 
-def hashed(column: Any) -> Any:
-    """Return for each value of a column of text or numbers a whole number up to 65534 as float32; NaN for missing."""
+def hashed(column: Any, known: Any = None) -> Any:
+    """Return for each value of a column of text or numbers a whole number up to 65534 as float32; NaN for missing.
+
+    And for values that are not among `known`, where these are given.
+    """
     if column.dtype == object:
-        held = sorted({value for value in column if value is not None})
+        held = {value for value in column if value is not None}
+        held = sorted(held if known is None else held & set(known))
         places = dict(zip(held, _short([f"text {value}" for value in held]).tolist(), strict=True))
         return np.array([places.get(value, np.nan) for value in column], dtype=np.float32)
     distinct, where = np.unique(column.astype(np.float64) + 0.0, return_inverse=True)
     short = _short([f"number {value!r}" for value in distinct.tolist()])
-    return np.where(np.isnan(distinct), np.nan, short)[where].astype(np.float32)
+    absent = np.isnan(distinct) if known is None else ~np.isin(distinct, known)
+    return np.where(absent, np.nan, short)[where].astype(np.float32)
 
 
 def _short(text: list[str]) -> FloatArray:

@@ -9,9 +9,32 @@ from sklearn.tree._tree import NODE_DTYPE, Tree
 
 from certified.forest.codes import Coding, thresholds
 from certified.forest.grove import Grove
-from certified.typing import FloatArray
+from certified.forest.splits import ORDERS
+from certified.forest.walk import orders_of
+from certified.typing import FloatArray, IntArray
 
-__all__ = ["leaf_values", "plain_tree", "voted"]
+__all__ = ["columns_of", "folded", "leaf_values", "plain_tree", "voted", "width_of"]
+
+
+def width_of(coding: Coding) -> int:
+    """Return the number of features that plain trees are given: of a feature of categories, one for each order."""
+    return len(coding.centre) + (ORDERS - 1) * int(coding.categorical.sum())
+
+
+def folded(importances: FloatArray, coding: Coding) -> FloatArray:
+    """Return for each feature the sum over its columns in plain trees."""
+    sorts, n = coding.categorical == 1, int(coding.categorical.sum())
+    out = np.empty(len(sorts))
+    out[sorts], out[~sorts] = importances[: n * ORDERS].reshape(ORDERS, n).sum(axis=0), importances[n * ORDERS :]
+    return out
+
+
+def columns_of(nodes: Any, coding: Coding) -> IntArray:
+    """Return the feature of a plain tree that each node splits: order by order those of categories, then numbers."""
+    sorts, feature = coding.categorical == 1, nodes["feature"]
+    n = int(sorts.sum())
+    place = np.where(sorts, np.cumsum(sorts) - 1, n * ORDERS + np.cumsum(~sorts) - 1)[feature]
+    return place + np.where(sorts[feature], n * orders_of(nodes["path"], feature), 0)
 
 
 def leaf_values(grove: Grove, stats: Any, scale: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -47,16 +70,17 @@ def plain_tree(grove: Grove, t: int, coding: Coding, values: Any, unit: float = 
     out["left_child"], out["right_child"], out["feature"], out["threshold"] = -1, -1, -2, -2.0
     left, right = nodes["left"][inner], nodes["right"][inner]
     out["left_child"][inner], out["right_child"][inner] = left, right
-    out["feature"][inner] = nodes["feature"][inner]
-    out["threshold"][inner] = thresholds(nodes["feature"][inner], nodes["cut"][inner], coding)
-    # a split of categories has no threshold: estimators with such features are not released
-    out["threshold"][inner] = np.where(nodes["cut"][inner] == 65534, np.inf, out["threshold"][inner])
+    cut = nodes["cut"][inner]
+    at = thresholds(nodes["feature"][inner], cut, coding)
+    of_places = nodes["missing"][inner] >= 4  # in an order of categories
+    out["feature"][inner] = columns_of(nodes[inner], coding)
+    out["threshold"][inner] = np.where(cut == 65534, np.inf, np.where(of_places, cut + 0.5, at))
     side, larger = nodes["missing"][inner] & 3, nodes["n"][left] > nodes["n"][right]
     out["missing_go_to_left"][inner] = np.where(side == 2, larger, side == 1)
     out["n_node_samples"], out["weighted_n_node_samples"] = nodes["n"], weight * unit
     out["impurity"] = _impurity(grove.plan.criterion, said, weight, inner, left, right)
     plan = grove.plan
-    tree = Tree(len(grove.codes), np.full(plan.outputs or 1, plan.classes or 1, dtype=np.intp), plan.outputs or 1)
+    tree = Tree(width_of(coding), np.full(plan.outputs or 1, plan.classes or 1, dtype=np.intp), plan.outputs or 1)
     shape = (-1, 1, plan.classes) if plan.classes else (-1, plan.outputs or 1, 1)
     tree.__setstate__(
         {

@@ -6,9 +6,9 @@ import numpy as np
 from numba import njit
 
 from certified.forest.grow import goes_left
-from certified.forest.splits import mix
+from certified.forest.splits import dealt, mix, order_of, ordering
 
-__all__ = ["mean_depths", "member", "predict", "preorder", "scramble", "settle"]
+__all__ = ["dealt_all", "mean_depths", "member", "orders_of", "predict", "preorder", "scramble", "settle"]
 
 
 @njit(cache=True, nogil=True)
@@ -115,4 +115,22 @@ def scramble(numbers):
     out = np.empty_like(numbers)
     for i in range(len(numbers)):
         out[i] = mix(numbers[i])
+    return out
+
+
+@njit(cache=True, nogil=True)
+def orders_of(paths, features):
+    """Return which order of its feature's categories each node reads."""
+    out = np.empty(len(paths), np.int64)
+    for i in range(len(paths)):
+        out[i] = order_of(paths[i], features[i])
+    return out
+
+
+@njit(cache=True, nogil=True)
+def dealt_all(codes, feature, order):
+    """Return the place of each category of a feature in one of its orders."""
+    out = np.empty(len(codes), np.uint16)
+    for i in range(len(codes)):
+        out[i] = dealt(codes[i], ordering(feature, order))
     return out
