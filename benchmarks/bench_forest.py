@@ -51,7 +51,7 @@ def one_by_one(model, subjects):
     return np.array([1e3 * timed(lambda s=s: model.delete([s]))[0] for s in subjects])
 
 
-def sizes(small):
+def sizes(small, n_rows=(25_000, 125_000, 312_500)):
     trees = 10 if small else 100
     peer_trees = 4 if small else 20  # the peer's time is proportional to its trees
     print(
@@ -61,7 +61,7 @@ def sizes(small):
         "   rows depth share |  fit s  peer/fit    AUC  peer AUC | one ms: mean  p50   p95   p99 | lazy ms +flush |"
         " 1 % at once s  each/at once | peer/one  own refit/one | predict us | B/row/tree"
     )
-    for n in (2_000,) if small else (25_000, 125_000, 312_500):
+    for n in (2_000,) if small else n_rows:
         X, y, X_new, y_new = rows(n)
         for depth in (10, 20):
             peer = Peer(peer_trees, max_depth=depth, bootstrap=False, n_jobs=2, random_state=SEED)
@@ -276,10 +276,11 @@ if __name__ == "__main__":
     parser.add_argument("section", nargs="?", choices=["sizes", "cost", "data", "text"])
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--plot", type=Path, help="where `cost` draws its figure, .svg or .png (extra `plot`)")
+    parser.add_argument("--rows", type=int, nargs="+", help="rows of `sizes`, of which four fifths are fitted")
     asked = parser.parse_args()
     warm()
     for name, section in {"sizes": sizes, "cost": cost, "data": public, "text": text}.items():
         if asked.section in (None, name):
-            out = section(asked.small)
+            out = section(asked.small, **({"n_rows": asked.rows} if name == "sizes" and asked.rows else {}))
             if name == "cost" and asked.plot:
                 plot(*out, asked.plot)

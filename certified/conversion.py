@@ -197,7 +197,7 @@ def _weights(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
 
 _FORESTS = ("RandomForestClassifier", "RandomForestRegressor", "ExtraTreesClassifier", "ExtraTreesRegressor")
 _TREES = (*_FORESTS, "DecisionTreeClassifier", "DecisionTreeRegressor")
-_MEANS = {
+_MEANS: dict[tuple[str, str], Any] = {
     **{
         (name, parameter): partial(_rows, parameter=parameter)
         for name in _TREES

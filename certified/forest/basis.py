@@ -27,9 +27,9 @@ class Basis(NamedTuple):
 
     def same(self, other: Basis) -> bool:
         """Whether trees grown on one are those grown on the other."""
-        return self is other or (
-            np.array_equal(self.coding.centre, other.coding.centre)
-            and np.array_equal(self.coding.scale, other.coding.scale)
+        a, b = self.coding, other.coding
+        return (
+            (a is b or (np.array_equal(a.centre, b.centre) and np.array_equal(a.scale, b.scale)))
             and np.array_equal(self.exponents, other.exponents)
             and np.array_equal(self.factors, other.factors)
             and (self.weighted, self.exponent, self.mass) == (other.weighted, other.exponent, other.mass)

@@ -7,7 +7,7 @@ So every cut between codes is a number that the map makes, never a value of a ro
 Centre and scale are those of the rows of the subjects with the smallest hashes, rounded: the scale to a power of 4, the
 centre to a multiple of 2 scales. A deletion changes them with a probability of about 2 / n for each feature.
 
-A category is a hash of its value, 16 bits of it; no list of categories is kept.
+A category is a hash of its value, 16 bits of it.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def hashed(column: Any, known: Any = None) -> Any:
     And for values that are not among `known`, where these are given.
     """
     if column.dtype == object:
-        held = {value for value in column if value is not None}
-        held = sorted(held if known is None else held & set(known))
+        given = {value for value in column if value is not None}
+        held = sorted(given if known is None else given & set(known))
         places = dict(zip(held, _short([f"text {value}" for value in held]).tolist(), strict=True))
         return np.array([places.get(value, np.nan) for value in column], dtype=np.float32)
     distinct, where = np.unique(column.astype(np.float64) + 0.0, return_inverse=True)

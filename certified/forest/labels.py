@@ -33,7 +33,8 @@ class Labels:
         self._rows: IntArray = np.full((len(alive), len(columns)), -1, np.int32)  # positions in these, -1: missing
         self._counts: list[IntArray] = []
         for j, column in enumerate(columns):
-            here = alive & (np.not_equal(column, None) if column.dtype == object else ~np.isnan(column))
+            known = [v is not None for v in column] if column.dtype == object else ~np.isnan(column)
+            here = alive & np.asarray(known)
             distinct, where = np.unique(column[here], return_inverse=True)
             self._rows[here, j] = where
             self._values.append(distinct.astype(object))

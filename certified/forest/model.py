@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -446,13 +447,7 @@ class GroveModel(Deletable):
     def certificate_(self) -> Certificate:
         """Certificate of the present state: exact, for a refit with the same key."""
         self._check_fitted()
-        return Certificate.exact(
-            estimator=type(self).__name__,
-            n_rows=self.n_rows_,
-            n_features=int(self.n_features_in_),
-            versions=versions(),
-            adaptivity=self._adaptivity(),
-        )
+        return _certificate(type(self).__name__, int(self.n_features_in_), self._adaptivity()).for_rows(self.n_rows_)
 
     def _adaptivity(self) -> str:
         same = "all requests, against a refit with the same key"
@@ -481,3 +476,11 @@ class GroveModel(Deletable):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+
+@lru_cache(maxsize=64)
+def _certificate(estimator: str, n_features: int, adaptivity: str) -> Certificate:
+    """Return the certificate of an exact state without rows."""
+    return Certificate.exact(
+        estimator=estimator, n_rows=0, n_features=n_features, versions=versions(), adaptivity=adaptivity
+    )
