@@ -131,7 +131,7 @@ class RandomForestClassifier(_Classifier):
         Whether subtrees wait to be grown anew until the next query or ``flush()``.
     categorical_features : None, "from_dtype", mask, positions or names, default="from_dtype"
         Features that are categories; by default the columns of a data frame that hold text or have a categorical type.
-        A node orders them by one of 16 hashes and cuts this order, so that it splits on sets of categories. One that no
+        A node orders them by one of 8 hashes and cuts this order, so that it splits on sets of categories. One that no
         row held has is read as missing.
     class_weight : dict, "balanced" or None, default=None
         Factors of the weights. "balanced" is scikit-learn's ``n_rows / (n_classes * count)``, rounded to a power of

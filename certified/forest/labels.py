@@ -16,6 +16,8 @@ from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["Labels", "reader"]
 
+BEFORE, AFTER = -1.0, 65535.0  # all places of categories
+
 
 class Labels:
     """Categories of the rows that count; one that no row has any more is overwritten.
@@ -68,8 +70,8 @@ class Labels:
 def reader(labels: Labels, categorical: BoolArray, names: Any) -> ColumnTransformer:
     """Return a plain transformer to what trees of scikit-learn split by thresholds; it was fitted on made-up rows.
 
-    Each categorical feature becomes ORDERS columns, its places in these orders, and NaN where no row held has the
-    category. Numbers follow as they are.
+    Each categorical feature becomes its places in the orders, twice: what is missing, or no row held has, stands before
+    all others, then behind them. So nothing depends on how an export treats NaN. Numbers follow as they are.
     """
     where, rest = np.flatnonzero(categorical), np.flatnonzero(~categorical)
     held = [labels.held(j) for j in range(len(where))]
@@ -84,19 +86,21 @@ def reader(labels: Labels, categorical: BoolArray, names: Any) -> ColumnTransfor
     if names is not None:
         table = pl.DataFrame({str(name): column.tolist() for name, column in zip(names, made_up, strict=True)})
     encoder = TargetEncoder(target_type="continuous", smooth=1.0)
-    parts: list[Any] = [(f"order {o}", encoder, where.tolist()) for o in range(ORDERS)]
+    columns = [(order, place) for place in (AFTER, BEFORE) for order in range(ORDERS)]
+    parts: list[Any] = [(f"order {order}, {place:g}", encoder, where.tolist()) for order, place in columns]
     out = ColumnTransformer([*parts, ("numbers", "passthrough", rest.tolist())], sparse_threshold=0.0)
     out.fit(table, np.arange(n_rows) + 0.5)
-    for o in range(ORDERS):
-        part = out.named_transformers_[f"order {o}"]
+    for (order, place), (name, *_) in zip(columns, parts, strict=True):
+        part = out.named_transformers_[name]
         part.categories_ = held
-        part.encodings_ = [_places(labels, k, values, where[k], o) for k, values in enumerate(held)]
-        part.target_mean_ = np.nan
+        part.encodings_ = [
+            _places(values, where[k], order) if labels.held(k).size else np.full(1, place)
+            for k, values in enumerate(held)
+        ]
+        part.target_mean_ = place
     return out
 
 
-def _places(labels: Labels, k: int, values: Any, feature: Any, order: int) -> FloatArray:
+def _places(values: Any, feature: Any, order: int) -> FloatArray:
     """Return where the categories of a feature are in one of its orders."""
-    if not labels.held(k).size:
-        return np.full(values.size, np.nan)
     return dealt_all(hashed(values).astype(np.uint16), feature, order).astype(np.float64)

@@ -17,24 +17,26 @@ __all__ = ["columns_of", "folded", "leaf_values", "plain_tree", "voted", "width_
 
 
 def width_of(coding: Coding) -> int:
-    """Return the number of features that plain trees are given: of a feature of categories, one for each order."""
-    return len(coding.centre) + (ORDERS - 1) * int(coding.categorical.sum())
+    """Return the number of features that plain trees are given: see :func:`certified.forest.labels.reader`."""
+    return len(coding.centre) + (2 * ORDERS - 1) * int(coding.categorical.sum())
 
 
 def folded(importances: FloatArray, coding: Coding) -> FloatArray:
     """Return for each feature the sum over its columns in plain trees."""
     sorts, n = coding.categorical == 1, int(coding.categorical.sum())
+    first = 2 * ORDERS * n
     out = np.empty(len(sorts))
-    out[sorts], out[~sorts] = importances[: n * ORDERS].reshape(ORDERS, n).sum(axis=0), importances[n * ORDERS :]
+    out[sorts], out[~sorts] = importances[:first].reshape(2 * ORDERS, n).sum(axis=0), importances[first:]
     return out
 
 
-def columns_of(nodes: Any, coding: Coding) -> IntArray:
-    """Return the feature of a plain tree that each node splits: order by order those of categories, then numbers."""
+def columns_of(nodes: Any, missing_left: Any, coding: Coding) -> IntArray:
+    """Return the feature of a plain tree that each node splits."""
     sorts, feature = coding.categorical == 1, nodes["feature"]
     n = int(sorts.sum())
-    place = np.where(sorts, np.cumsum(sorts) - 1, n * ORDERS + np.cumsum(~sorts) - 1)[feature]
-    return place + np.where(sorts[feature], n * orders_of(nodes["path"], feature), 0)
+    first = np.where(sorts, np.cumsum(sorts) - 1, 2 * ORDERS * n + np.cumsum(~sorts) - 1)[feature]
+    block = orders_of(nodes["path"], feature) + ORDERS * missing_left
+    return first + np.where(sorts[feature], n * block, 0)
 
 
 def leaf_values(grove: Grove, stats: Any, scale: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -73,10 +75,11 @@ def plain_tree(grove: Grove, t: int, coding: Coding, values: Any, unit: float = 
     cut = nodes["cut"][inner]
     at = thresholds(nodes["feature"][inner], cut, coding)
     of_places = nodes["missing"][inner] >= 4  # in an order of categories
-    out["feature"][inner] = columns_of(nodes[inner], coding)
-    out["threshold"][inner] = np.where(cut == 65534, np.inf, np.where(of_places, cut + 0.5, at))
     side, larger = nodes["missing"][inner] & 3, nodes["n"][left] > nodes["n"][right]
-    out["missing_go_to_left"][inner] = np.where(side == 2, larger, side == 1)
+    missing_left = np.where(side == 2, larger, side == 1)
+    out["feature"][inner] = columns_of(nodes[inner], missing_left, coding)
+    out["threshold"][inner] = np.where(of_places, cut + 0.5, np.where(cut == 65534, np.inf, at))
+    out["missing_go_to_left"][inner] = missing_left
     out["n_node_samples"], out["weighted_n_node_samples"] = nodes["n"], weight * unit
     out["impurity"] = _impurity(grove.plan.criterion, said, weight, inner, left, right)
     plan = grove.plan

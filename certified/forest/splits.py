@@ -12,8 +12,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-
-from certified.forest.kernel import kernel
+from numba import njit
 
 __all__ = [
     "ENTROPY",
@@ -38,11 +37,11 @@ __all__ = [
 ]
 
 GINI, ENTROPY, SQUARES, RANDOM = 0, 1, 2, 3
-ORDERS = 16
+ORDERS = 8
 """Orders of the categories of a feature, among which a hash chooses for every node."""
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def mix(x):
     """Return 64 well mixed bits of 64 (the finaliser of SplitMix64)."""
     x = np.uint64(x) + np.uint64(0x9E3779B97F4A7C15)
@@ -51,7 +50,7 @@ def mix(x):
     return x ^ (x >> np.uint64(31))
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def shift_of(lo, hi, move, cells):
     """Return how many last bits to drop so that the codes lo..hi, moved, fall into at most `cells` cells."""
     shift = np.int64(0)
@@ -63,7 +62,7 @@ def shift_of(lo, hi, move, cells):
     return shift
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def pick_features(path, order, picks, start, stop):
     """Bring features number start..stop of the node's random order to the front of `order`; `picks` notes the swaps."""
     n = len(order)
@@ -73,19 +72,19 @@ def pick_features(path, order, picks, start, stop):
         order[i], order[j] = order[j], order[i]
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def move_of(path, feature):
     """Return by how much the codes of a feature are moved in a node, 0..65535."""
     return np.int64(mix(path ^ np.uint64(0xA5A5000000000000) ^ np.uint64(feature)) >> np.uint64(48))
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def order_of(path, feature):
     """Return which of the ORDERS of a feature's categories a node reads."""
     return mix(path ^ np.uint64(0xC3C3000000000000) ^ np.uint64(feature)) % np.uint64(ORDERS)
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def turn_of(path, feature, categorical):
     """Return what orders the categories of a feature in a node, odd; 0 for a feature of numbers."""
     if categorical == 0:
@@ -93,19 +92,19 @@ def turn_of(path, feature, categorical):
     return ordering(feature, order_of(path, feature))
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def ordering(feature, order):
     """Return what makes an order of the categories of a feature, odd."""
     return mix(np.uint64(feature) * np.uint64(ORDERS) + np.uint64(order)) | np.uint64(1)
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def dealt(code, turn):
     """Return the code of a category in the order of a node; 65535, for missing values, stays what it is."""
     return code if code == 65535 else np.uint16(min(mix(turn ^ np.uint64(code)) >> np.uint64(48), np.uint64(65534)))
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def count(column, rows, n, targets, weights, kind, move, cells, buffer, hist, span, turn):
     """Count the rows of a node by cell of one feature.
 
@@ -166,7 +165,7 @@ def count(column, rows, n, targets, weights, kind, move, cells, buffer, hist, sp
             hist[at, last] += 1
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def rows_in(stats, kind):
     """Return the number of rows of these sums."""
     if kind == 0:
@@ -179,7 +178,7 @@ def rows_in(stats, kind):
     return np.int64(stats[-1])
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def log2_of(x):
     """Logarithm that is the same wherever it stands in a loop: a series in IEEE arithmetic."""
     m, e = math.frexp(x)
@@ -194,7 +193,7 @@ def log2_of(x):
     return e + 2.885390081777927 * t * s
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def purity(sums, kind, criterion):
     """Return how pure a side is: larger is better, comparable between splits of the same rows."""
     s = 0.0
@@ -217,13 +216,13 @@ def purity(sums, kind, criterion):
     return s / w if criterion == 0 else s - w * log2_of(w)
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def is_simple(kind, criterion, width, random):
     """Whether splits of two classes are valued by :func:`two_classes`, half of :func:`purity` less a constant."""
     return kind == 0 and criterion == 0 and width == 2 and not random
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def two_classes(first, n_left, t, n):
     """Return minus the sum of ``a b / (a + b)`` over the sides; a is `first` of `n_left` on the left, t of n in all."""
     n_right = n - n_left
@@ -232,7 +231,7 @@ def two_classes(first, n_left, t, n):
     return -(mixed_left + mixed_right) / (np.float64(n_left) * np.float64(n_right))
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def explained(value, total, n, kind, criterion, random):
     """Return by how much a split of this value lowers the impurity of a node, times the weight of its rows."""
     if is_simple(kind, criterion, len(total), random):
@@ -240,7 +239,7 @@ def explained(value, total, n, kind, criterion, random):
     return value - purity(total, kind, criterion)
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def slack_of(best, n, kind, criterion, width, random):
     """Return how many rows a node can lose before another of its splits can become the best, while no cell empties.
 
@@ -257,7 +256,7 @@ def slack_of(best, n, kind, criterion, width, random):
     return np.int64(min(max(lead / step, 0.0), 2.0**30))
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def keep_better(value, best, rank, previous, cell, used, base, shift, move, side, n_left):
     """Remember a split between the cells `previous` and `cell` if its value is larger than the best.
 
@@ -276,7 +275,7 @@ def keep_better(value, best, rank, previous, cell, used, base, shift, move, side
         ibest[3] = n_left
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def best_of(hist, span, total, n, kind, criterion, cells, move, least, random, path, rank, left, best):
     """Look for a better split than `best` among the boundaries of one feature; return whether one is valid.
 
@@ -332,7 +331,7 @@ def best_of(hist, span, total, n, kind, criterion, cells, move, least, random, p
     return found
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def scan_two_classes(hist, total, n, least, used, base, shift, move, rank, best):
     """The same for two classes by Gini impurity, without missing values: the usual case, made fast."""
     found = False
@@ -353,7 +352,7 @@ def scan_two_classes(hist, total, n, least, used, base, shift, move, rank, best)
     return found
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def scan_one_target(hist, total, n, least, used, base, shift, move, rank, best):
     """The same for one target by squared error."""
     found = False

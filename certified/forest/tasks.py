@@ -277,7 +277,7 @@ class ClassifierTrees(ClassifierMixin, Trees):
     def release(self, leaves: str = "shares", sigma: float = 0.0) -> Any:
         """Return scikit-learn's estimator with these trees; it holds no training row.
 
-        With categorical features it is a pipeline: a transformer that turns each of them into its places in 16 orders,
+        With categorical features it is a pipeline: a transformer that turns each of them into its places in 8 orders,
         and the trees. It names the categories that rows have.
 
         An exact model publishes the counts of its leaves. Whoever holds the releases before and after a deletion sees
