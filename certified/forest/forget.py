@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from certified.forest.grow import chosen_split, finished, gather, goes_left, grow, store, worth_it
+from certified.forest.kernel import kernel
 from certified.forest.splits import best_of, dealt, rows_in, slack_of, turn_of
 
 __all__ = ["regrow_all", "remove_all"]
@@ -83,7 +84,7 @@ def remove(root, gone, codes, targets, weights, alive, rule, nodes, stats, hists
     return n_stale
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def ask(node, mine, size, n_left, codes, targets, weights, alive, rule, total, hists, spans, rows, scratch, work):
     """Find the best split of what a node still holds; return whether there is one that is worth it.
 
@@ -140,7 +141,7 @@ def ask(node, mine, size, n_left, codes, targets, weights, alive, rule, total, h
     return seen > 0 and worth_it(fbest, total, n, rule)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def discount(node, mine, size, codes, tbuf, wbuf, rule, hist, span, sorts):
     """Subtract rows from the counts of a node; return 0 where they must be counted again, 1 if a cell has emptied.
 
@@ -170,14 +171,14 @@ def discount(node, mine, size, codes, tbuf, wbuf, rule, hist, span, sorts):
     return good
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def subtract(total, n, targets, weights, kind):
     """Subtract rows from the sums of a node, shape (K,)."""
     for i in range(n):
         subtract_one(total, targets, weights, kind, i)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def subtract_one(total, targets, weights, kind, i):
     """Subtract row i."""
     if kind == 0:
@@ -193,7 +194,7 @@ def subtract_one(total, targets, weights, kind, i):
             total[len(total) - 1] -= 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def drop(rows, start, n, gone):
     """Take rows out of the n that a leaf holds from `start` on."""
     for row in gone:
@@ -305,7 +306,7 @@ def regrow(
     return n
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def put(nodes, at, new):
     """Write a node."""
     node = nodes[at]

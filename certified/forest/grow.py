@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from certified.forest.kernel import kernel
 from certified.forest.splits import (
     best_of,
     count,
@@ -57,7 +58,7 @@ RULES = np.dtype(
 """What is the same for all nodes of a forest."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def finished(total, n, depth, rule):
     """Whether a node of these sums is a leaf whatever its features are."""
     if n < rule.parted or n < 2 * rule.least or depth >= rule.depth:
@@ -73,7 +74,7 @@ def finished(total, n, depth, rule):
     return False
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def chosen_split(
     codes, sorts, rows, n, targets, weights, rule, path, total, order, picks, buffer, hist, spans, left, best
 ):
@@ -115,14 +116,14 @@ def chosen_split(
     return seen
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def note(span, feature, move, cells):
     """Note which feature was counted and how its cells lie."""
     shift = shift_of(np.int64(span[0]), np.int64(span[1]), move, cells) if span[1] >= 0 else np.int64(0)
     span[4], span[5], span[6] = feature, move, shift
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def worth_it(best, total, n, rule):
     """Whether the best split of a node explains enough."""
     return rule.floor == 0.0 or (
@@ -188,7 +189,7 @@ def grow(codes, rows, targets, weights, rule, path, depth, start, n, nodes, stat
     return used, slots
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def store(hists, spans, slot, hist, span):
     """Keep the counts of a node."""
     for at in range(hist.shape[0]):
@@ -199,7 +200,7 @@ def store(hists, spans, slot, hist, span):
             spans[slot, at, k] = span[at, k]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def goes_left(code, node):
     """Whether a row goes left."""
     if code == 65535:
@@ -209,7 +210,7 @@ def goes_left(code, node):
     return code <= node.cut
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def gather(rows, n, targets, weights, kind, tbuf, wbuf):
     """Copy targets and weights of these rows side by side."""
     for i in range(n):
@@ -220,7 +221,7 @@ def gather(rows, n, targets, weights, kind, tbuf, wbuf):
             wbuf[i] = weights[np.uint32(rows[i])]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def sum_up(total, n, targets, weights, kind):
     """Set the sums of a node, shape (K,)."""
     total[:] = 0

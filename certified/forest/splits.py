@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from certified.forest.kernel import kernel
 
 __all__ = [
     "ENTROPY",
@@ -41,7 +42,7 @@ ORDERS = 8
 """Orders of the categories of a feature, among which a hash chooses for every node."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def mix(x):
     """Return 64 well mixed bits of 64 (the finaliser of SplitMix64)."""
     x = np.uint64(x) + np.uint64(0x9E3779B97F4A7C15)
@@ -50,7 +51,7 @@ def mix(x):
     return x ^ (x >> np.uint64(31))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def shift_of(lo, hi, move, cells):
     """Return how many last bits to drop so that the codes lo..hi, moved, fall into at most `cells` cells."""
     shift = np.int64(0)
@@ -62,7 +63,7 @@ def shift_of(lo, hi, move, cells):
     return shift
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def pick_features(path, order, picks, start, stop):
     """Bring features number start..stop of the node's random order to the front of `order`; `picks` notes the swaps."""
     n = len(order)
@@ -72,19 +73,19 @@ def pick_features(path, order, picks, start, stop):
         order[i], order[j] = order[j], order[i]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def move_of(path, feature):
     """Return by how much the codes of a feature are moved in a node, 0..65535."""
     return np.int64(mix(path ^ np.uint64(0xA5A5000000000000) ^ np.uint64(feature)) >> np.uint64(48))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def order_of(path, feature):
     """Return which of the ORDERS of a feature's categories a node reads."""
     return mix(path ^ np.uint64(0xC3C3000000000000) ^ np.uint64(feature)) % np.uint64(ORDERS)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def turn_of(path, feature, categorical):
     """Return what orders the categories of a feature in a node, odd; 0 for a feature of numbers."""
     if categorical == 0:
@@ -92,19 +93,19 @@ def turn_of(path, feature, categorical):
     return ordering(feature, order_of(path, feature))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def ordering(feature, order):
     """Return what makes an order of the categories of a feature, odd."""
     return mix(np.uint64(feature) * np.uint64(ORDERS) + np.uint64(order)) | np.uint64(1)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def dealt(code, turn):
     """Return the code of a category in the order of a node; 65535, for missing values, stays what it is."""
     return code if code == 65535 else np.uint16(min(mix(turn ^ np.uint64(code)) >> np.uint64(48), np.uint64(65534)))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count(column, rows, n, targets, weights, kind, move, cells, buffer, hist, span, turn):
     """Count the rows of a node by cell of one feature.
 
@@ -165,7 +166,7 @@ def count(column, rows, n, targets, weights, kind, move, cells, buffer, hist, sp
             hist[at, last] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def rows_in(stats, kind):
     """Return the number of rows of these sums."""
     if kind == 0:
@@ -178,7 +179,7 @@ def rows_in(stats, kind):
     return np.int64(stats[-1])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def log2_of(x):
     """Logarithm that is the same wherever it stands in a loop: a series in IEEE arithmetic."""
     m, e = math.frexp(x)
@@ -193,7 +194,7 @@ def log2_of(x):
     return e + 2.885390081777927 * t * s
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def purity(sums, kind, criterion):
     """Return how pure a side is: larger is better, comparable between splits of the same rows."""
     s = 0.0
@@ -216,13 +217,13 @@ def purity(sums, kind, criterion):
     return s / w if criterion == 0 else s - w * log2_of(w)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def is_simple(kind, criterion, width, random):
     """Whether splits of two classes are valued by :func:`two_classes`, half of :func:`purity` less a constant."""
     return kind == 0 and criterion == 0 and width == 2 and not random
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def two_classes(first, n_left, t, n):
     """Return minus the sum of ``a b / (a + b)`` over the sides; a is `first` of `n_left` on the left, t of n in all."""
     n_right = n - n_left
@@ -231,7 +232,7 @@ def two_classes(first, n_left, t, n):
     return -(mixed_left + mixed_right) / (np.float64(n_left) * np.float64(n_right))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def explained(value, total, n, kind, criterion, random):
     """Return by how much a split of this value lowers the impurity of a node, times the weight of its rows."""
     if is_simple(kind, criterion, len(total), random):
@@ -239,7 +240,7 @@ def explained(value, total, n, kind, criterion, random):
     return value - purity(total, kind, criterion)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def slack_of(best, n, kind, criterion, width, random):
     """Return how many rows a node can lose before another of its splits can become the best, while no cell empties.
 
@@ -256,7 +257,7 @@ def slack_of(best, n, kind, criterion, width, random):
     return np.int64(min(max(lead / step, 0.0), 2.0**30))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def keep_better(value, best, rank, previous, cell, used, base, shift, move, side, n_left):
     """Remember a split between the cells `previous` and `cell` if its value is larger than the best.
 
@@ -275,7 +276,7 @@ def keep_better(value, best, rank, previous, cell, used, base, shift, move, side
         ibest[3] = n_left
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def best_of(hist, span, total, n, kind, criterion, cells, move, least, random, path, rank, left, best):
     """Look for a better split than `best` among the boundaries of one feature; return whether one is valid.
 
@@ -331,7 +332,7 @@ def best_of(hist, span, total, n, kind, criterion, cells, move, least, random, p
     return found
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def scan_two_classes(hist, total, n, least, used, base, shift, move, rank, best):
     """The same for two classes by Gini impurity, without missing values: the usual case, made fast."""
     found = False
@@ -352,7 +353,7 @@ def scan_two_classes(hist, total, n, least, used, base, shift, move, rank, best)
     return found
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def scan_one_target(hist, total, n, least, used, base, shift, move, rank, best):
     """The same for one target by squared error."""
     found = False
