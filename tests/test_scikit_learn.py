@@ -42,6 +42,7 @@ LATTICE = "releases lie on a lattice, coarser than 1e-7"
 BY_ID = "which rows a tree sees, and the sample that codes features, are chosen by ids: repeated rows have others"
 PURE = "leaves grow until pure, whatever the weights; the check sets min_weight_fraction_leaf, which is not offered"
 BINS = "bins hold enough rows, whatever their weights"
+AT_ONCE = "what is no parameter is refused at once, as Python does; the check gives one of the name `others`"
 EXPECTED = {
     "LogisticRegression()": {"check_sample_weight_equivalence_on_dense_data": LATTICE},
     "LinearRegression()": {"check_sample_weight_equivalence_on_dense_data": "15 rows, 30 columns, refused"},
@@ -57,8 +58,13 @@ EXPECTED = {
 def _expected(estimator):
     if str(estimator).startswith("Sharded"):
         return {f"check_sample_weight_equivalence_on_{kind}_data": DEALT for kind in ("dense", "sparse")}
-    if "ExtraTrees" in str(estimator) or "Forest" in str(estimator):
+    at_once = {"check_do_not_raise_errors_in_init_or_set_params": AT_ONCE}
+    if "ExtraTrees" in str(estimator) or "RandomForest" in str(estimator):
+        return EXPECTED["Forest"] | at_once
+    if "Forest" in str(estimator):
         return EXPECTED["Forest"]
+    if str(estimator).startswith("DecisionTree"):
+        return EXPECTED.get(str(estimator), {}) | at_once
     name = str(estimator) if "Pipeline" not in str(estimator) else "Pipeline"
     exact = name == "Pipeline" and "LogisticRegression" not in str(estimator)
     return {} if exact else EXPECTED.get(name, {})
