@@ -8,17 +8,21 @@ requests chosen to hurt (and with --plot draws it), `data` compares accuracy on 
 """
 
 import argparse
-import os
 import pickle
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier as Peer
 from sklearn.metrics import roc_auc_score
 
 from certified.ensemble import ExtraTreesClassifier, RandomForestClassifier
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
+import public_data
 
 SEED = 0
 
@@ -47,7 +51,7 @@ def one_by_one(model, subjects):
     return np.array([1e3 * timed(lambda s=s: model.delete([s]))[0] for s in subjects])
 
 
-def sizes(small):
+def sizes(small, n_rows=(25_000, 125_000, 312_500)):
     trees = 10 if small else 100
     peer_trees = 4 if small else 20  # the peer's time is proportional to its trees
     print(
@@ -57,7 +61,7 @@ def sizes(small):
         "   rows depth share |  fit s  peer/fit    AUC  peer AUC | one ms: mean  p50   p95   p99 | lazy ms +flush |"
         " 1 % at once s  each/at once | peer/one  own refit/one | predict us | B/row/tree"
     )
-    for n in (2_000,) if small else (25_000, 125_000, 312_500):
+    for n in (2_000,) if small else n_rows:
         X, y, X_new, y_new = rows(n)
         for depth in (10, 20):
             peer = Peer(peer_trees, max_depth=depth, bootstrap=False, n_jobs=2, random_state=SEED)
@@ -172,28 +176,48 @@ def chosen_to_hurt(small):
     return a, b
 
 
-def folder():
-    return Path(os.environ.get("CERTIFIED_DATA") or Path(__file__).parent / "../../shared/data").resolve()
+def target(frame, name, positive):
+    """Return a frame without its target as one of pandas, missing text as "?", and whether the target is this value."""
+    return frame.drop(name).with_columns(pl.col(pl.String).fill_null("?")).to_pandas(), (
+        frame[name] == positive
+    ).to_numpy()
 
 
-def adult():
-    import pandas as pd
+def sets():
+    """Return for each public data set how to read it: features and target; None where its files are absent."""
 
-    names = ["age", "workclass", "weight", "education", "years", "marital", "job", "relation", "race", "sex", "gain"]
-    names += ["loss", "hours", "country", "y"]
-    frame = pd.read_csv(folder() / "adult/adult.data.gz", names=names, skipinitialspace=True)
-    return frame.drop(columns="y"), frame["y"] == ">50K"
+    def adult():
+        frame = public_data.adult()
+        return None if frame is None else target(frame, "income", ">50K")
+
+    def credit():
+        frame = public_data.credit_default()
+        return None if frame is None else target(frame, "default", 1)
+
+    def diabetes130():
+        frame = public_data.diabetes130()
+        return None if frame is None else target(frame.drop("encounter_id", "patient_nbr"), "readmitted", "<30")
+
+    def brfss():
+        frame = public_data.brfss_diabetes()
+        return None if frame is None else target(frame, "Diabetes_binary", 1)
+
+    def covertype():
+        frame = public_data.covertype()
+        return None if frame is None else target(frame, "Cover_Type", 2)
+
+    return adult, credit, diabetes130, brfss, covertype
 
 
 def text(small):
     """Print the AUC of forests that are given text, and of those that are given codes in alphabetical order."""
     from sklearn.preprocessing import OrdinalEncoder
 
-    if not folder().is_dir():
-        print(f"text: skipped, no public data sets at {folder()}")
+    found = sets()[0]()
+    if found is None:
+        print("text: skipped, the data are absent")
         return
-    frame, y = adult()
-    y = y.to_numpy().astype(int)
+    frame, y = found[0], found[1].astype(int)
     order = np.random.default_rng(SEED).permutation(len(y))[: 4_000 if small else None]
     train, test = order[len(order) // 4 :], order[: len(order) // 4]
     words = frame.select_dtypes(exclude="number").columns
@@ -215,33 +239,16 @@ def text(small):
 def public(small):
     import pandas as pd
 
-    if not folder().is_dir():
-        print(f"data: skipped, no public data sets at {folder()}")
-        return
-
-    def credit():
-        frame = pd.read_csv(folder() / "default_credit/UCI_Credit_Card.csv.gz")
-        return frame.iloc[:, 1:-1], frame.iloc[:, -1] == 1
-
-    def diabetes130():
-        frame = pd.read_csv(folder() / "diabetes130/diabetic_data.csv.gz", low_memory=False)
-        return frame.iloc[:, 2:-1], frame["readmitted"] == "<30"
-
-    def brfss():
-        frame = pd.read_csv(folder() / "brfss2015_diabetes/diabetes_binary_health_indicators_BRFSS2015.csv.gz")
-        return frame.drop(columns="Diabetes_binary"), frame["Diabetes_binary"] == 1
-
-    def covertype():
-        frame = pd.read_parquet(folder() / "covertype_partial/covertype_partial.parquet")
-        return frame.drop(columns="Cover_Type"), frame["Cover_Type"] == 2
-
     print("AUC on a quarter of the rows held out, the same settings, mean of 3 keys or seeds; categories as codes")
-    for load in (adult, credit) if small else (adult, credit, diabetes130, brfss, covertype):
-        frame, y = load()
+    for load in sets()[:2] if small else sets():
+        found = load()
+        if found is None:
+            print(f"  {load.__name__}: skipped, the data are absent")
+            continue
+        frame, y = found[0], found[1].astype(int)
         X = np.column_stack(
             [c if pd.api.types.is_numeric_dtype(c) else c.astype("category").cat.codes for _, c in frame.items()]
         ).astype(float)
-        y = y.to_numpy().astype(int)
         order = np.random.default_rng(SEED).permutation(len(y))[: 4_000 if small else None]
         train, test = order[len(order) // 4 :], order[: len(order) // 4]
         for depth in (10, 20):
@@ -269,10 +276,11 @@ if __name__ == "__main__":
     parser.add_argument("section", nargs="?", choices=["sizes", "cost", "data", "text"])
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--plot", type=Path, help="where `cost` draws its figure, .svg or .png (extra `plot`)")
+    parser.add_argument("--rows", type=int, nargs="+", help="rows of `sizes`, of which four fifths are fitted")
     asked = parser.parse_args()
     warm()
     for name, section in {"sizes": sizes, "cost": cost, "data": public, "text": text}.items():
         if asked.section in (None, name):
-            out = section(asked.small)
+            out = section(asked.small, **({"n_rows": asked.rows} if name == "sizes" and asked.rows else {}))
             if name == "cost" and asked.plot:
                 plot(*out, asked.plot)

@@ -113,14 +113,14 @@ class Deletable(BaseEstimator):
             No valid bound can be given for what would be left.
         """
         self._check_whole("delete")
-        rows = self._subjects.rows_of(ids)
-        n_subjects = as_ids(ids, "delete(ids=...)").size
+        wanted = as_ids(ids, "delete(ids=...)")
+        rows = self._subjects.rows_of(wanted)
         before = None if guard is None else self._to_compare()
         plan = self._plan(rows)
         self._carry_out(plan, rows)
         audits = () if guard is None else (self._guarded(guard, before),)
         return Receipt(
-            n_subjects=n_subjects,
+            n_subjects=int(wanted.size),
             n_rows=int(rows.size),
             method=plan.method,
             certificate=self.certificate_.with_audits(*audits),

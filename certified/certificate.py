@@ -6,6 +6,7 @@ Only the standard library is needed to read, check and print them.
 import dataclasses
 import math
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -130,6 +131,13 @@ class Certificate(Record):
         )
         nature = {"claim": "exact", "scope": "estimator", "method": "exact", "noise": "none", "assumptions": {}}
         return cls(**{**zeros, **nature, "mu_differencing": math.nan, **fields})
+
+    def for_rows(self, n_rows: int) -> "Certificate":
+        """Return a copy for another number of rows."""
+        out = copy(self)
+        _require("n_rows", n_rows, type(n_rows) is int and 0 <= n_rows < 2**53, "a count")
+        object.__setattr__(out, "n_rows", n_rows)
+        return out
 
     @property
     def epsilon(self) -> float:

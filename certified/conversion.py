@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import import_module
 from inspect import signature
 from typing import Any
@@ -81,7 +82,8 @@ def _converted(estimator: Any, name: str, problems: list[str], top: bool = False
         elif parameter in own and parameter != "solver":  # ours chooses by itself
             given[parameter] = value
         elif parameter not in _WORK:
-            problems.append(f"{where}: {type(estimator).__name__}({parameter}={value!r}) is not supported.")
+            why = _why(type(estimator).__name__, parameter)
+            problems.append(f"{where}: {type(estimator).__name__}({parameter}={value!r}) is not supported{why}.")
     return counterpart(**given)
 
 
@@ -169,7 +171,54 @@ def _pairs(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
     return {"interactions": value}
 
 
-_MEANS = {
+def _why(name: str, parameter: str) -> str:
+    if name not in _TREES:
+        return ""
+    from certified.forest.parameters import REASONS  # needs numba, which is optional
+
+    return f": {REASONS[parameter]}" if parameter in REASONS else ""
+
+
+def _rows(value: Any, where: str, problems: list[str], parameter: str) -> dict[str, Any]:
+    if isinstance(value, float):
+        problems.append(f"{where}: {parameter}={value!r} is a share of the rows, which changes with every deletion.")
+        return {}
+    return {parameter: value}
+
+
+def _sample(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    if isinstance(value, int | np.integer):
+        problems.append(f"{where}: max_samples={value!r} is another share after every deletion: give a float.")
+        return {}
+    return {"max_samples": value}
+
+
+def _impurity(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    if value not in ("gini", "entropy", "log_loss", "squared_error"):
+        problems.append(f"{where}: criterion={value!r} is not supported: sums of whole numbers do not give it.")
+        return {}
+    return {"criterion": value}
+
+
+def _weights(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    if value != "balanced" and not isinstance(value, dict):
+        problems.append(f"{where}: class_weight={value!r} is not supported: a dict or 'balanced' is.")
+        return {}
+    return {"class_weight": value}
+
+
+_FORESTS = ("RandomForestClassifier", "RandomForestRegressor", "ExtraTreesClassifier", "ExtraTreesRegressor")
+_TREES = (*_FORESTS, "DecisionTreeClassifier", "DecisionTreeRegressor")
+_MEANS: dict[tuple[str, str], Any] = {
+    **{
+        (name, parameter): partial(_rows, parameter=parameter)
+        for name in _TREES
+        for parameter in ("min_samples_leaf", "min_samples_split")
+    },
+    **{(name, "criterion"): _impurity for name in _TREES},
+    **{(name, "class_weight"): _weights for name in _TREES if name.endswith("Classifier")},
+    **{(name, "max_samples"): _sample for name in _FORESTS},
+    **{(name, "random_state"): _seed for name in (*_TREES, "IsolationForest")},
     ("ExplainableBoostingRegressor", "objective"): _objective,
     ("ExplainableBoostingClassifier", "interactions"): _pairs,
     ("ExplainableBoostingRegressor", "interactions"): _pairs,

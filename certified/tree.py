@@ -38,7 +38,9 @@ class DecisionTreeClassifier(_Single, ClassifierTrees):
     max_features : {"sqrt", "log2"}, int, float or None, default=None
     n_thresholds : int, default=64
         Cells of a feature in a node, whose boundaries are the candidate thresholds.
-    max_depth, min_samples_split, min_samples_leaf, random_state, categorical_features, class_weight
+    max_depth, min_samples_split, min_samples_leaf, min_impurity_decrease, random_state
+        As in :class:`certified.ensemble.RandomForestClassifier`.
+    categorical_features, class_weight
         As in :class:`certified.ensemble.RandomForestClassifier`.
 
     Attributes
@@ -66,6 +68,7 @@ class DecisionTreeClassifier(_Single, ClassifierTrees):
         max_depth: int | None = None,
         min_samples_split: int = 2,
         min_samples_leaf: int = 1,
+        min_impurity_decrease: float = 0.0,
         max_features: Any = None,
         random_state: int | None = 0,
         n_thresholds: int = 64,
@@ -76,6 +79,7 @@ class DecisionTreeClassifier(_Single, ClassifierTrees):
         self.max_depth = max_depth
         self.min_samples_split = min_samples_split
         self.min_samples_leaf = min_samples_leaf
+        self.min_impurity_decrease = min_impurity_decrease
         self.max_features = max_features
         self.random_state = random_state
         self.n_thresholds = n_thresholds
@@ -89,7 +93,9 @@ class DecisionTreeRegressor(_Single, RegressorTrees):
     Parameters
     ----------
     criterion : {"squared_error"}, default="squared_error"
-    max_depth, min_samples_split, min_samples_leaf, max_features, random_state, n_thresholds, categorical_features
+    max_depth, min_samples_split, min_samples_leaf, min_impurity_decrease, max_features, random_state, n_thresholds
+        As in :class:`DecisionTreeClassifier`.
+    categorical_features
         As in :class:`DecisionTreeClassifier`.
 
     Attributes
@@ -108,6 +114,7 @@ class DecisionTreeRegressor(_Single, RegressorTrees):
         max_depth: int | None = None,
         min_samples_split: int = 2,
         min_samples_leaf: int = 1,
+        min_impurity_decrease: float = 0.0,
         max_features: Any = None,
         random_state: int | None = 0,
         n_thresholds: int = 64,
@@ -117,6 +124,7 @@ class DecisionTreeRegressor(_Single, RegressorTrees):
         self.max_depth = max_depth
         self.min_samples_split = min_samples_split
         self.min_samples_leaf = min_samples_leaf
+        self.min_impurity_decrease = min_impurity_decrease
         self.max_features = max_features
         self.random_state = random_state
         self.n_thresholds = n_thresholds

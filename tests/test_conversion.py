@@ -130,6 +130,34 @@ def test_a_forest_is_converted():
     assert model.fit(X, y).delete([3]).certificate.claim == "exact"
 
 
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"max_leaf_nodes": 8}, "max_leaf_nodes=8.*min_impurity_decrease"),
+        ({"ccp_alpha": 0.1}, "ccp_alpha=0.1.*one row"),
+        ({"monotonic_cst": [1, 0]}, "monotonic_cst="),
+        ({"min_weight_fraction_leaf": 0.1}, "min_weight_fraction_leaf=0.1.*min_samples_leaf"),
+        ({"min_samples_leaf": 0.1}, "min_samples_leaf=0.1 is a share"),
+        ({"max_samples": 100}, "max_samples=100.*give a float"),
+        ({"criterion": "squared"}, "criterion='squared'"),
+        ({"class_weight": "balanced_subsample"}, "balanced_subsample"),
+        ({"random_state": np.random.RandomState(0)}, "whole number"),
+    ],
+)
+def test_what_a_forest_cannot_take_over_is_named(given, named):
+    with pytest.raises(NotDeletable, match=named):
+        certified.certify(make_pipeline(StandardScaler(), RandomForestClassifier(5, **given)))
+
+
+def test_what_a_forest_can_take_over_is_kept():
+    plain = RandomForestClassifier(
+        5, min_impurity_decrease=1e-3, min_samples_split=4, class_weight="balanced", max_samples=0.5, random_state=3
+    )
+    found = certified.certify(plain).get_params()
+    for name in ("min_impurity_decrease", "min_samples_split", "class_weight", "max_samples", "random_state"):
+        assert found[name] == plain.get_params()[name]
+
+
 class ExplainableBoostingRegressor(BaseEstimator):
     """What certify sees of interpret's model: its name, its module and its parameters."""
 

@@ -1,11 +1,13 @@
 """Parts of forests: codes of features, and the split of a node against all splits tried one by one."""
 
+import importlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certified.forest import splits
+from certified.forest import kernel, splits
 from certified.forest.codes import MISSING, coding_of, encode, thresholds
 from certified.hashing import subject_hash
 
@@ -53,7 +55,7 @@ def test_the_split_of_a_feature_is_the_best_of_all_boundaries(seed, kind, missin
     targets = rng.integers(0, 2, (n, 1)) if kind == 0 else rng.integers(-1000, 1000, (n, 1))
     hist, span = np.zeros((cells + 1, 2), np.int64), np.zeros(4, np.int32)
     move, path = int(rng.integers(65536)), np.uint64(seed)
-    best = np.full(1, -np.inf), np.full(5, -1, np.int64)
+    best = np.full(2, -np.inf), np.full(5, -1, np.int64)
     rows, none = np.arange(n, dtype=np.int32), np.empty(0, np.int64)
     turn = np.uint64(0)  # numbers, not categories
     splits.count(column, rows, n, targets, none, kind, move, cells, np.empty(n, np.uint16), hist, span, turn)
@@ -85,9 +87,23 @@ def test_the_split_of_a_feature_is_the_best_of_all_boundaries(seed, kind, missin
         _, cut, side, n_left, _ = best[1]
         left = np.where(codes_ == MISSING, side == 1, codes_ <= cut)
         assert left.sum() == n_left
-        assert error(left) + error(~left) == pytest.approx(min(error(c) + error(~c) for c in valid), rel=1e-9, abs=1e-9)
+        errors = sorted(error(c) + error(~c) for c in valid)
+        assert error(left) + error(~left) == pytest.approx(errors[0], rel=1e-9, abs=1e-9)
+        whole = 0.0 if kind == 0 else float(np.sum(targets.astype(float) ** 2))  # values compare between features
+        assert best[0][0] == pytest.approx(whole - errors[0], rel=1e-9, abs=1e-6)
+        assert best[0][1] == pytest.approx(whole - errors[1] if len(errors) > 1 else -np.inf, rel=1e-9, abs=1e-6)
+        explained = splits.explained(best[0][0], total, n, kind, criterion, False)
+        assert explained == pytest.approx((error(np.full(n, True)) - errors[0]) * (2 - kind // 2), rel=1e-9, abs=1e-6)
 
 
 def test_the_logarithm_is_right():
     for x in [1.0, 2.0, 3.0, 10.0, 12345.0, 2.0**40 + 1, 0.3]:
         assert splits.log2_of(x) == pytest.approx(np.log2(x), rel=1e-15, abs=1e-15)
+
+
+def test_what_was_compiled_before_holds_for_these_sources_of_all_kernels():
+    """Else a kernel goes on with what it took in from another file that has changed."""
+    modules = [importlib.import_module(f"certified.forest.{path.stem}") for path in kernel._FILES]
+    compiled = {value for module in modules for value in vars(module).values() if hasattr(value, "_cache")}
+    assert len(compiled) > 30
+    assert {function._cache._cache_file._source_stamp[1] for function in compiled} == {kernel._SOURCES}

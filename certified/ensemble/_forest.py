@@ -9,7 +9,7 @@ from sklearn import ensemble as plain
 from sklearn import tree as plain_trees
 
 from certified.errors import InvalidInput
-from certified.forest.tasks import ClassifierTrees, RegressorTrees, Trees, scored
+from certified.forest.tasks import PLAIN, ClassifierTrees, RegressorTrees, Trees, scored
 from certified.typing import FloatArray
 
 __all__ = ["ExtraTreesClassifier", "ExtraTreesRegressor", "RandomForestClassifier", "RandomForestRegressor"]
@@ -52,11 +52,11 @@ class _Forest(Trees):
 
     def _released(self, values: Any) -> Any:
         grove = self._grown()
-        names = ("n_estimators", "criterion", "max_depth", "min_samples_split", "min_samples_leaf", "max_features")
-        out = self._forest_class(**{name: getattr(self, name) for name in names}, bootstrap=bool(self.bootstrap))
+        given = {name: getattr(self, name) for name in ("n_estimators", *PLAIN)}
+        out = self._forest_class(**given, bootstrap=bool(self.bootstrap))
         out.estimators_ = [self._tree(t, values) for t in np.flatnonzero(grove.n_rows).tolist()]
         out.estimator_ = self._plain_class()
-        out.n_outputs_, out.n_features_in_ = out.estimators_[0].n_outputs_, self.n_features_in_
+        out.n_outputs_, out.n_features_in_ = out.estimators_[0].n_outputs_, out.estimators_[0].n_features_in_
         for name in ("classes_", "n_classes_"):
             if hasattr(self, name):
                 setattr(out, name, getattr(self, name))
@@ -106,6 +106,10 @@ class RandomForestClassifier(_Classifier):
     min_samples_split : int, default=2
     min_samples_leaf : int, default=1
         Numbers of rows; shares of all rows are refused, because they change with every deletion.
+    min_impurity_decrease : float, default=0.0
+        A node is split only if this lowers the impurity, weighted by the node's share of the rows of a tree, by as much
+        or more. The number (weight) of these rows is rounded to a power of ``2 ** (1 / 16)``, within 2.2 %; where a
+        deletion changes it, all trees are grown anew. Not with several targets.
     max_features : {"sqrt", "log2"}, int, float or None, default="sqrt"
         Features that a node looks at; more where none of them can be split.
     bootstrap : bool, default=True
@@ -126,8 +130,8 @@ class RandomForestClassifier(_Classifier):
         Whether subtrees wait to be grown anew until the next query or ``flush()``.
     categorical_features : None, "from_dtype", mask, positions or names, default="from_dtype"
         Features that are categories; by default the columns of a data frame that hold text or have a categorical type.
-        A node orders them by a hash of node and category and cuts this order, so that it splits on sets of
-        categories. One that no row held has is read as missing. Such a forest has no release: use an encoder instead.
+        A node orders them by one of 8 hashes and cuts this order, so that it splits on sets of categories. One that no
+        row held has is read as missing.
     class_weight : dict, "balanced" or None, default=None
         Factors of the weights. "balanced" is scikit-learn's ``n_rows / (n_classes * count)``, rounded to a power of
         ``2 ** (1 / 16)``, within 2.2 %, so that deletions seldom change it; where one does, all trees are grown anew.
@@ -146,6 +150,9 @@ class RandomForestClassifier(_Classifier):
 
     Notes
     -----
+    scikit-learn's ``max_leaf_nodes``, ``min_weight_fraction_leaf``, ``ccp_alpha``, ``monotonic_cst`` and ``warm_start``
+    are not parameters here: one row could change any part of a tree by them. :func:`certified.certify` says so for each.
+
     The kernels are compiled when a machine first grows a forest of a kind, for twenty seconds to a minute, and kept
     after that.
 
@@ -180,6 +187,7 @@ class RandomForestClassifier(_Classifier):
         max_depth: int | None = None,
         min_samples_split: int = 2,
         min_samples_leaf: int = 1,
+        min_impurity_decrease: float = 0.0,
         max_features: Any = "sqrt",
         bootstrap: bool = True,
         oob_score: bool = False,
@@ -196,6 +204,7 @@ class RandomForestClassifier(_Classifier):
         self.max_depth = max_depth
         self.min_samples_split = min_samples_split
         self.min_samples_leaf = min_samples_leaf
+        self.min_impurity_decrease = min_impurity_decrease
         self.max_features = max_features
         self.bootstrap = bootstrap
         self.oob_score = oob_score
@@ -217,9 +226,9 @@ class RandomForestRegressor(_Regressor):
     ----------
     criterion : {"squared_error"}, default="squared_error"
     max_features : {"sqrt", "log2"}, int, float or None, default=1.0
-    n_estimators, max_depth, min_samples_split, min_samples_leaf, bootstrap, oob_score, n_jobs, random_state
+    n_estimators, max_depth, min_samples_split, min_samples_leaf, min_impurity_decrease, bootstrap, oob_score, n_jobs
         As in :class:`RandomForestClassifier`.
-    max_samples, n_thresholds, lazy, categorical_features
+    random_state, max_samples, n_thresholds, lazy, categorical_features
         As in :class:`RandomForestClassifier`.
 
     Attributes
@@ -248,6 +257,7 @@ class RandomForestRegressor(_Regressor):
         max_depth: int | None = None,
         min_samples_split: int = 2,
         min_samples_leaf: int = 1,
+        min_impurity_decrease: float = 0.0,
         max_features: Any = 1.0,
         bootstrap: bool = True,
         oob_score: bool = False,
@@ -263,6 +273,7 @@ class RandomForestRegressor(_Regressor):
         self.max_depth = max_depth
         self.min_samples_split = min_samples_split
         self.min_samples_leaf = min_samples_leaf
+        self.min_impurity_decrease = min_impurity_decrease
         self.max_features = max_features
         self.bootstrap = bootstrap
         self.oob_score = oob_score
@@ -285,9 +296,9 @@ class ExtraTreesClassifier(_Classifier):
     bootstrap : bool, default=False
     n_thresholds : int, default=64
         Cells among whose boundaries the hash chooses.
-    n_estimators, criterion, max_depth, min_samples_split, min_samples_leaf, max_features, oob_score, n_jobs
+    n_estimators, criterion, max_depth, min_samples_split, min_samples_leaf, min_impurity_decrease, max_features
         As in :class:`RandomForestClassifier`.
-    random_state, max_samples, lazy, categorical_features, class_weight
+    oob_score, n_jobs, random_state, max_samples, lazy, categorical_features, class_weight
         As in :class:`RandomForestClassifier`.
 
     Attributes
@@ -307,6 +318,7 @@ class ExtraTreesClassifier(_Classifier):
         max_depth: int | None = None,
         min_samples_split: int = 2,
         min_samples_leaf: int = 1,
+        min_impurity_decrease: float = 0.0,
         max_features: Any = "sqrt",
         bootstrap: bool = False,
         oob_score: bool = False,
@@ -323,6 +335,7 @@ class ExtraTreesClassifier(_Classifier):
         self.max_depth = max_depth
         self.min_samples_split = min_samples_split
         self.min_samples_leaf = min_samples_leaf
+        self.min_impurity_decrease = min_impurity_decrease
         self.max_features = max_features
         self.bootstrap = bootstrap
         self.oob_score = oob_score
@@ -342,9 +355,9 @@ class ExtraTreesRegressor(_Regressor):
     ----------
     criterion : {"squared_error"}, default="squared_error"
     max_features : {"sqrt", "log2"}, int, float or None, default=1.0
-    n_estimators, max_depth, min_samples_split, min_samples_leaf, oob_score, n_jobs, random_state, max_samples
+    n_estimators, max_depth, min_samples_split, min_samples_leaf, min_impurity_decrease, oob_score, n_jobs
         As in :class:`RandomForestClassifier`.
-    lazy, categorical_features
+    random_state, max_samples, lazy, categorical_features
         As in :class:`RandomForestClassifier`.
     bootstrap, n_thresholds
         As in :class:`ExtraTreesClassifier`.
@@ -365,6 +378,7 @@ class ExtraTreesRegressor(_Regressor):
         max_depth: int | None = None,
         min_samples_split: int = 2,
         min_samples_leaf: int = 1,
+        min_impurity_decrease: float = 0.0,
         max_features: Any = 1.0,
         bootstrap: bool = False,
         oob_score: bool = False,
@@ -380,6 +394,7 @@ class ExtraTreesRegressor(_Regressor):
         self.max_depth = max_depth
         self.min_samples_split = min_samples_split
         self.min_samples_leaf = min_samples_leaf
+        self.min_impurity_decrease = min_impurity_decrease
         self.max_features = max_features
         self.bootstrap = bootstrap
         self.oob_score = oob_score

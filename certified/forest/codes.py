@@ -7,7 +7,7 @@ So every cut between codes is a number that the map makes, never a value of a ro
 Centre and scale are those of the rows of the subjects with the smallest hashes, rounded: the scale to a power of 4, the
 centre to a multiple of 2 scales. A deletion changes them with a probability of about 2 / n for each feature.
 
-A category is a hash of its value, 16 bits of it; no list of categories is kept.
+A category is a hash of its value, 16 bits of it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from certified.forest.kernel import compiled
 from certified.hashing import bottom_k, subject_hash
 from certified.typing import BoolArray, FloatArray, IntArray
 
@@ -45,15 +45,20 @@ def coding_of(X: Any, hashes: Any, max_subjects: int, categorical: BoolArray | N
     return Coding(cut, np.where(sorts, 0.0, centre), np.where(sorts, 1.0, scale), sorts)
 
 
-def hashed(column: Any) -> Any:
-    """Return for each value of a column of text or numbers a whole number up to 65534 as float32; NaN for missing."""
+def hashed(column: Any, known: Any = None) -> Any:
+    """Return for each value of a column of text or numbers a whole number up to 65534 as float32; NaN for missing.
+
+    And for values that are not among `known`, where these are given.
+    """
     if column.dtype == object:
-        held = sorted({value for value in column if value is not None})
+        given = {value for value in column if value is not None}
+        held = sorted(given if known is None else given & set(known))
         places = dict(zip(held, _short([f"text {value}" for value in held]).tolist(), strict=True))
         return np.array([places.get(value, np.nan) for value in column], dtype=np.float32)
     distinct, where = np.unique(column.astype(np.float64) + 0.0, return_inverse=True)
     short = _short([f"number {value!r}" for value in distinct.tolist()])
-    return np.where(np.isnan(distinct), np.nan, short)[where].astype(np.float32)
+    absent = np.isnan(distinct) if known is None else ~np.isin(distinct, known)
+    return np.where(absent, np.nan, short)[where].astype(np.float32)
 
 
 def _short(text: list[str]) -> FloatArray:
@@ -81,7 +86,7 @@ def _centre_and_scale(values: FloatArray, known: IntArray) -> tuple[FloatArray, 
     return np.where(known > 0, centre, 0.0) + 0.0, scale
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _encode(X, centre, inverse, categorical, out):
     one = np.float64(1.0)
     cell = np.empty(1, np.float64)

@@ -8,15 +8,15 @@ rows that stay, nothing below changes but the counts along the path.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from certified.forest.grow import chosen_split, finished, gather, goes_left, grow
-from certified.forest.splits import best_of, dealt, move_of, pick_features, shift_of, turn_of
+from certified.forest.grow import chosen_split, finished, gather, goes_left, grow, store, worth_it
+from certified.forest.kernel import compiled, kernel
+from certified.forest.splits import best_of, dealt, rows_in, slack_of, turn_of
 
 __all__ = ["regrow_all", "remove_all"]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def remove(root, gone, codes, targets, weights, alive, rule, nodes, stats, hists, spans, rows, stale, scratch, work):
     """Remove the rows `gone` from the tree at `root`; return how many nodes were marked stale, listed in `stale`.
 
@@ -34,37 +34,48 @@ def remove(root, gone, codes, targets, weights, alive, rule, nodes, stats, hists
         subtract(stats[me], size, tbuf, wbuf, rule.kind)
         node.n -= size
         work[0] += 1
-        if node.feature < 0:
-            drop(rows, node.start, node.n + size, mine)
-            continue
+        leaf = node.feature < 0
         i, j = 0, size
-        column = codes[node.feature]
-        while i < j:
-            if goes_left(column[mine[i]], node):
-                i += 1
-            else:
-                j -= 1
-                mine[i], mine[j] = mine[j], mine[i]
+        n_left = np.int64(0)  # rows that stay on the left
+        if leaf:
+            drop(rows, node.start, node.n + size, mine)
+            if rule.floor == 0.0:
+                continue  # a leaf stays one
+        else:
+            column = codes[node.feature]
+            while i < j:
+                if goes_left(column[mine[i]], node):
+                    i += 1
+                else:
+                    j -= 1
+                    mine[i], mine[j] = mine[j], mine[i]
+            n_left = np.int64(nodes[node.left].n) - i
         below = below or node.stale == 1
         if not below:
             split = not finished(stats[me], np.int64(node.n), np.int64(node.depth), rule)
             if split:
                 gather(mine, size, targets, weights, rule.kind, tbuf, wbuf)
                 split = ask(
-                    node, mine, size, codes, targets, weights, alive, rule, stats[me], hists, spans, rows, scratch, work
-                )
-            same = (
-                split
-                and ibest[4] == node.feature
-                and ibest[3] == nodes[node.left].n - i
-                and (ibest[2] == node.missing & 3 or ibest[2] == 2)
-            )
-            if same:  # the same rows go left, if by another cut
-                node.cut, node.missing = ibest[1], ibest[2] + (node.missing & 4)
+                    node, mine, size, n_left, codes, targets, weights, alive, rule, stats[me], hists, spans, rows,
+                    scratch, work,
+                )  # fmt: skip
+            if leaf:
+                same = not split
             else:
+                same = (
+                    split
+                    and ibest[4] == node.feature
+                    and ibest[3] == n_left
+                    and (ibest[2] == node.missing & 3 or ibest[2] == 2)
+                )
+            if not same:
                 node.stale, below = 1, True
                 stale[n_stale] = me
                 n_stale += 1
+            elif not leaf:  # the same rows go left, if by another cut
+                node.cut, node.missing = ibest[1], ibest[2] + (node.missing & 4)
+        if leaf:
+            continue
         if i < size:
             stack.append((node.right, a + i, b, below))
         if i > 0:
@@ -72,29 +83,41 @@ def remove(root, gone, codes, targets, weights, alive, rule, nodes, stats, hists
     return n_stale
 
 
-@njit(cache=True, nogil=True)
-def ask(node, mine, size, codes, targets, weights, alive, rule, total, hists, spans, rows, scratch, work):
-    """Find the best split of what a node still holds; return whether there is one. `mine` are the rows removed."""
+@kernel
+def ask(node, mine, size, n_left, codes, targets, weights, alive, rule, total, hists, spans, rows, scratch, work):
+    """Find the best split of what a node still holds; return whether there is one that is worth it.
+
+    `mine` are the rows removed; `n_left` is how many stay on the left by the split of before.
+    """
     order, picks, buffer, tbuf, wbuf, hist, span, left, fbest, ibest, held, sorts = scratch
-    if node.slot >= 0 and discount(
-        node, mine, size, codes, tbuf, wbuf, rule, hists[node.slot], spans[node.slot], order, picks, sorts
+    n = np.int64(node.n)
+    random = rule.random == 1
+    good = np.int64(0)
+    if node.slot >= 0:
+        good = discount(node, mine, size, codes, tbuf, wbuf, rule, hists[node.slot], spans[node.slot], sorts)
+    if (
+        good == 2
+        and rule.floor == 0.0
+        and spans[node.slot, 0, 7] >= size
+        and n_left >= rule.least
+        and n - n_left >= rule.least
     ):
-        fbest[0] = -np.inf
+        spans[node.slot, 0, 7] -= size  # no other split can have become the best
+        ibest[1], ibest[2], ibest[3], ibest[4] = node.cut, node.missing & 3, n_left, node.feature
+        return True
+    if good > 0:
+        fbest[:] = -np.inf
         found = False
-        pick_features(node.path, order, picks, np.int64(0), rule.tries)
         for at in range(rule.tries):
-            f = order[at]
             if best_of(
-                hists[node.slot, at], spans[node.slot, at], total, np.int64(node.n), rule.kind, rule.criterion,
-                rule.cells, move_of(node.path, f), rule.least, rule.random == 1, node.path, np.int64(at), left,
-                (fbest, ibest),
+                hists[node.slot, at], spans[node.slot, at], total, n, rule.kind, rule.criterion, rule.cells,
+                np.int64(spans[node.slot, at, 5]), rule.least, random, node.path, np.int64(at), left, (fbest, ibest),
             ):  # fmt: skip
                 found = True
         if found:
-            ibest[4] = order[ibest[0]]
-        restore(order, picks, rule.tries)
-        if found:
-            return True
+            ibest[4] = spans[node.slot, ibest[0], 4]
+            spans[node.slot, 0, 7] = slack_of(fbest, n, rule.kind, rule.criterion, len(total), random)
+            return worth_it(fbest, total, n, rule)
     # an extreme value is gone, or counts were not kept: count again
     n = np.int64(0)
     for i in range(node.start, node.stop):
@@ -110,24 +133,23 @@ def ask(node, mine, size, codes, targets, weights, alive, rule, total, hists, sp
     )  # fmt: skip
     if node.slot >= 0:
         if seen == rule.tries:
-            hists[node.slot] = hist
-            spans[node.slot] = span
+            store(hists, spans, node.slot, hist, span)
         else:  # never to be used again
             hists[node.slot] = 0
             spans[node.slot] = 0
-    return seen > 0
+    return seen > 0 and worth_it(fbest, total, n, rule)
 
 
-@njit(cache=True, nogil=True)
-def discount(node, mine, size, codes, tbuf, wbuf, rule, hist, span, order, picks, sorts):
-    """Subtract rows from the counts of a node; return False where they must be counted again."""
-    good = True
-    pick_features(node.path, order, picks, np.int64(0), rule.tries)
+@kernel
+def discount(node, mine, size, codes, tbuf, wbuf, rule, hist, span, sorts):
+    """Subtract rows from the counts of a node; return 0 where they must be counted again, 1 if a cell has emptied.
+
+    And 2 if every cell that held rows still does, which is looked at for counts of classes without weights alone.
+    """
+    good = np.int64(2 if rule.kind == 0 else 1)
     for at in range(rule.tries):
-        f = order[at]
         lo, hi = np.int64(span[at, 0]), np.int64(span[at, 1])
-        move = move_of(node.path, f)
-        shift = shift_of(lo, hi, move, rule.cells) if hi >= 0 else np.int64(0)
+        f, move, shift = np.int64(span[at, 4]), np.int64(span[at, 5]), np.int64(span[at, 6])
         base = (lo + move) >> shift
         turn = turn_of(node.path, f, sorts[f])
         for i in range(size):
@@ -135,37 +157,27 @@ def discount(node, mine, size, codes, tbuf, wbuf, rule, hist, span, order, picks
             c = np.int64(dealt(code, turn) if turn else code)
             cell = rule.cells if c == 65535 else ((c + move) >> shift) - base
             if c < lo or (c > hi and c != 65535):
-                good = False  # counts that were given up
-                break
+                return np.int64(0)  # counts that were given up
             subtract_one(hist[at, cell], tbuf, wbuf, rule.kind, i)
             if c == lo:
                 span[at, 2] -= 1
             if c == hi:
                 span[at, 3] -= 1
+            if good == 2 and rows_in(hist[at, cell], 0) == 0:
+                good = np.int64(1)
         if hi >= 0 and (span[at, 2] <= 0 or span[at, 3] <= 0):
-            good = False
-        if not good:
-            break
-    restore(order, picks, rule.tries)
+            return np.int64(0)
     return good
 
 
-@njit(cache=True, nogil=True)
-def restore(order, picks, seen):
-    """Bring the features back to the order 0, 1, ..."""
-    for i in range(seen - 1, -1, -1):
-        j = picks[i]
-        order[i], order[j] = order[j], order[i]
-
-
-@njit(cache=True, nogil=True)
+@kernel
 def subtract(total, n, targets, weights, kind):
     """Subtract rows from the sums of a node, shape (K,)."""
     for i in range(n):
         subtract_one(total, targets, weights, kind, i)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def subtract_one(total, targets, weights, kind, i):
     """Subtract row i."""
     if kind == 0:
@@ -181,7 +193,7 @@ def subtract_one(total, targets, weights, kind, i):
             total[len(total) - 1] -= 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def drop(rows, start, n, gone):
     """Take rows out of the n that a leaf holds from `start` on."""
     for row in gone:
@@ -193,7 +205,7 @@ def drop(rows, start, n, gone):
                 break
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def release_below(me, nodes, stats, hists, spans, free, n_free, free_slots, n_slots):
     """Give back the nodes below one, and the slots of these and of itself, overwritten; return both counts."""
     stack = [me]
@@ -217,7 +229,7 @@ def release_below(me, nodes, stats, hists, spans, free, n_free, free_slots, n_sl
     return n_free, n_slots
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def nodes_below(me, nodes):
     """Return how many nodes are below one."""
     n = 0
@@ -231,7 +243,7 @@ def nodes_below(me, nodes):
     return n
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def regrow(
     me, codes, targets, weights, rule, nodes, stats, hists, spans, rows, free, free_slots, counts, fresh, scratch
 ):
@@ -293,7 +305,7 @@ def regrow(
     return n
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def put(nodes, at, new):
     """Write a node."""
     node = nodes[at]
@@ -302,7 +314,7 @@ def put(nodes, at, new):
     node.slot, node.n, node.path, node.depth, node.pad = new.slot, new.n, new.path, new.depth, 0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def remove_all(
     first,
     last,
@@ -341,7 +353,7 @@ def remove_all(
     return n
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def regrow_all(
     stale,
     owner,

@@ -37,6 +37,8 @@ class Plan:
         64 bits that, with the ids, decide all that is random.
     share : float
         Of the trees that see a row.
+    floor : float
+        What a split explains at least, in units of the integers.
     """
 
     trees: int
@@ -53,6 +55,7 @@ class Plan:
     share: float
     key: int
     threads: int = 1
+    floor: float = 0.0
 
     @property
     def kind(self) -> int:
@@ -76,6 +79,7 @@ class Plan:
         out["kind"], out["criterion"], out["random"] = self.kind, CRITERIA[self.criterion], self.random
         out["cells"], out["tries"], out["depth"] = self.cells, self.tries, self.depth
         out["least"], out["parted"], out["large"] = self.least, self.parted, max(_LARGE, counts // _SHARE)
+        out["floor"] = self.floor
         return out[0]
 
     def salts(self) -> Any:
@@ -164,7 +168,7 @@ class Grove:
             np.zeros(most, NODE),
             np.zeros((most, K), plan.integer),
             np.zeros((slots, *shape), plan.integer),
-            np.zeros((slots, plan.tries, 4), np.int32),
+            np.zeros((slots, plan.tries, 8), np.int32),
             np.empty(n, np.int32),
         )
         scratch = (
@@ -174,9 +178,9 @@ class Grove:
             np.empty((n, self.targets.shape[1]), self.targets.dtype),
             np.empty(n if plan.weighted else 0, np.int64),
             np.zeros(shape, plan.integer),
-            np.zeros((plan.tries, 4), np.int32),
+            np.zeros((plan.tries, 8), np.int32),
             np.zeros((2, K), plan.integer),
-            np.empty(1),
+            np.empty(2),
             np.zeros(5, np.int64),
             np.empty(n, np.int32),
             self._sorts,
@@ -250,7 +254,9 @@ class Grove:
             nodes["slot"][kept] = np.arange(len(kept))
             nodes["start"] -= np.int32(first)
             rows = walk.settle(nodes, old.rows[first:last])
-            grown.append((nodes, stats, old.hists[slots], old.spans[slots], rows))
+            spans = old.spans[slots]
+            spans[:, 0, 7] = 0  # how far the best split was ahead, less what was deleted since
+            grown.append((nodes, stats, old.hists[slots], spans, rows))
         new = self._packed(grown, room)
         marked = [(new.places[t, 0] + np.flatnonzero(nodes["stale"]), t) for t, (nodes, *_) in enumerate(grown)]
         new.stale = [(found, np.full(found.size, t)) for found, t in marked if found.size]

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from certified.forest.splits import best_of, count, dealt, mix, move_of, pick_features, turn_of
+from certified.forest.kernel import compiled, kernel
+from certified.forest.splits import (
+    best_of,
+    count,
+    dealt,
+    explained,
+    is_simple,
+    mix,
+    move_of,
+    pick_features,
+    shift_of,
+    slack_of,
+    turn_of,
+)
 
-__all__ = ["NODE", "RULES", "chosen_split", "finished", "gather", "goes_left", "grow", "sum_up"]
+__all__ = ["NODE", "RULES", "chosen_split", "finished", "gather", "goes_left", "grow", "store", "sum_up", "worth_it"]
 
 NODE = np.dtype(
     [
@@ -39,13 +51,13 @@ RULES = np.dtype(
         ("least", np.int64),  # rows in a leaf
         ("parted", np.int64),  # rows in a node that is split
         ("large", np.int64),  # rows in a node whose counts are kept
-        ("pad", np.int64),
+        ("floor", np.float64),  # what a split explains at least
     ]
 )
 """What is the same for all nodes of a forest."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def finished(total, n, depth, rule):
     """Whether a node of these sums is a leaf whatever its features are."""
     if n < rule.parted or n < 2 * rule.least or depth >= rule.depth:
@@ -61,7 +73,7 @@ def finished(total, n, depth, rule):
     return False
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def chosen_split(
     codes, sorts, rows, n, targets, weights, rule, path, total, order, picks, buffer, hist, spans, left, best
 ):
@@ -70,8 +82,9 @@ def chosen_split(
     The first `rule.tries` features of the node's order, and further ones until one can be split at all.
     """
     fbest, ibest = best
-    fbest[0] = -np.inf
+    fbest[:] = -np.inf
     ibest[0] = -1
+    simple = is_simple(rule.kind, rule.criterion, len(total), rule.random == 1)
     F = codes.shape[0]
     seen = np.int64(0)
     found = False
@@ -87,18 +100,37 @@ def chosen_split(
             path, seen, left, best,
         ):  # fmt: skip
             found = True
+        note(spans[at], f, move, rule.cells)
         seen += 1
-        if rule.criterion == 3 and found:
-            break
+        if (rule.criterion == 3 and found) or (simple and fbest[0] == 0.0 and n < rule.large):
+            break  # nothing can be better
     if found:
         ibest[4] = order[ibest[0]]
     for i in range(seen - 1, -1, -1):  # back to the order 0, 1, ...
         j = picks[i]
         order[i], order[j] = order[j], order[i]
-    return seen if found else -seen
+    if not found:
+        return -seen
+    spans[0, 7] = slack_of(fbest, n, rule.kind, rule.criterion, len(total), rule.random == 1)
+    return seen
 
 
-@njit(cache=True, nogil=True)
+@kernel
+def note(span, feature, move, cells):
+    """Note which feature was counted and how its cells lie."""
+    shift = shift_of(np.int64(span[0]), np.int64(span[1]), move, cells) if span[1] >= 0 else np.int64(0)
+    span[4], span[5], span[6] = feature, move, shift
+
+
+@kernel
+def worth_it(best, total, n, rule):
+    """Whether the best split of a node explains enough."""
+    return rule.floor == 0.0 or (
+        explained(best[0], total, n, rule.kind, rule.criterion, rule.random == 1) >= rule.floor
+    )
+
+
+@compiled
 def grow(codes, rows, targets, weights, rule, path, depth, start, n, nodes, stats, hists, spans, scratch):
     """Grow a subtree on rows[:n] into nodes[0], nodes[1], ... and return how many nodes and slots it has.
 
@@ -130,10 +162,11 @@ def grow(codes, rows, targets, weights, rule, path, depth, start, n, nodes, stat
         if seen < 0:
             continue
         if size >= rule.large and seen == rule.tries and slots < len(hists):
-            hists[slots] = hist
-            spans[slots] = span
+            store(hists, spans, slots, hist, span)
             node.slot = slots
             slots += 1
+        if not worth_it(fbest, total[0], size, rule):
+            continue
         feature, cut, missing = ibest[4], ibest[1], ibest[2]
         node.feature, node.cut, node.missing = feature, cut, missing + 4 * sorts[feature]
         column = codes[feature]
@@ -155,7 +188,18 @@ def grow(codes, rows, targets, weights, rule, path, depth, start, n, nodes, stat
     return used, slots
 
 
-@njit(cache=True, nogil=True)
+@kernel
+def store(hists, spans, slot, hist, span):
+    """Keep the counts of a node."""
+    for at in range(hist.shape[0]):
+        for cell in range(hist.shape[1]):
+            for k in range(hist.shape[2]):
+                hists[slot, at, cell, k] = hist[at, cell, k]
+        for k in range(span.shape[1]):
+            spans[slot, at, k] = span[at, k]
+
+
+@kernel
 def goes_left(code, node):
     """Whether a row goes left."""
     if code == 65535:
@@ -165,7 +209,7 @@ def goes_left(code, node):
     return code <= node.cut
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def gather(rows, n, targets, weights, kind, tbuf, wbuf):
     """Copy targets and weights of these rows side by side."""
     for i in range(n):
@@ -176,7 +220,7 @@ def gather(rows, n, targets, weights, kind, tbuf, wbuf):
             wbuf[i] = weights[np.uint32(rows[i])]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def sum_up(total, n, targets, weights, kind):
     """Set the sums of a node, shape (K,)."""
     total[:] = 0

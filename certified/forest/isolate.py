@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from certified.forest.kernel import compiled
 from certified.forest.splits import mix, pick_features
 
 __all__ = ["isolate", "mean_length"]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _value_of(code):
     """Return the smallest value of a code, in units of the scale from the centre."""
     k = code - 32768 if code >= 32768 else 32767 - code
@@ -20,14 +20,14 @@ def _value_of(code):
     return value if code >= 32768 else -value
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _code_of(value):
     m, e = math.frexp(abs(value) + 1.0)
     k = ((e - 1) << 10) + np.int64((2.0 * m - 1.0) * 1024.0)
     return 32768 + k if value >= 0.0 else 32767 - k
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def isolate(codes, rows, path, depth, nodes, order, picks):
     """Grow a tree on rows into nodes[0], nodes[1], ... in preorder; return how many nodes it has."""
     F = codes.shape[0]

@@ -7,7 +7,9 @@ place; if that is interrupted, they are grown again from the rows, which gives t
 from __future__ import annotations
 
 import secrets
-from typing import Any, NamedTuple
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -19,9 +21,11 @@ from certified.base import Deletable, Plan, all_or_nothing, digest, split_ids, v
 from certified.certificate import Certificate
 from certified.columns import Schema, columns_of, is_frame, read
 from certified.errors import InvalidInput, InvalidRequest, NotDeletable
-from certified.forest.codes import MISSING, Coding, coding_of, encode, hashed
+from certified.forest.basis import BITS, Basis, rounded
+from certified.forest.codes import Coding, coding_of, encode, hashed
 from certified.forest.grove import Grove, Work
 from certified.forest.grove import Plan as Growth
+from certified.forest.labels import Labels
 from certified.renewal import Renewal
 from certified.rows import Subjects
 from certified.typing import BoolArray, FloatArray, IntArray
@@ -29,27 +33,6 @@ from certified.typing import BoolArray, FloatArray, IntArray
 __all__ = ["GroveModel"]
 
 _SAMPLE = 1000  # subjects that choose the centre and scale of the codes
-_BITS = 38  # of a target or weight: sums of 2^24 rows stay below 2^62
-
-
-class _Basis(NamedTuple):
-    """What all trees depend on, besides the rows themselves: functions of the set of rows that seldom change."""
-
-    coding: Coding
-    exponents: IntArray  # of the largest absolute target
-    weighted: bool
-    exponent: int  # of the largest weight
-    factors: FloatArray  # of the weights, one for each class; empty where there are none
-
-    def same(self, other: _Basis) -> bool:
-        """Whether trees grown on one are those grown on the other."""
-        return (
-            np.array_equal(self.coding.centre, other.coding.centre)
-            and np.array_equal(self.coding.scale, other.coding.scale)
-            and np.array_equal(self.exponents, other.exponents)
-            and np.array_equal(self.factors, other.factors)
-            and (self.weighted, self.exponent) == (other.weighted, other.exponent)
-        )
 
 
 class GroveModel(Deletable):
@@ -61,11 +44,15 @@ class GroveModel(Deletable):
     _grove: Any
     _schema: Schema | None = None  # of a table with categories
     _categorical: Any = None  # bool array of shape (n_features,)
-    _known: Any = None  # whether a code of a category is held, shape (n_categorical, 65536)
+    _labels: Any = None  # the categories of the rows held
 
     def _growth(self, n_features: int, weighted: bool) -> Growth:
         """Return how trees are grown; raise InvalidInput for parameters that are not allowed."""
         raise NotImplementedError
+
+    def _floor(self, basis: Basis) -> float:
+        """Return what a split has to explain, in units of the integers."""
+        return 0.0
 
     def _target(self, y: Any, n_rows: int) -> Any:
         """Return targets of shape (n_rows, n_targets): codes of classes as uint16, or float64."""
@@ -97,7 +84,9 @@ class GroveModel(Deletable):
         """
         X, ids = split_ids(X, ids)
         self._schema, self._categorical = self._table_kind(X)
-        x = np.array(self._validated(X, reset=True), order="C") + np.float32(0.0)  # -0.0 and 0.0 are one value
+        self._labels = None
+        x, categories = self._read(X, reset=True)
+        x = np.array(x, order="C") + np.float32(0.0)  # -0.0 and 0.0 are one value
         targets = self._target(y, len(x))
         weight = np.array(_check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True))
         key = self.random_state
@@ -115,6 +104,7 @@ class GroveModel(Deletable):
         self._alive = weight > 0.0
         if not self._alive.any():
             raise InvalidInput(f"{type(self).__name__}.fit got only rows of weight 0. One row of weight > 0 is needed.")
+        self._labels = Labels(categories, self._alive) if categories else None
         self._basis = self._based(self._alive, None, None)
         self._check_left(np.empty(0, np.int64))
         self._grove = None
@@ -160,16 +150,24 @@ class GroveModel(Deletable):
         return (schema, mask) if mask.any() else (None, None)
 
     def _validated(self, X: Any, reset: bool) -> Any:
-        if self._categorical is not None:
-            columns, _ = read(self, X, self._schema)
-            x = np.empty((len(columns), self.n_features_in_), dtype=np.float32)
-            for j, column in enumerate(columns_of(columns)):
-                x[:, j] = hashed(column) if self._categorical[j] else column
-            return check_array(x, dtype=np.float32, ensure_all_finite="allow-nan")
-        nan: Any = "allow-nan" if get_tags(self).input_tags.allow_nan else True
-        return validate_data(self, X, dtype=np.float32, reset=reset, ensure_all_finite=nan)
+        """Return features as float32, a category that no row held has as missing."""
+        return self._read(X, reset)[0]
 
-    def _based(self, alive: BoolArray, before: _Basis | None, gone: Any) -> _Basis:
+    def _read(self, X: Any, reset: bool) -> tuple[Any, list[Any]]:
+        """Return features as float32, and the columns of those that are categories."""
+        if self._categorical is not None:
+            columns = columns_of(read(self, X, self._schema)[0])
+            where = np.flatnonzero(self._categorical).tolist()
+            x = np.empty((len(columns[0]), self.n_features_in_), dtype=np.float32)
+            for j, column in enumerate(columns):
+                known = None if self._labels is None or j not in where else self._labels.held(where.index(j))
+                x[:, j] = hashed(column, known) if j in where else column
+            x = check_array(x, dtype=np.float32, ensure_all_finite="allow-nan")
+            return x, [columns[j] for j in where]
+        nan: Any = "allow-nan" if get_tags(self).input_tags.allow_nan else True
+        return validate_data(self, X, dtype=np.float32, reset=reset, ensure_all_finite=nan), []
+
+    def _based(self, alive: BoolArray, before: Basis | None, gone: Any) -> Basis:
         """Return the basis of the rows alive; what the rows gone cannot have changed is taken from before."""
         if before is None or np.any(self._hashes[gone] <= before.coding.cut):
             coding = self._coding(alive, before)
@@ -190,7 +188,15 @@ class GroveModel(Deletable):
             else:
                 size = np.abs(self._y[alive]) * (self._weight[alive, None] if weighted else 1.0)
                 exponents = np.frexp(size.max(axis=0))[1].astype(np.int64)
-        return _Basis(coding, exponents, weighted, exponent, factors)
+        mass = 0.0
+        if self._weighs():
+            units = np.rint(np.ldexp(weight, BITS - exponent)).astype(np.int64).sum() if weighted else alive.sum()
+            mass = float(np.ldexp(rounded(float(units)), exponent - BITS if weighted else 0))
+        return Basis(coding, exponents, weighted, exponent, factors, mass)
+
+    def _weighs(self) -> bool:
+        """Whether the trees depend on the weight of all rows."""
+        return False
 
     def _factors(self, alive: BoolArray) -> FloatArray:
         """Return what the weights of each class are multiplied by; empty for nothing."""
@@ -199,16 +205,16 @@ class GroveModel(Deletable):
     def _weight_with(self, factors: FloatArray) -> FloatArray:
         return self._weight * factors[self._y[:, 0]] if factors.size else self._weight
 
-    def _coding(self, alive: BoolArray, before: _Basis | None) -> Coding:
+    def _coding(self, alive: BoolArray, before: Basis | None) -> Coding:
         if before is not None and before.coding.cut < 2**62:  # the new sample is among twice as many subjects
             near = np.flatnonzero(alive & (self._hashes <= 2 * before.coding.cut))
             if np.unique(self._hashes[near]).size >= _SAMPLE:
                 return coding_of(self._x[near], self._hashes[near], _SAMPLE, self._categorical)
         return coding_of(self._x[alive], self._hashes[alive], _SAMPLE, self._categorical)
 
-    def _grow(self, basis: _Basis, alive: BoolArray) -> Any:
+    def _grow(self, basis: Basis, alive: BoolArray) -> Any:
         """Grow all trees on the rows alive."""
-        plan = self._growth(self._x.shape[1], basis.weighted)
+        plan = replace(self._growth(self._x.shape[1], basis.weighted), floor=self._floor(basis))
         n, summed = len(self._x), basis.weighted or self._y.dtype != np.uint16
         if n * plan.trees * plan.share >= 2**31 or (summed and n > 2**24):
             raise InvalidInput(
@@ -219,13 +225,13 @@ class GroveModel(Deletable):
         weights = np.empty(0, np.int64)
         targets, w = self._y, self._weight_with(basis.factors)
         if basis.weighted:
-            weights = np.rint(np.ldexp(np.where(alive, w, 0.0), _BITS - basis.exponent)).astype(np.int64)
+            weights = np.rint(np.ldexp(np.where(alive, w, 0.0), BITS - basis.exponent)).astype(np.int64)
             alive = alive & (weights > 0)
         if targets.dtype == np.uint16:
             targets = targets.copy()
         else:
             values = np.where(alive[:, None], targets * w[:, None] if basis.weighted else targets, 0.0)
-            targets = np.rint(np.ldexp(values, _BITS - basis.exponents)).astype(np.int64)
+            targets = np.rint(np.ldexp(values, BITS - basis.exponents)).astype(np.int64)
         codes = encode(self._x, basis.coding)
         codes[:, ~alive] = 0
         return Grove(plan, codes, targets, weights, alive.copy(), self._hashes, basis.coding.categorical)
@@ -241,7 +247,6 @@ class GroveModel(Deletable):
     def _changed(self) -> None:
         """Forget what was computed from the trees."""
         self._served: Any = None
-        self._known = None
 
     def _threads(self) -> int:
         return int(effective_n_jobs(self.n_jobs))
@@ -249,9 +254,10 @@ class GroveModel(Deletable):
     @property
     def _scale(self) -> FloatArray:
         """Units of the sums of targets over those of the weights."""
-        basis = self._basis
-        shift = basis.exponents - (basis.exponent if basis.weighted else _BITS)
-        return np.ldexp(1.0, shift)
+        return self._units(self._basis)
+
+    def _units(self, basis: Basis) -> FloatArray:
+        return np.ldexp(1.0, basis.exponents - (basis.exponent if basis.weighted else BITS))
 
     # --------------------------------------------------------------- delete
 
@@ -307,7 +313,7 @@ class GroveModel(Deletable):
 
         return Plan(commit, True, "exact", np.inf)
 
-    def _remove(self, rows: IntArray, gone: IntArray, basis: _Basis) -> None:
+    def _remove(self, rows: IntArray, gone: IntArray, basis: Basis) -> None:
         grove = self._grown() if self._grove is None else self._grove
         try:
             grove.remove(gone)
@@ -327,6 +333,8 @@ class GroveModel(Deletable):
         """Overwrite what is kept of these rows."""
         self._alive[rows] = False
         self._x[rows], self._y[rows], self._weight[rows], self._hashes[rows] = 0, 0, 0.0, 0
+        if self._labels is not None:
+            self._labels.erase(rows)
         self._changed()
 
     @all_or_nothing
@@ -354,7 +362,9 @@ class GroveModel(Deletable):
                 "Nothing was changed."
             )
         X, ids = split_ids(X, ids)
-        x = np.array(self._validated(X, reset=False)) + np.float32(0.0)
+        labels, self._labels = self._labels, None  # new rows may have new categories
+        x, categories = self._read(X, reset=False)
+        x = np.array(x) + np.float32(0.0)
         held, subjects = self._subjects.joined(ids, len(x))
         targets = self._more_targets(y, len(x))
         weight = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
@@ -363,6 +373,9 @@ class GroveModel(Deletable):
         self._y = np.concatenate([self._y[held], targets])
         self._weight = np.concatenate([self._weight[held], weight])
         self._hashes, self._alive = subjects.hashes(self._key), self._weight > 0.0
+        if labels is not None:
+            both = zip(labels.columns(held), categories, strict=True)
+            self._labels = Labels([np.concatenate(pair) for pair in both], self._alive)
         self._basis = self._based(self._alive, None, None)
         self._grove = self._grow(self._basis, self._alive)
         self._changed()
@@ -423,22 +436,7 @@ class GroveModel(Deletable):
 
     def _codes(self, X: Any) -> Any:
         self._check_fitted()
-        codes = encode(np.ascontiguousarray(self._validated(X, reset=False)), self._basis.coding)
-        if self._categorical is not None:  # a category that no row held has is read as missing
-            for j in np.flatnonzero(self._categorical).tolist():
-                codes[j] = np.where(self._holds(j)[codes[j]], codes[j], np.uint16(MISSING))
-        return codes
-
-    def _holds(self, j: int) -> BoolArray:
-        """Return which codes of a feature a row held has, shape (65536,)."""
-        if self._known is None:
-            self._known = {}
-        if j not in self._known:
-            held = self._x[self._alive, j]
-            known = np.zeros(65536, dtype=bool)
-            known[held[~np.isnan(held)].astype(np.int64)] = True
-            self._known[j] = known
-        return self._known[j]
+        return encode(np.ascontiguousarray(self._validated(X, reset=False)), self._basis.coding)
 
     def _mean(self, codes: Any, seen: Any = None) -> FloatArray:
         """Return the mean of what the trees say, shape (n_rows, n_values); NaN where none says anything."""
@@ -450,13 +448,7 @@ class GroveModel(Deletable):
     def certificate_(self) -> Certificate:
         """Certificate of the present state: exact, for a refit with the same key."""
         self._check_fitted()
-        return Certificate.exact(
-            estimator=type(self).__name__,
-            n_rows=self.n_rows_,
-            n_features=int(self.n_features_in_),
-            versions=versions(),
-            adaptivity=self._adaptivity(),
-        )
+        return _certificate(type(self).__name__, int(self.n_features_in_), self._adaptivity()).for_rows(self.n_rows_)
 
     def _adaptivity(self) -> str:
         same = "all requests, against a refit with the same key"
@@ -479,10 +471,17 @@ class GroveModel(Deletable):
     def __getstate__(self) -> dict[str, Any]:
         if "_subjects" in self.__dict__:
             self._grown()
-            self._known = None
         return super().__getstate__()
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+
+@lru_cache(maxsize=64)
+def _certificate(estimator: str, n_features: int, adaptivity: str) -> Certificate:
+    """Return the certificate of an exact state without rows."""
+    return Certificate.exact(
+        estimator=estimator, n_rows=0, n_features=n_features, versions=versions(), adaptivity=adaptivity
+    )

@@ -9,9 +9,34 @@ from sklearn.tree._tree import NODE_DTYPE, Tree
 
 from certified.forest.codes import Coding, thresholds
 from certified.forest.grove import Grove
-from certified.typing import FloatArray
+from certified.forest.splits import ORDERS
+from certified.forest.walk import orders_of
+from certified.typing import FloatArray, IntArray
 
-__all__ = ["leaf_values", "plain_tree", "voted"]
+__all__ = ["columns_of", "folded", "leaf_values", "plain_tree", "voted", "width_of"]
+
+
+def width_of(coding: Coding) -> int:
+    """Return the number of features that plain trees are given: see :func:`certified.forest.labels.reader`."""
+    return len(coding.centre) + (2 * ORDERS - 1) * int(coding.categorical.sum())
+
+
+def folded(importances: FloatArray, coding: Coding) -> FloatArray:
+    """Return for each feature the sum over its columns in plain trees."""
+    sorts, n = coding.categorical == 1, int(coding.categorical.sum())
+    first = 2 * ORDERS * n
+    out = np.empty(len(sorts))
+    out[sorts], out[~sorts] = importances[:first].reshape(2 * ORDERS, n).sum(axis=0), importances[first:]
+    return out
+
+
+def columns_of(nodes: Any, missing_left: Any, coding: Coding) -> IntArray:
+    """Return the feature of a plain tree that each node splits."""
+    sorts, feature = coding.categorical == 1, nodes["feature"]
+    n = int(sorts.sum())
+    first = np.where(sorts, np.cumsum(sorts) - 1, 2 * ORDERS * n + np.cumsum(~sorts) - 1)[feature]
+    block = orders_of(nodes["path"], feature) + ORDERS * missing_left
+    return first + np.where(sorts[feature], n * block, 0)
 
 
 def leaf_values(grove: Grove, stats: Any, scale: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -47,16 +72,18 @@ def plain_tree(grove: Grove, t: int, coding: Coding, values: Any, unit: float = 
     out["left_child"], out["right_child"], out["feature"], out["threshold"] = -1, -1, -2, -2.0
     left, right = nodes["left"][inner], nodes["right"][inner]
     out["left_child"][inner], out["right_child"][inner] = left, right
-    out["feature"][inner] = nodes["feature"][inner]
-    out["threshold"][inner] = thresholds(nodes["feature"][inner], nodes["cut"][inner], coding)
-    # a split of categories has no threshold: estimators with such features are not released
-    out["threshold"][inner] = np.where(nodes["cut"][inner] == 65534, np.inf, out["threshold"][inner])
+    cut = nodes["cut"][inner]
+    at = thresholds(nodes["feature"][inner], cut, coding)
+    of_places = nodes["missing"][inner] >= 4  # in an order of categories
     side, larger = nodes["missing"][inner] & 3, nodes["n"][left] > nodes["n"][right]
-    out["missing_go_to_left"][inner] = np.where(side == 2, larger, side == 1)
+    missing_left = np.where(side == 2, larger, side == 1)
+    out["feature"][inner] = columns_of(nodes[inner], missing_left, coding)
+    out["threshold"][inner] = np.where(of_places, cut + 0.5, np.where(cut == 65534, np.inf, at))
+    out["missing_go_to_left"][inner] = missing_left
     out["n_node_samples"], out["weighted_n_node_samples"] = nodes["n"], weight * unit
     out["impurity"] = _impurity(grove.plan.criterion, said, weight, inner, left, right)
     plan = grove.plan
-    tree = Tree(len(grove.codes), np.full(plan.outputs or 1, plan.classes or 1, dtype=np.intp), plan.outputs or 1)
+    tree = Tree(width_of(coding), np.full(plan.outputs or 1, plan.classes or 1, dtype=np.intp), plan.outputs or 1)
     shape = (-1, 1, plan.classes) if plan.classes else (-1, plan.outputs or 1, 1)
     tree.__setstate__(
         {

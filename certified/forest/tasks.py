@@ -7,20 +7,25 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
+from sklearn.pipeline import Pipeline
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.multiclass import check_classification_targets
 
 from certified import noise
 from certified.errors import InvalidInput, InvalidRequest
+from certified.forest.basis import BITS, Basis, rounded
 from certified.forest.grove import Plan
+from certified.forest.labels import reader
 from certified.forest.model import GroveModel
-from certified.forest.plain import leaf_values, plain_tree, voted
+from certified.forest.plain import folded, leaf_values, plain_tree, voted, width_of
 from certified.transformer import named_like, target_column
 from certified.typing import BoolArray, FloatArray, IntArray
 
-__all__ = ["ClassifierTrees", "RegressorTrees", "Trees"]
+__all__ = ["PLAIN", "ClassifierTrees", "RegressorTrees", "Trees"]
 
 _DEEP = 2**31 - 1
+PLAIN = ("criterion", "max_depth", "min_samples_split", "min_samples_leaf", "min_impurity_decrease", "max_features")
+"""Parameters that a plain tree or forest of scikit-learn has too."""
 
 
 class Trees(GroveModel):
@@ -30,6 +35,7 @@ class Trees(GroveModel):
     max_depth: Any
     min_samples_split: Any
     min_samples_leaf: Any
+    min_impurity_decrease: Any
     max_features: Any
     n_thresholds: Any
     _random = False  # one threshold of each feature, chosen by hash
@@ -102,18 +108,36 @@ class Trees(GroveModel):
             "or a share of the features in (0, 1]."
         )
 
+    def _weighs(self) -> bool:
+        least = self.min_impurity_decrease
+        if isinstance(least, bool) or not isinstance(least, float | int | np.number) or not 0.0 <= least < np.inf:
+            raise InvalidInput(
+                f"{type(self).__name__}(min_impurity_decrease={least!r}) is not allowed: a finite number >= 0."
+            )
+        return bool(least > 0.0)
+
+    def _floor(self, basis: Basis) -> float:
+        if basis.mass == 0.0:
+            return 0.0
+        unit = np.ldexp(1.0, basis.exponent - BITS) if basis.weighted else 1.0
+        if self._values()[1]:
+            if len(basis.exponents) > 1:
+                raise InvalidInput(
+                    f"{type(self).__name__}(min_impurity_decrease={self.min_impurity_decrease!r}) is not allowed with "
+                    f"{len(basis.exponents)} targets, which have different units. Fit a model for each target."
+                )
+            unit *= float(self._units(basis)[0]) ** 2
+        return float(self.min_impurity_decrease) * basis.mass * self._share() / float(unit)
+
     # ---------------------------------------------------------------- serve
 
     def _tree(self, t: int, values: Any) -> Any:
         """Return tree t as a plain scikit-learn tree."""
-        grove, names = (
-            self._grown(),
-            ("criterion", "max_depth", "min_samples_split", "min_samples_leaf", "max_features"),
-        )
-        out = self._plain_class(**{name: getattr(self, name) for name in names})
-        unit = float(np.ldexp(1.0, self._basis.exponent - 38)) if self._basis.weighted else 1.0
-        out.tree_ = plain_tree(grove, t, self._basis.coding, values, unit)
-        out.n_outputs_, out.max_features_, out.n_features_in_ = 1, grove.plan.tries, self.n_features_in_
+        grove, coding = self._grown(), self._basis.coding
+        out = self._plain_class(**{name: getattr(self, name) for name in PLAIN})
+        unit = float(np.ldexp(1.0, self._basis.exponent - BITS)) if self._basis.weighted else 1.0
+        out.tree_ = plain_tree(grove, t, coding, values, unit)
+        out.n_outputs_, out.max_features_, out.n_features_in_ = 1, grove.plan.tries, width_of(coding)
         return out
 
     def _said(self, stats: Any) -> tuple[FloatArray, FloatArray]:
@@ -126,35 +150,39 @@ class Trees(GroveModel):
             self._served = self._released(self._said)
         return self._served
 
-    def _refuse_categories(self, caller: str) -> None:
-        if self._categorical is not None:
-            raise InvalidRequest(
-                f"{type(self).__name__}.{caller} needs trees of scikit-learn, which cannot split on sets of "
-                f"categories, and this model has {int(self._categorical.sum())} categorical features. Fit a "
-                "pipeline of certified.preprocessing.OrdinalEncoder or OneHotEncoder and this estimator. Nothing was "
-                "released."
-            )
-
     def _released(self, values: Any) -> Any:
         """Return the plain scikit-learn estimator, with what its nodes say."""
         raise NotImplementedError
 
+    def _reader(self) -> Any:
+        """Return the plain transformer to the features of the plain trees."""
+        return reader(self._labels, self._categorical, getattr(self, "feature_names_in_", None))
+
+    def _public(self, trees: Any) -> Any:
+        """Return plain trees as they are published: behind the transformer of categories, where there are any."""
+        if self._categorical is None:
+            return named_like(trees, self)
+        return Pipeline([("categories", self._reader()), ("trees", trees)])
+
+    def _features(self, X: Any) -> Any:
+        """Return the features of the plain trees."""
+        x = self._validated(X, reset=False)
+        return x if self._categorical is None else self._reader().transform(X)
+
     @property
     def feature_importances_(self) -> FloatArray:
         """Share of each feature in what the splits explain, as scikit-learn's."""
-        return self._plain().feature_importances_
+        return folded(self._plain().feature_importances_, self._basis.coding)
 
     def apply(self, X: Any) -> Any:
         """Return the leaf of each row, as the position in the released tree."""
         self._check_fitted()
-        self._refuse_categories("apply")
-        return self._plain().apply(self._validated(X, reset=False))
+        return self._plain().apply(self._features(X))
 
     def decision_path(self, X: Any) -> Any:
         """Return the nodes on the way of each row, as scikit-learn does."""
         self._check_fitted()
-        self._refuse_categories("decision_path")
-        return self._plain().decision_path(self._validated(X, reset=False))
+        return self._plain().decision_path(self._features(X))
 
 
 class ClassifierTrees(ClassifierMixin, Trees):
@@ -186,7 +214,7 @@ class ClassifierTrees(ClassifierMixin, Trees):
         if isinstance(given, str) and given == "balanced":
             counts = np.bincount(self._y[alive, 0], minlength=len(self.classes_))
             shares = counts.sum() / (len(counts) * np.maximum(counts, 1))
-            return np.exp2(np.rint(16.0 * np.log2(shares)) / 16.0)  # in steps of 4.4 %, which seldom change
+            return rounded(shares)
         known = self.classes_.tolist()
         if not isinstance(given, dict) or not all(k in known and 0.0 < w < np.inf for k, w in given.items()):
             why = " Counts of each tree's rows would change with every deletion." if isinstance(given, str) else ""
@@ -249,6 +277,9 @@ class ClassifierTrees(ClassifierMixin, Trees):
     def release(self, leaves: str = "shares", sigma: float = 0.0) -> Any:
         """Return scikit-learn's estimator with these trees; it holds no training row.
 
+        With categorical features it is a pipeline: a transformer that turns each of them into its places in 8 orders,
+        and the trees. It names the categories that rows have.
+
         An exact model publishes the counts of its leaves. Whoever holds the releases before and after a deletion sees
         which leaves changed, and so where the deleted row lay. The two parameters say less.
 
@@ -262,7 +293,6 @@ class ClassifierTrees(ClassifierMixin, Trees):
             differ in one row are ``sqrt(T) / sigma`` apart. The splits are not noised.
         """
         self._check_fitted()
-        self._refuse_categories("release")
         if leaves not in ("shares", "votes") or not (np.isfinite(sigma) and sigma >= 0.0):
             raise InvalidInput(
                 f"{type(self).__name__}.release(leaves={leaves!r}, sigma={sigma!r}) is not allowed: leaves is 'shares' "
@@ -271,7 +301,7 @@ class ClassifierTrees(ClassifierMixin, Trees):
 
         def values(stats: Any) -> tuple[FloatArray, FloatArray]:
             if sigma > 0.0:
-                unit = np.ldexp(1.0, self._basis.exponent - 38) if self._basis.weighted else 1.0
+                unit = np.ldexp(1.0, self._basis.exponent - BITS) if self._basis.weighted else 1.0
                 stats = stats[:, : len(self.classes_)].astype(np.float64)
                 drawn = noise.discrete_gaussian(stats.size, max(1, round(sigma / unit))).reshape(stats.shape)
                 stats = np.maximum(stats + np.asarray(drawn, dtype=np.float64), 0.0)
@@ -285,7 +315,7 @@ class ClassifierTrees(ClassifierMixin, Trees):
                 state = tree.tree_.__getstate__()
                 state["nodes"]["n_node_samples"] = 1
                 tree.tree_.__setstate__(state)
-        return named_like(out, self)
+        return self._public(out)
 
 
 class RegressorTrees(RegressorMixin, Trees):
@@ -331,13 +361,12 @@ class RegressorTrees(RegressorMixin, Trees):
         return out
 
     def release(self) -> Any:
-        """Return scikit-learn's estimator with these trees; it holds no training row.
+        """Return scikit-learn's estimator with these trees, or a pipeline for categories; it holds no training row.
 
         The mean of a leaf is a function of the rows in it: with ``min_samples_leaf=1`` it may be the target of one row.
         """
         self._check_fitted()
-        self._refuse_categories("release")
-        return named_like(self._released(self._said), self)
+        return self._public(self._released(self._said))
 
 
 def scored(model: Any, truth: Any, said: FloatArray) -> float:

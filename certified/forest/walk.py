@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from certified.forest.grow import goes_left
-from certified.forest.splits import mix
+from certified.forest.kernel import compiled
+from certified.forest.splits import dealt, mix, order_of, ordering
 
-__all__ = ["mean_depths", "member", "predict", "preorder", "scramble", "settle"]
+__all__ = ["dealt_all", "mean_depths", "member", "orders_of", "predict", "preorder", "scramble", "settle"]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def leaf_of(root, codes, i, nodes):
     """Return the leaf that row i comes to."""
     k = root
@@ -26,7 +26,7 @@ def leaf_of(root, codes, i, nodes):
     return k
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def predict(codes, first, last, roots, trees, nodes, stats, classes, targets, scale, seen, out, voters):
     """Add to out[i] what each tree says of row i, and count those that say anything.
 
@@ -54,7 +54,7 @@ def predict(codes, first, last, roots, trees, nodes, stats, classes, targets, sc
                         out[i, c] += stats[k, 1 + c] / stats[k, 0] * scale[c]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def mean_depths(codes, first, last, roots, nodes, lengths, out, voters):
     """Add the depth of the leaf of each row, and the mean depth that a tree of the rows in that leaf would add."""
     for i in range(first, last):
@@ -66,7 +66,7 @@ def mean_depths(codes, first, last, roots, nodes, lengths, out, voters):
             voters[i] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def preorder(root, nodes):
     """Return the nodes of a tree, parents before children and left before right."""
     found = [np.int64(root)]
@@ -81,7 +81,7 @@ def preorder(root, nodes):
     return np.array(found)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def settle(nodes, rows):
     """Return the rows of a tree in preorder, those of a leaf sorted, and let the nodes point to them."""
     out = np.empty(nodes[0].n, np.int32)
@@ -99,7 +99,7 @@ def settle(nodes, rows):
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def member(hashes, salts, cut):
     """Return which tree sees which row, shape (n_trees, n_rows): the hash of tree and subject is below the cut."""
     out = np.empty((len(salts), len(hashes)), np.bool_)
@@ -109,10 +109,28 @@ def member(hashes, salts, cut):
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def scramble(numbers):
     """Return well mixed bits of each number."""
     out = np.empty_like(numbers)
     for i in range(len(numbers)):
         out[i] = mix(numbers[i])
+    return out
+
+
+@compiled
+def orders_of(paths, features):
+    """Return which order of its feature's categories each node reads."""
+    out = np.empty(len(paths), np.int64)
+    for i in range(len(paths)):
+        out[i] = order_of(paths[i], features[i])
+    return out
+
+
+@compiled
+def dealt_all(codes, feature, order):
+    """Return the place of each category of a feature in one of its orders."""
+    out = np.empty(len(codes), np.uint16)
+    for i in range(len(codes)):
+        out[i] = dealt(codes[i], ordering(feature, order))
     return out
