@@ -1,13 +1,15 @@
 """Boosted trees that forget against XGBoost: speed and accuracy, ratios of CPU times taken in one run.
 
-``python benchmarks/bench_boosting.py [speed] [accuracy] [--small] [--only adult,credit_default] [--rows 100000]``. Set
-``OMP_NUM_THREADS``, ``OPENBLAS_NUM_THREADS`` and ``NUMBA_NUM_THREADS`` to 1: spinning threads count as CPU time.
+``python benchmarks/bench_boosting.py [speed] [structures] [accuracy] [--small] [--only adult,credit_default] [--rows
+100000] [--figure PATH]``. Set ``OMP_NUM_THREADS``, ``OPENBLAS_NUM_THREADS`` and ``NUMBA_NUM_THREADS`` to 1: spinning
+threads count as CPU time.
 Accuracy needs the data under ``CERTIFIED_DATA``.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from sklearn.metrics import mean_poisson_deviance, roc_auc_score
 from sklearn.model_selection import GroupShuffleSplit
 
 from certified.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
+from certified.preprocessing import KBinsDiscretizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
 import public_data
@@ -40,11 +43,13 @@ def synthetic(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]
     return X, (z + rng.logistic(size=n) > 0).astype(float)
 
 
-def speed(small: bool, rows: list[int]) -> None:
+def speed(small: bool, rows: list[int]) -> list[tuple[float, ...]]:
     """Fit, deletions outside and inside the sample, and random requests, against XGBoost's hist."""
-    print("speed: 20 features, 100 trees of depth 4; peer: XGBoost hist on all rows; CPU time")
+    print(
+        "speed: 20 features, 100 trees of depth 4; peer: XGBoost hist on all rows; CPU time; sample 0: drawn by the key"
+    )
     print("       n  sample  fit/xgb  delete ms  xgb/delete  rebuild/xgb  xgb/random, expected  AUC ours, xgb")
-    trees = 10 if small else 100
+    trees, found = 10 if small else 100, []
     for n in (2_000, 5_000) if small else rows:
         rng = np.random.default_rng(0)
         X, y = synthetic(n + n // 4, rng)
@@ -52,24 +57,107 @@ def speed(small: bool, rows: list[int]) -> None:
         plain = xgboost.XGBClassifier(n_estimators=trees, max_depth=4, learning_rate=0.1, tree_method="hist")
         plain.fit(X, y)
         retrain = float(np.median([seconds(lambda m=plain, X=X, y=y: m.fit(X, y)) for _ in range(2)]))
-        for share in (0.01, 0.02, 0.05):
-            make = GradientBoostingClassifier(n_estimators=trees, max_depth=4, learning_rate=0.1, structure_size=share)
+        for share in (0.01, 0.02, 0.0):
+            given = {"n_estimators": trees, "max_depth": 4, "learning_rate": 0.1}
+            given |= {"structure_size": share} if share else {"structure": "random", "feature_ranges": (-3.0, 3.0)}
+            make = GradientBoostingClassifier(**given)
             make.fit(X[:2000], y[:2000]).delete([1])
             fit = seconds(lambda m=make, X=X, y=y: m.fit(X, y))
             inside = make.in_structure_
             rng.shuffle(outside := np.flatnonzero(~inside))
             once = [seconds(lambda i=i, m=make: m.delete([i])) for i in outside[:100]]
-            hit = int(np.flatnonzero(inside)[0])
-            rebuild = seconds(lambda i=hit, m=make: m.delete([i]))
+            hit = np.flatnonzero(inside)[:1]
+            rebuild = seconds(lambda i=hit, m=make: m.delete(i)) if hit.size else 0.0
             rate = inside.mean()
-            expected = rate * rebuild + (1 - rate) * float(np.mean(once))
             delete = float(np.mean(once))
+            expected = rate * rebuild + (1 - rate) * delete
             ours, peer = (roc_auc_score(truth, m.predict_proba(test)[:, 1]) for m in (make, plain))
+            found.append((n, share, fit / retrain, retrain / delete, retrain / expected))
             print(
                 f"{n:8d}  {share:6.2f}  {fit / retrain:7.1f}  {1000 * delete:9.2f}  {retrain / delete:10.0f}"
                 f"  {rebuild / retrain:11.1f}  {retrain / expected:20.0f}  {ours:.4f} {peer:.4f}",
                 flush=True,
             )
+    return found
+
+
+def draw(found: list[tuple[float, ...]], path: Path) -> None:
+    """Draw what `speed` has found against the number of rows."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    matplotlib.rcParams.update({"svg.hashsalt": "boosting", "svg.fonttype": "none", "font.size": 8})
+    from matplotlib import pyplot as plt
+
+    fig, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    panels = (
+        (2, "time of a fit over XGBoost's", 5.0, "target: at most 5"),
+        (3, "retraining XGBoost over a deletion\noutside the sample", 100.0, "target: at least 100"),
+        (4, "retraining XGBoost over a random request,\nrebuilds included", 30.0, "target: at least 30"),
+    )
+    for ax, (column, label, target, said) in zip(axes, panels, strict=True):
+        for k, share in enumerate(sorted({row[1] for row in found})):
+            mine = [row for row in found if row[1] == share]
+            name = f"{share:.0%} of subjects in the sample" if share else "splits drawn by the key"
+            ax.plot([row[0] for row in mine], [row[column] for row in mine], f"{'osd^'[k]}-", color=f"C{k}", label=name)
+        ax.axhline(target, color="black", linestyle=":", linewidth=1, label=said)
+        ax.set(xscale="log", xlabel="rows", ylabel=label)
+        sizes = sorted({row[0] for row in found})
+        ax.set_xticks(sizes, [f"{n // 1000:.0f}k" for n in sizes], minor=False)
+        ax.set_xticks([], minor=True)
+        if column > 2:
+            ax.set_yscale("log")
+        else:
+            ax.set_ylim(0, None)
+        ax.legend(fontsize=6)
+    fig.savefig(path, metadata={"Date": None} if str(path).endswith("svg") else None)
+    print(f"drawn to {path}")
+
+
+def structures(small: bool) -> None:
+    """Where the splits come from: accuracy, and the chance that a request grows trees anew."""
+    n, trees = (4_000, 10) if small else (40_000, 100)
+    print(
+        f"structures: AUC on a hold-out, {n:,d} rows, {trees} trees of depth 4, best of three penalties on other rows"
+    )
+    print("public: XGBoost on a tenth as many other rows; random: splits drawn by the key within public ranges")
+    X, y = synthetic(2 * n, np.random.default_rng(0))
+    line("synthetic", X, y, n, trees, (-3.0, 3.0))
+    for name in ("credit_default", "brfss_diabetes"):
+        found = data_set(name)
+        if found is None:
+            print(f"{name}: skipped, no data (set CERTIFIED_DATA)")
+            continue
+        some = np.random.default_rng(0).permutation(len(found[1]))[: min(2 * n, len(found[1]))]
+        coded = KBinsDiscretizer(32, encode="ordinal").fit_transform(found[0][some])  # stable codes: ranges are public
+        line(name, coded, found[1][some], len(some) // 2, trees, (-0.5, 31.5))
+
+
+def line(name: str, X: Any, y: Any, n: int, trees: int, ranges: tuple[float, float]) -> None:
+    """Print a line for each source of splits; half of the rows that are not trained on choose the penalty."""
+    parts = n, n + n // 10, n + n // 10 + (len(y) - n - n // 10) // 2
+    train, public, check, test = (slice(a, b) for a, b in itertools.pairwise((0, *parts, len(y))))
+    shared = {"n_estimators": trees, "max_depth": 4, "learning_rate": 0.1}
+    plain = xgboost.XGBClassifier(**shared, tree_method="hist").fit(X[train], y[train])
+    print(f"{name}: XGBoost {roc_auc_score(y[test], plain.predict_proba(X[test])[:, 1]):.4f}")
+    theirs = xgboost.XGBClassifier(**shared, tree_method="hist").fit(X[public], y[public])
+    for title, given in (
+        ("sample of 2 %", {"structure_size": 0.02}),
+        ("sample of 10 %", {"structure_size": 0.1}),
+        ("sample of 25 %", {"structure_size": 0.25}),
+        ("public", {"structure": theirs}),
+        ("random", {"structure": "random", "feature_ranges": ranges}),
+        ("random, depth 5", {"structure": "random", "feature_ranges": ranges, "max_depth": 5}),
+    ):
+        scores = {}
+        for penalty in (100.0, 10.0, 1.0):
+            m = GradientBoostingClassifier(**{**shared, **given}, leaf_penalty=penalty).fit(X[train], y[train])
+            scored = [float(roc_auc_score(y[rows], m.predict_proba(X[rows])[:, 1])) for rows in (check, test)]
+            scores[scored[0]] = (scored[1], penalty, m.deletion_cost().probability, m.n_leaves_)
+        auc, penalty, probability, leaves = scores[max(scores)]
+        print(
+            f"  {title:16s} {auc:.4f}  penalty {penalty:g}, {leaves} leaves, rebuild in {probability:.0%} of requests"
+        )
 
 
 def coded(frame: pl.DataFrame) -> np.ndarray:
@@ -115,13 +203,22 @@ TARGETS: dict[str, tuple[str, tuple[str, ...]]] = {
     "covertype": ("Cover_Type", ()),
     "freMTPL2": ("ClaimNb", ("IDpol", "Exposure", "ClaimAmount")),
 }
-SHARES = (0.1, 0.5)
-LARGE = 60_000  # rows above which the larger share is left out, because a rebuild costs too much
+SHARES = (0.25, 0.1)  # of the subjects in the sample: parameters are chosen with the first, and kept for the second
+RATES = (0.1, 0.3)
+CHANGES: tuple[dict[str, Any], ...] = (
+    {"colsample_bytree": 0.3},
+    {"colsample_bytree": 0.7, "subsample": 0.7},
+    {"min_child_weight": 20.0},
+    {"reg_lambda": 20.0},
+    {"max_depth": 6},
+)
+PENALTIES = (100.0, 10.0)
 
 
-def accuracy(small: bool, only: list[str]) -> None:
+def accuracy(small: bool, only: list[str], split: int) -> None:
     """Hold-out score against XGBoost on all rows; both choose their parameters on a fifth of the training rows."""
-    print("accuracy: 100 trees; parameters chosen by each on a fifth of the training rows")
+    print("accuracy: 100 trees; parameters chosen by each on a fifth of the training rows; behind: AUC, of freMTPL2")
+    print("the deviance relative to XGBoost's")
     for name in only:
         found = data_set(name)
         if found is None:
@@ -130,13 +227,15 @@ def accuracy(small: bool, only: list[str]) -> None:
         most = 4_000 if small else 330_000
         some = np.random.default_rng(0).permutation(len(found[1]))[:most]
         X, y, s, ids = (part[some] for part in found)
-        print(compared(name, X, y, s, ids, small), flush=True)
+        print(compared(name, X, y, s, ids, small, split), flush=True)
 
 
-def compared(name: str, X: Any, y: Any, s: Any, ids: Any, small: bool) -> str:
-    """Choose, fit and score on one data set; a line of the table."""
-    train, test = next(GroupShuffleSplit(1, test_size=0.25, random_state=0).split(X, y, ids))
-    inner, check = next(GroupShuffleSplit(1, test_size=0.2, random_state=1).split(train, y[train], ids[train]))
+def compared(name: str, X: Any, y: Any, s: Any, ids: Any, small: bool, split: int) -> str:
+    """Choose, fit and score on one data set; lines of the table."""
+    train, test = next(GroupShuffleSplit(1, test_size=0.25, random_state=2 * split).split(X, y, ids))
+    inner, check = next(
+        GroupShuffleSplit(1, test_size=0.2, random_state=2 * split + 1).split(train, y[train], ids[train])
+    )
     inner, check = train[inner], train[check]
     counts = name == "freMTPL2"
     plain = xgboost.XGBRegressor if counts else xgboost.XGBClassifier
@@ -153,48 +252,60 @@ def compared(name: str, X: Any, y: Any, s: Any, ids: Any, small: bool) -> str:
         given = {**shared, "max_depth": depth, "learning_rate": rate, "tree_method": "hist"}
         m = plain(**given).fit(X[inner], y[inner], sample_weight=s[inner])
         peers[score(m, check)] = given
-    peer = plain(**peers[max(peers)])
+    settings = peers[max(peers)]
+    peer = plain(**settings)
     took = seconds(lambda: peer.fit(X[train], y[train], sample_weight=s[train]))
+    theirs = score(peer, test)
     own: dict[float, dict[str, Any]] = {}
 
-    def tried(**changed: Any) -> dict[str, Any]:
-        given = {**shared, "max_depth": 4, "tol": 1e-2, **changed}
-        m = ours(**given).fit(X[inner], y[inner], ids=ids[inner], sample_weight=s[inner])
+    def tried(**changed: Any) -> None:
+        given = {"structure_size": SHARES[0], **(own[max(own)] if own else {}), **changed}
+        m = ours(**shared, **given, tol=1e-2).fit(X[inner], y[inner], ids=ids[inner], sample_weight=s[inner])
         own[score(m, check)] = given
-        return own[max(own)]
 
-    for size in SHARES if len(train) <= LARGE and not small else SHARES[:1]:
-        for rate, sampled in ((0.1, 1.0), (0.3, 1.0), (0.1, 0.5)):
-            chosen = tried(structure_size=size, learning_rate=rate, subsample=sampled, colsample_bytree=sampled)
-    for change in ({"leaf_penalty": 30.0}, {"leaf_penalty": 10.0}, {"leaf_penalty": 300.0}) if not small else ():
-        chosen = tried(**{**chosen, **change})
-    for change in ({"structure_groups": 2}, {"max_depth": 3}, {"structure_weight": 1.0}) if not small else ():
-        chosen = tried(**{**chosen, **change})
-    m = ours(**chosen | {"tol": 1e-4})
-    fit = seconds(lambda: m.fit(X[train], y[train], ids=ids[train], sample_weight=s[train]))
-    theirs, released = score(peer, test), score(m, test)
-    settings = peers[max(peers)]
-    released_with = {k: v for k, v in chosen.items() if k not in (*shared, "tol")}
-    return (
+    for rate, penalty in itertools.product(RATES, PENALTIES[:1] if small else PENALTIES):
+        tried(learning_rate=rate, leaf_penalty=penalty)
+    for change in () if small else CHANGES:
+        tried(**change)
+    penalty = own[max(own)]["leaf_penalty"]
+    for factor in () if small else (3.0, 1.0 / 3.0):
+        tried(leaf_penalty=penalty * factor)
+    chosen = own[max(own)]
+    lines = [
         f"{name:14s} {len(train):8,d} rows  xgboost {theirs:.4f} (depth {settings['max_depth']}, rate "
-        f"{settings['learning_rate']})  released {released:.4f}  behind by {theirs - released:+.4f}  "
-        f"{m.n_leaves_} leaves, fit/xgb {fit / took:.1f}, {released_with}"
-    )
+        f"{settings['learning_rate']}); ours { {k: v for k, v in chosen.items() if k != 'structure_size'} }"
+    ]
+    for size in SHARES:
+        m = ours(**shared, **{**chosen, "structure_size": size})
+        fit = seconds(lambda m=m: m.fit(X[train], y[train], ids=ids[train], sample_weight=s[train]))
+        released = score(m, test)
+        behind = (theirs - released) / (abs(theirs) if counts else 1.0)
+        lines.append(
+            f"{'':14s} sample {size:4.2f}  released {released:.4f}  behind by {behind:+.4f}  {m.n_leaves_} leaves, "
+            f"fit/xgb {fit / took:.1f}"
+        )
+    return "\n".join(lines)
 
 
 def main() -> None:
-    """Run the sections named, or both."""
+    """Run the sections named, or all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sections", nargs="*", help="speed, accuracy; default both")
+    parser.add_argument("sections", nargs="*", help="speed, structures, accuracy; default all")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to see that everything runs")
     parser.add_argument("--only", default=",".join(TARGETS), help="data sets of accuracy, by commas")
+    parser.add_argument("--split", type=int, default=0, help="number of the split that accuracy holds out")
     parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 250_000], help="sizes of speed")
+    parser.add_argument("--figure", type=Path, help="where `speed` draws its figure, .svg or .png (extra `plot`)")
     arguments = parser.parse_args()
-    sections = arguments.sections or ["speed", "accuracy"]
+    sections = arguments.sections or ["speed", "structures", "accuracy"]
     if "speed" in sections:
-        speed(arguments.small, arguments.rows)
+        found = speed(arguments.small, arguments.rows)
+        if arguments.figure:
+            draw(found, arguments.figure)
+    if "structures" in sections:
+        structures(arguments.small)
     if "accuracy" in sections:
-        accuracy(arguments.small, arguments.only.split(","))
+        accuracy(arguments.small, arguments.only.split(","), arguments.split)
 
 
 if __name__ == "__main__":

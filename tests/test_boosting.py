@@ -411,7 +411,6 @@ def test_many_deletions_stay_within_the_target_and_a_batch_shares_a_rebuild():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"monotone_constraints": (1, 0, 0)}, "monotone"),
         ({"structure_size": 0}, "structure_size"),
         ({"structure_size": 1.5}, "structure_size"),
         ({"leaf_penalty": 0.0}, "leaf_penalty"),

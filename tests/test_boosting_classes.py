@@ -173,7 +173,7 @@ def test_a_structure_from_public_data_is_never_grown_anew():
     numbers = xgboost.XGBRegressor(n_estimators=3, max_depth=2, n_jobs=1).fit(X[:80], X[:80, 0])
     assert GradientBoostingRegressor(structure=numbers).fit(X[80:], X[80:, 0]).n_leaves_ > 3
     with pytest.raises(InvalidInput, match=r"xgboost\.Booster"):
-        GradientBoostingClassifier(structure="random").fit(X, y)
+        GradientBoostingClassifier(structure="public").fit(X, y)
 
 
 def test_codes_of_categories_split_as_xgboost_splits_them():

@@ -30,6 +30,7 @@ _PASSED_ON = (
     "colsample_bytree",
     "max_bin",
     "interaction_constraints",
+    "monotone_constraints",
 )
 
 
@@ -52,6 +53,7 @@ class _Boosted(BoostedTrees):
         colsample_bytree: float = 1.0,
         max_bin: int = 256,
         feature_types: Any = None,
+        feature_ranges: Any = None,
         interaction_constraints: Any = None,
         monotone_constraints: Any = None,
         structure: Any = "sample",
@@ -81,6 +83,7 @@ class _Boosted(BoostedTrees):
         self.colsample_bytree = colsample_bytree
         self.max_bin = max_bin
         self.feature_types = feature_types
+        self.feature_ranges = feature_ranges
         self.interaction_constraints = interaction_constraints
         self.monotone_constraints = monotone_constraints
         self.structure = structure
@@ -134,12 +137,13 @@ class _Boosted(BoostedTrees):
         sample_weight: Any = None,
         **params: Any,
     ) -> Any:
-        """Return a fitted model with the structure of a trained XGBoost model, whose leaf values can forget.
+        """Return a fitted model with the structure of a trained one (XGBoost or LightGBM), whose leaves can forget.
 
         Parameters
         ----------
-        booster : xgboost.Booster or an estimator of XGBoost
-            Of trees, one for each round and class, with this class's objective.
+        booster : Booster or estimator of XGBoost or LightGBM
+            Of trees, one for each round and class, with this class's objective. Of LightGBM without splits on sets of
+            categories; features are rounded to float32, and what is released is an XGBoost model of the same trees.
         X, y, ids, sample_weight
             As in :meth:`fit`: the rows from which the leaf values are learned anew.
         structure_ids : array-like
@@ -158,11 +162,6 @@ class _Boosted(BoostedTrees):
         return model._fit(X, y, ids, sample_weight, booster, structure_ids)
 
     def _fit(self, X: Any, y: Any, ids: Any, sample_weight: Any, booster: Any, structure_ids: Any) -> Any:
-        if self.monotone_constraints is not None:
-            raise InvalidInput(
-                f"{type(self).__name__}(monotone_constraints={self.monotone_constraints!r}) is not allowed: the leaf "
-                "values are learned anew on all rows, and nothing keeps them monotone. Leave it out."
-            )
         X, ids = split_ids(X, ids)
         X, y = self._read(X, y, reset=True)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True, copy=True)
@@ -209,13 +208,17 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
         As in XGBoost, for the structure.
     feature_types : list of str or None, default=None
         "c" for features whose values are codes of categories (0, 1, ...), "q" for numbers, as in XGBoost.
+    feature_ranges : pair of float, array-like of shape (n_features, 2) or None, default=None
+        For ``structure="random"``: public lower and upper ends of the features, between which cuts are drawn.
     interaction_constraints : list of lists or None, default=None
         As in XGBoost. They hold for the model, because a leaf value belongs to the features of its tree.
-    monotone_constraints : None
-        Refused: the leaf values are learned anew.
-    structure : "sample" or model of XGBoost, default="sample"
-        "sample": splits learned on the subjects with the smallest hashes. A trained ``xgboost`` model: its splits,
-        which must come from other, public or consented data, or from none; then no deletion grows trees anew.
+    monotone_constraints : sequence of n_features numbers, dict or None, default=None
+        1 (rising), -1 (falling) or 0 for each feature, as in XGBoost; two classes only. Every release keeps them: leaf
+        values against the order of a split are clipped where its sides meet, after the noise.
+    structure : {"sample", "random"} or model of XGBoost or LightGBM, default="sample"
+        "sample": splits learned on the subjects with the smallest hashes. A trained model: its splits, which must come
+        from other, public or consented data, or from none. "random": features and cuts drawn by `key` within
+        `feature_ranges`, in complete trees of depth `max_depth`. With the last two no deletion grows trees anew.
     structure_size : float or int, default=0.1
         Share of the subjects on which the structure is learned (at least 500), all groups together; or their number,
         for each group. A deletion of such a subject grows the trees of its group anew.
@@ -293,10 +296,16 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
                 "Classifier can't train when only one class is present: two classes or more, each with a positive "
                 f"weight, are needed; y has {np.unique(classes[counts > 0]).tolist()}."
             )
+        if len(classes) > 2 and self.monotone_constraints is not None:
+            raise InvalidInput(
+                f"{type(self).__name__}(monotone_constraints=...) is not allowed with {len(classes)} classes: a "
+                "predictor of a class that rises does not make its probability rise. Leave it out."
+            )
         if len(classes) > 2 and self.structure_groups > 1:
             raise InvalidInput(
                 f"{type(self).__name__}(structure_groups={self.structure_groups}) is not allowed with {len(classes)} "
-                "classes: set structure_groups=1."
+                "classes: the sums over rows take all trees of a class together, and groups would mix them. Set "
+                "structure_groups=1."
             )
         self.classes_, self._counts = classes, counts
         return encoded.astype(np.float64)
@@ -336,7 +345,8 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
         """Return a plain ``xgboost.XGBClassifier`` with the released leaf values.
 
         It holds no training row and no statistic of the rows, and needs no part of this package to be loaded. Its
-        classes are 0, 1, ..., which stand for ``classes_``.
+        classes are 0, 1, ..., which stand for ``classes_``. XGBoost's own contributions (``pred_contribs``) are NaN,
+        because they need statistics of the rows; SHAP values with a public background do not.
         """
         self._check_fitted()
         return self._released_as(xgboost.XGBClassifier)
@@ -356,10 +366,12 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
         Between 1 and 2.
     n_estimators, max_depth, learning_rate, min_child_weight, gamma, reg_alpha, reg_lambda
         As in :class:`GradientBoostingClassifier`.
-    subsample, colsample_bytree, max_bin, feature_types, interaction_constraints, monotone_constraints
+    subsample, colsample_bytree, max_bin, feature_types, feature_ranges
         As in :class:`GradientBoostingClassifier`.
-    structure : "sample" or model of XGBoost, default="sample"
-        As in :class:`GradientBoostingClassifier`. With a model, scale the targets to about unit variance.
+    interaction_constraints, monotone_constraints
+        As in :class:`GradientBoostingClassifier`.
+    structure : {"sample", "random"} or model of XGBoost or LightGBM, default="sample"
+        As in :class:`GradientBoostingClassifier`. Unless it is "sample", scale the targets to about unit variance.
     structure_size, structure_groups, leaf_penalty, structure_weight, shrink_to
         As in :class:`GradientBoostingClassifier`.
     epsilon, delta, noise, tol, max_iter, key, random_state

@@ -17,8 +17,10 @@ from certified.certificate import Certificate
 from certified.ensemble import _boosting_kernels as kernels
 from certified.ensemble import _boosting_structure as trees
 from certified.ensemble._boosting_head import MOST_GONE, forget, improve, require
+from certified.ensemble._boosting_lightgbm import is_lightgbm, structure_of
 from certified.ensemble._boosting_metric import LeafProblem, LeafRelease, LeafRows, metric_weights, scores, sums
-from certified.ensemble._boosting_parts import Built, DeletionCost, Given, Objective
+from certified.ensemble._boosting_parts import Built, DeletionCost, Given, Objective, check_parameters
+from certified.ensemble._boosting_random import drawn, ranges_of
 from certified.ensemble._boosting_release import BoostedState, ReleasedTrees
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
 from certified.renewal import Renewal
@@ -39,6 +41,9 @@ class BoostedTrees(ReleasedTrees):
     structure_size: float
     structure_groups: int
     feature_types: Any
+    feature_ranges: Any
+    max_depth: int
+    structure: Any
     interaction_constraints: Any
     leaf_penalty: float
     structure_weight: float
@@ -65,7 +70,7 @@ class BoostedTrees(ReleasedTrees):
     # ------------------------------------------------------------------ fit
 
     def _fit_rows(self, X: Any, y: FloatArray, weight: FloatArray, ids: Any, booster: Any, structure_ids: Any) -> None:
-        self._check_parameters()
+        check_parameters(self)
         subjects = Subjects.of(ids, len(X))
         self._X, self._hashes = X, subjects.hashes(self.key)
         self._given = None if booster is None else Given.of(self._foreign(booster), structure_ids, subjects)
@@ -80,13 +85,36 @@ class BoostedTrees(ReleasedTrees):
         self._booster()  # fit draws the first release
 
     def _foreign(self, booster: Any) -> trees.Structure:
-        """Structure of a booster from elsewhere."""
+        """Structure that does not come from the sample: a booster's, or drawn by the key."""
         if self.structure_groups != 1:
             raise InvalidInput(
-                f"{type(self).__name__}(structure_groups={self.structure_groups}) got a booster for a structure, which "
-                "is one group. Set structure_groups=1."
+                f"{type(self).__name__}(structure_groups={self.structure_groups}) got a structure from elsewhere, "
+                "which is one group. Set structure_groups=1."
             )
-        return trees.Structure.of(trees.accepted(booster, self._objective().name))
+        objective = self._objective()
+        if isinstance(booster, str) and booster == "random":
+            return self._drawn(objective, self._X.shape[1])
+        if is_lightgbm(booster):
+            return structure_of(booster, objective)
+        return trees.Structure.of(trees.accepted(booster, objective.name))
+
+    def _drawn(self, objective: Objective, n_features: int) -> trees.Structure:
+        """Structure drawn by the key."""
+        if self.feature_types is not None and "c" in self.feature_types:
+            raise InvalidInput(
+                f'{type(self).__name__}(structure="random") draws cuts of numbers and no sets of categories. Encode '
+                "them otherwise, by TargetEncoder say, and leave feature_types out. Nothing was changed."
+            )
+        return drawn(
+            ranges_of(self.feature_ranges, n_features),
+            objective=objective.name,
+            options=objective.options,
+            base_score=objective.mean(0.0),
+            rounds=self.n_estimators,
+            depth=self.max_depth,
+            constraints=None if self.interaction_constraints is None else self._constraints(),
+            key=self.key,
+        )
 
     def _store(self, rows: LeafRows, built: Built, differencing: float) -> None:
         offset = np.full(len(rows.y), built.state.base)
@@ -98,10 +126,14 @@ class BoostedTrees(ReleasedTrees):
         """Grow what the sample of the kept rows changes, and solve for the leaf values."""
         started = time.perf_counter()
         trees.check_types(self.feature_types, X)
+        if self.monotone_constraints is not None:
+            self._signs(X.shape[1])
         objective, G = self._objective(), self.structure_groups
         sample, given = self._sampled(kept), self._given
         whole = None if given is None else given.valid(kept)
         if whole is not None:
+            if isinstance(self.structure, str) and self.structure == "random" and whole.n_features != X.shape[1]:
+                whole = self._drawn(objective, X.shape[1])
             if whole.n_features != X.shape[1]:
                 raise InvalidInput(
                     f"{type(self).__name__}: the structure is of {whole.n_features} features, X has {X.shape[1]}. Give "
@@ -155,6 +187,8 @@ class BoostedTrees(ReleasedTrees):
         params = {**self._xgboost_parameters(), **objective.options, "objective": objective.name}
         if self.interaction_constraints is not None:
             params["interaction_constraints"] = self._constraints()
+        if self.monotone_constraints is not None:
+            params["monotone_constraints"] = str(tuple(self._signs(X.shape[1]).tolist()))
         params["base_score"] = self._base_score(base)
         order = trees.ordered(X[chosen], rows.y[chosen], rows.s[chosen], self._hashes[chosen])
         chosen = chosen[order]
@@ -256,39 +290,6 @@ class BoostedTrees(ReleasedTrees):
         seconds = time.perf_counter() - started
         state = BoostedState(structures, base, problem, release, anchor, solution, seconds)
         return Built(state, sample, wide, weight, m)
-
-    def _check_parameters(self) -> None:
-        name = type(self).__name__
-        for field, low, strict in (
-            ("epsilon", 0.0, True),
-            ("noise", 0.0, False),
-            ("tol", 0.0, True),
-            ("leaf_penalty", 0.0, True),
-            ("structure_weight", 0.0, False),
-        ):
-            value = getattr(self, field)
-            if not np.isfinite(value) or value < low or (strict and value == low):
-                raise InvalidInput(
-                    f"{name}({field}={value!r}) is not allowed: a finite number {'>' if strict else '>='} {low:g} is "
-                    "needed."
-                )
-        if not 0.0 < self.delta < 1.0:
-            raise InvalidInput(f"{name}(delta={self.delta!r}) is not allowed: 0 < delta < 1 is needed.")
-        for field in ("n_estimators", "structure_groups", "max_iter"):
-            value = getattr(self, field)
-            if not (isinstance(value, int | np.integer) and value > 0):
-                raise InvalidInput(f"{name}({field}={value!r}) is not allowed: a whole number > 0 is needed.")
-        if self.structure_groups > self.n_estimators:
-            raise InvalidInput(f"{name}: structure_groups={self.structure_groups} exceeds n_estimators.")
-        size = self.structure_size
-        share = isinstance(size, float) and 0.0 < size <= 1.0
-        if not (share or (isinstance(size, int | np.integer) and not isinstance(size, bool) and size > 0)):
-            raise InvalidInput(
-                f"{name}(structure_size={size!r}) is not allowed: a share in (0, 1] of the subjects or a whole number "
-                "of subjects for each group is needed."
-            )
-        if self.shrink_to not in ("zero", "structure"):
-            raise InvalidInput(f'{name}(shrink_to={self.shrink_to!r}) is not allowed: "zero" or "structure".')
 
     # --------------------------------------------------------------- delete
 

@@ -11,11 +11,12 @@ import numpy as np
 from certified.ensemble import _boosting_kernels as kernels
 from certified.ensemble._boosting_release import BoostedState
 from certified.ensemble._boosting_structure import Structure
+from certified.errors import InvalidInput
 from certified.losses import Loss
 from certified.rows import Subjects
 from certified.typing import BoolArray, FloatArray, IntArray
 
-__all__ = ["Built", "DeletionCost", "Given", "Objective"]
+__all__ = ["Built", "DeletionCost", "Given", "Objective", "check_parameters"]
 
 
 @dataclass(frozen=True)
@@ -111,3 +112,38 @@ class Built:
     leaves: Any
     weights: FloatArray
     metric_weights: FloatArray
+
+
+def check_parameters(model: Any) -> None:
+    """Raise InvalidInput where a parameter of a boosted model is not allowed."""
+    name = type(model).__name__
+    for parameter, low, strict in (
+        ("epsilon", 0.0, True),
+        ("noise", 0.0, False),
+        ("tol", 0.0, True),
+        ("leaf_penalty", 0.0, True),
+        ("structure_weight", 0.0, False),
+    ):
+        value = getattr(model, parameter)
+        if not np.isfinite(value) or value < low or (strict and value == low):
+            raise InvalidInput(
+                f"{name}({parameter}={value!r}) is not allowed: a finite number {'>' if strict else '>='} {low:g} is "
+                "needed."
+            )
+    if not 0.0 < model.delta < 1.0:
+        raise InvalidInput(f"{name}(delta={model.delta!r}) is not allowed: 0 < delta < 1 is needed.")
+    for parameter in ("n_estimators", "structure_groups", "max_iter"):
+        value = getattr(model, parameter)
+        if not (isinstance(value, int | np.integer) and value > 0):
+            raise InvalidInput(f"{name}({parameter}={value!r}) is not allowed: a whole number > 0 is needed.")
+    if model.structure_groups > model.n_estimators:
+        raise InvalidInput(f"{name}: structure_groups={model.structure_groups} exceeds n_estimators.")
+    size = model.structure_size
+    share = isinstance(size, float) and 0.0 < size <= 1.0
+    if not (share or (isinstance(size, int | np.integer) and not isinstance(size, bool) and size > 0)):
+        raise InvalidInput(
+            f"{name}(structure_size={size!r}) is not allowed: a share in (0, 1] of the subjects or a whole number "
+            "of subjects for each group is needed."
+        )
+    if model.shrink_to not in ("zero", "structure"):
+        raise InvalidInput(f'{name}(shrink_to={model.shrink_to!r}) is not allowed: "zero" or "structure".')

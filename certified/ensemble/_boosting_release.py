@@ -14,9 +14,10 @@ from certified.base import digest
 from certified.ensemble import _boosting_structure as trees
 from certified.ensemble._boosting_head import LeafAnchor
 from certified.ensemble._boosting_metric import LeafProblem, LeafRelease
+from certified.ensemble._boosting_monotone import clipped, sides_of, signs_of
 from certified.ensemble._boosting_structure import Structure
 from certified.released import Released
-from certified.typing import FloatArray
+from certified.typing import FloatArray, IntArray
 
 __all__ = ["BoostedState", "ReleasedTrees"]
 
@@ -49,6 +50,8 @@ class BoostedState:
 class ReleasedTrees(Released):
     """Base class: the parameter is the leaf values, tree after tree."""
 
+    feature_types: Any
+    monotone_constraints: Any
     _state: BoostedState
     _model: Any
 
@@ -62,6 +65,15 @@ class ReleasedTrees(Released):
     def _draw(self) -> None:
         super()._draw()
         self._model = None
+        if self.monotone_constraints is not None:
+            structures = self._state.structures
+            sides = sides_of(structures, self._signs(structures[0].n_features))
+            self._released = clipped(self._released, sides)
+
+    def _signs(self, n_features: int) -> IntArray:
+        """Monotone constraints as numbers, one for each feature."""
+        names = getattr(self, "feature_names_in_", ())
+        return signs_of(self.monotone_constraints, names, self.feature_types, n_features)
 
     def _booster(self) -> xgboost.Booster:
         """XGBoost's model with the released leaf values."""

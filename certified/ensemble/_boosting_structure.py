@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xgboost
@@ -17,9 +17,20 @@ from numpy.typing import NDArray
 from certified.ensemble import _boosting_kernels as kernels
 from certified.errors import InvalidInput
 from certified.hashing import bottom_k
-from certified.typing import FloatArray, IntArray
+from certified.typing import BoolArray, FloatArray, IntArray
 
-__all__ = ["Structure", "accepted", "check_types", "groups_of", "grow", "ordered", "released", "sampled"]
+__all__ = [
+    "Nodes",
+    "Structure",
+    "accepted",
+    "assembled",
+    "check_types",
+    "groups_of",
+    "grow",
+    "ordered",
+    "released",
+    "sampled",
+]
 
 _MOST_CATEGORIES = 2**24  # XGBoost's limit of codes
 
@@ -150,6 +161,75 @@ def grow(
     return Structure.of(xgboost.train({**params, **fixed}, data, num_boost_round=rounds))
 
 
+class Nodes(NamedTuple):
+    """A tree made by other means than XGBoost: arrays with an entry for each node, -1 where there is no child."""
+
+    left: IntArray
+    right: IntArray
+    parent: IntArray
+    feature: IntArray
+    values: FloatArray
+    missing_left: BoolArray
+
+    @classmethod
+    def empty(cls, n: int) -> Nodes:
+        """So many leaves of value 0."""
+        left, right, parent = np.full((3, n), -1, dtype=np.int64)
+        return cls(left, right, parent, np.zeros(n, dtype=np.int64), np.zeros(n), np.zeros(n, dtype=bool))
+
+    def split(self, node: int, feature: int, cut: float, left: int, missing_left: bool) -> None:
+        """Give a node children, the right one next to the left one (XGBoost's way): left where the feature is below."""
+        right = left + 1
+        self.left[node], self.right[node], self.feature[node] = left, right, feature
+        self.parent[left] = self.parent[right] = node
+        self.values[node], self.missing_left[node] = cut, missing_left
+
+
+def assembled(
+    made: list[Nodes], n_features: int, objective: str, options: dict[str, Any], base_score: float, rounds: int
+) -> Structure:
+    """Return trees, round after round and in a round by class, as a structure: a model that XGBoost reads."""
+    outputs = len(made) // rounds
+    data = xgboost.DMatrix(np.zeros((max(outputs, 2), n_features)), label=np.arange(max(outputs, 2)), nthread=1)
+    given = {**options, "objective": objective, "base_score": base_score, "verbosity": 0}
+    model = json.loads(xgboost.train(given, data, num_boost_round=0).save_raw("json"))
+    inner = model["learner"]["gradient_booster"]["model"]
+    inner["trees"] = [_plain(nodes, t, n_features) for t, nodes in enumerate(made)]
+    inner["tree_info"] = [t % outputs for t in range(len(made))]
+    inner["iteration_indptr"] = list(range(0, len(made) + 1, outputs))
+    inner["gbtree_model_param"]["num_trees"] = str(len(made))
+    return Structure.of(_booster(model))
+
+
+def _plain(nodes: Nodes, number: int, n_features: int) -> dict[str, Any]:
+    n = len(nodes.left)
+    no_parent = 2**31 - 1
+    zeros = [0.0] * n
+    return {
+        "base_weights": zeros,
+        "categories": [],
+        "categories_nodes": [],
+        "categories_segments": [],
+        "categories_sizes": [],
+        "default_left": nodes.missing_left.astype(int).tolist(),
+        "id": number,
+        "left_children": nodes.left.tolist(),
+        "loss_changes": zeros,
+        "parents": [no_parent if p < 0 else p for p in nodes.parent.tolist()],
+        "right_children": nodes.right.tolist(),
+        "split_conditions": nodes.values.tolist(),
+        "split_indices": nodes.feature.tolist(),
+        "split_type": [0] * n,
+        "sum_hessian": zeros,
+        "tree_param": {
+            "num_deleted": "0",
+            "num_feature": str(n_features),
+            "num_nodes": str(n),
+            "size_leaf_vector": "1",
+        },
+    }
+
+
 def check_types(types: Any, X: NDArray[np.float32]) -> None:
     """Raise InvalidInput where `types` does not name the features of X, or a category is not a code."""
     if types is None:
@@ -175,7 +255,8 @@ def accepted(booster: Any, objective: str) -> xgboost.Booster:
     raw = booster.get_booster() if fitted and hasattr(booster, "get_booster") else booster
     if not isinstance(raw, xgboost.Booster):
         raise InvalidInput(
-            f"A structure from elsewhere must be an xgboost.Booster or a fitted estimator of XGBoost; got {type(raw)}. "
+            'structure=... is "sample", "random", or a model: an xgboost.Booster or a fitted estimator of XGBoost or '
+            f"LightGBM; got {raw if isinstance(raw, str) else type(raw)!r}. "
             "(scikit-learn's clone() makes an estimator unfitted: give the booster, get_booster(), to a search.)"
         )
     learner = json.loads(raw.save_raw("json"))["learner"]
