@@ -151,7 +151,7 @@ class RandomForestClassifier(_Classifier):
     Notes
     -----
     scikit-learn's ``max_leaf_nodes``, ``min_weight_fraction_leaf``, ``ccp_alpha``, ``monotonic_cst`` and ``warm_start``
-    are not parameters here: one row could change any part of a tree by them. :func:`certified.certify` says so for each.
+    are no parameters here: one row could change any part of a tree by them. :func:`certified.certify` says so for each.
 
     The kernels are compiled when a machine first grows a forest of a kind, for twenty seconds to a minute, and kept
     after that.
