@@ -66,7 +66,8 @@ def _changed(problem: Problem, anchor: Anchor, rows: Blocks, sign: float) -> tup
     if sign < 0.0:  # rows that are added lower no eigenvalue
         eta, rise = min(eta, old.eta), up(rise + float(np.linalg.norm(W - old.W)) * widen + more_W)
     linear = linear * widen + gamma(p + 8) * (step * (2.0 + frobenius) + 2.0 * float(np.linalg.norm(g)))
-    metric = replace(old, W=W, P=P, eta=eta, rho=up(old.rho + more_W), rise=rise)
+    base = old.base if sign > 0.0 else None  # how far rows that are added are from there is not known
+    metric = replace(old, W=W, P=P, eta=eta, rho=up(old.rho + more_W), rise=rise, base=base)
     after = replace(
         anchor, metric=metric, g=g, pi=pi, envelope_g=up(anchor.envelope_g + more_g), strength=problem.strength
     )
