@@ -15,7 +15,7 @@ _bars: ContextVar[Any] = ContextVar("certified_progress", default=None)
 
 @contextmanager
 def progress(console: Any = None) -> Iterator[None]:
-    """Show bars for long work inside the block: searches, forests, audits by repetition.
+    """Show bars for long work inside the block: searches, forests, audits that repeat runs.
 
     Parameters
     ----------

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 from sklearn.datasets import load_diabetes
 
+from certified.ensemble import RandomForestRegressor
 from certified.linear_model import Ridge
 from certified.model_selection import GridSearchCV
 from certified.progress import progress, track
@@ -40,6 +41,17 @@ def test_a_search_shows_its_fits_and_finds_the_same():
     length = len(console.file.getvalue())
     GridSearchCV(Ridge(), {"alpha": [0.1]}, cv=3).fit(X, y)
     assert len(console.file.getvalue()) == length  # outside the block nothing is drawn
+
+
+def test_a_forest_shows_its_trees_and_is_the_same():
+    X, y = load_diabetes(return_X_y=True)
+    silent = RandomForestRegressor(6, max_depth=4).fit(X, y)
+    for threads in (1, 2):
+        console = screen()
+        with progress(console):
+            shown = RandomForestRegressor(6, max_depth=4, n_jobs=threads).fit(X, y)
+        assert "trees" in console.file.getvalue()
+        assert shown.state_digest_ == silent.state_digest_
 
 
 def test_an_error_inside_takes_the_bars_away():

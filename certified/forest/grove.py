@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -13,6 +14,7 @@ import numpy as np
 from certified.forest import forget, walk
 from certified.forest.grow import NODE, RULES, grow
 from certified.forest.splits import ENTROPY, GINI, RANDOM, SQUARES
+from certified.progress import track
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["Grove", "Plan", "Work"]
@@ -143,17 +145,21 @@ class Grove:
         self._rule = plan.rule()
         self._cut = np.uint64(min(int(plan.share * 2.0**64), 2**64 - 1))
         self._scratch: list[Any] = []
-        self._trees = self._packed(self._each(self._grown, range(plan.trees)))
+        self._trees = self._packed(list(track(self._one_by_one(self._grown, range(plan.trees)), "trees", plan.trees)))
 
     # ----------------------------------------------------------------- grow
 
     def _each(self, call: Any, items: Any) -> list[Any]:
         """Call for every item, in threads where there are several."""
+        return list(self._one_by_one(call, items))
+
+    def _one_by_one(self, call: Any, items: Any) -> Iterator[Any]:
         threads = min(self.plan.threads, len(items))
         if threads <= 1:
-            return [call(item) for item in items]
+            yield from map(call, items)
+            return
         with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(call, items))
+            yield from pool.map(call, items)
 
     def _memory(self, n: int) -> Any:
         """Return memory to grow a tree of n rows in, of this thread until it is given back."""
@@ -322,7 +328,8 @@ class Grove:
                 stale, owner = stale[order], owner[order]
             edges = np.searchsorted(owner, [a for a, _ in self._parts(len(stale) > 16)])
             parts = [k for k in np.split(np.arange(len(stale)), edges[1:]) if k.size]
-            done = self._each(lambda k, stale=stale, owner=owner: self._regrown(stale[k], owner[k]), parts)
+            again = self._one_by_one(lambda k, stale=stale, owner=owner: self._regrown(stale[k], owner[k]), parts)
+            done = list(track(again, "parts of the forest", len(parts)))
             if not all(done):
                 room *= 2
                 self._trees = self._repacked(room)
