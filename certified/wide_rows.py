@@ -154,7 +154,7 @@ class WideRows:
 
     def joined(self, held: IntArray, block: Any) -> WideRows:
         """Return a copy of the rows at these positions, followed by those of a block (weights not balanced)."""
-        x, y, weight, offset = (part[0] for part in block)
+        x, y, weight, offset = (part[0] for part in block[:4])
         known = None
         if self.offset is not None or np.any(offset):
             before = np.zeros(held.size) if self.offset is None else self.offset[held]
