@@ -123,7 +123,8 @@ class Subjects:
 
     def rows_of(self, ids: Any) -> IntArray:
         """Return the positions of all rows of these subjects; raise if the request is empty, repeats or unknown."""
-        wanted = as_ids(ids, "delete(ids=...)")
+        ready = isinstance(ids, np.ndarray) and ids.ndim == 1 and (ids.dtype == np.int64 or ids.dtype.kind == "U")
+        wanted = ids if ready else as_ids(ids, "delete(ids=...)")
         if wanted.size == 0:
             raise InvalidRequest(
                 "delete(ids=...) got no ids. At least one subject is needed; `model.ids_` lists those held. "
@@ -179,7 +180,8 @@ class Subjects:
             self._sorted, self._order, self._rank = self._sorted[live], self._order[live], None
             self._first = 0
             return
-        for gone in np.unique(self._sorted[self._spots(rows)]):
+        of_rows = self._sorted[self._spots(rows)]
+        for gone in of_rows if rows.size == 1 else np.unique(of_rows):
             low, high = self._sorted.searchsorted(gone, side="left"), self._sorted.searchsorted(gone, side="right")
             if low:
                 self._sorted[low:high] = self._sorted[low - 1]
