@@ -58,8 +58,8 @@ def sizes(small, n_rows=(25_000, 125_000, 312_500)):
         f"{trees} trees, 2 threads for fits; deletions on one. Times of scikit-learn from {peer_trees} trees, scaled."
     )
     print(
-        "   rows depth share |  fit s  peer/fit    AUC  peer AUC | one ms: mean  p50   p95   p99 | lazy ms +flush |"
-        " 1 % at once s  each/at once | peer/one  own refit/one | predict us | B/row/tree"
+        "   rows depth share |  fit s  peer/fit    AUC  peer AUC | one ms: mean  p50   p95   p99 |"
+        " lazy ms: row, each +flush | 1 % at once s  each/at once | peer/one  own refit/one | predict us | B/row/tree"
     )
     for n in (2_000,) if small else n_rows:
         X, y, X_new, y_new = rows(n)
@@ -79,14 +79,17 @@ def sizes(small, n_rows=(25_000, 125_000, 312_500)):
                 model.lazy = True
                 lazy = np.array([[timed(lambda s=s, m=model: m.delete([s]))[0], timed(model.flush)[0]]
                                  for s in order[count : 2 * count]]).mean(axis=0) * 1e3  # fmt: skip
-                model.lazy = False
-                many = order[2 * count : 2 * count + len(X) // 100]
+                rest = order[2 * count : 3 * count]
+                row = timed(lambda m=model, rest=rest: [m.delete([s]) for s in rest])[0] * 1e3 / count
+                model.flush().lazy = False
+                many = order[3 * count : 3 * count + len(X) // 100]
                 bulk = timed(lambda m=model, many=many: m.delete(many))[0]
                 print(
                     f"{len(X):7d} {depth:5d} {share:5.1f} | {fit_s:6.2f} {peer_s / fit_s:9.1f} {auc:7.4f}"
                     f" {peer_auc:8.4f} | {each.mean():12.2f} {np.median(each):5.2f} {np.percentile(each, 95):5.1f}"
                     f" {np.percentile(each, 99):5.1f}"
-                    f" | {lazy[0]:7.2f} {lazy[1]:6.2f} | {bulk:13.3f} {each.mean() * len(many) / 1e3 / bulk:13.1f} |"
+                    f" | {row:11.2f} {lazy[0]:6.2f} {lazy[1]:6.2f}"
+                    f" | {bulk:13.3f} {each.mean() * len(many) / 1e3 / bulk:13.1f} |"
                     f" {peer_s * 1e3 / each.mean():8.0f} {fit_s * 1e3 / each.mean():14.0f} |"
                     f" {1e6 * predict / len(X_new):10.1f} | {size:10.1f}",
                     flush=True,

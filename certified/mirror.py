@@ -16,7 +16,7 @@ from certified.typing import BoolArray, FloatArray, IntArray
 __all__ = ["Mirror"]
 
 _SMALLEST = 1 << 21  # entries of a table that is worth a copy
-_DENSEST = 0.25
+_DENSEST = 0.15
 _ROWS = 8192  # rows in a piece: sums are formed inside a piece first, which keeps their rounding error small
 _SAMPLED = 61  # every so manieth row tells the density
 
