@@ -218,15 +218,20 @@ def _by_host(x: FloatArray, weight: FloatArray, scale: FloatArray, limbs: int) -
     p = x.shape[1]
     top, total = np.zeros(p, dtype=np.int64), np.zeros((1 if limbs == 1 else 3, p, p), dtype=np.int64)
     for start in range(0, len(x), _INNER):
-        values, weights = x[start : start + _INNER], weight[start : start + _INNER]
-        total += _small(values, weights, scale, limbs, gram=True)
-        top += np.count_nonzero(np.abs(values) * np.sqrt(weights)[:, None] * scale >= 2.0 ** (_BITS - 1), axis=0)
+        part = slice(start, start + _INNER)
+        scaled = x[part] * np.sqrt(weight[part])[:, None] * scale
+        total += _of_scaled(scaled, limbs, gram=True)
+        top += np.count_nonzero(np.abs(scaled) >= 2.0 ** (_BITS - 1), axis=0)
     return top, total
 
 
 def _small(x: FloatArray, weight: FloatArray, scale: FloatArray, limbs: int, gram: bool) -> IntArray:
     """The same sums for a few rows, in numpy: no compilation for a new number of rows."""
-    limbs_of = _limbs((x * np.sqrt(weight)[:, None] * scale)[None], limbs, np)
+    return _of_scaled(x * np.sqrt(weight)[:, None] * scale, limbs, gram)
+
+
+def _of_scaled(scaled: FloatArray, limbs: int, gram: bool) -> IntArray:
+    limbs_of = _limbs(scaled[None], limbs, np)
     return np.stack([_product(a, b, gram, np)[0] for a, b in _pairs(limbs_of)]).astype(np.int64)
 
 
