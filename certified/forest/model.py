@@ -20,7 +20,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from certified.base import Deletable, Plan, all_or_nothing, digest, split_ids, versions
 from certified.certificate import Certificate
 from certified.columns import Schema, columns_of, is_frame, read
-from certified.errors import InvalidInput, InvalidRequest, NotDeletable
+from certified.errors import InvalidInput, InvalidRequest
 from certified.forest.basis import BITS, Basis, rounded
 from certified.forest.codes import Coding, coding_of, encode, hashed
 from certified.forest.grove import Grove, Work
@@ -355,12 +355,7 @@ class GroveModel(Deletable):
         Certificate
             Of the new state.
         """
-        self._check_fitted()
-        if self._owned:
-            raise NotDeletable(
-                f"{type(self).__name__}.add was called on a part of a fitted pipeline. Fit the pipeline again. "
-                "Nothing was changed."
-            )
+        self._check_whole("add")
         X, ids = split_ids(X, ids)
         labels, self._labels = self._labels, None  # new rows may have new categories
         x, categories = self._read(X, reset=False)

@@ -18,7 +18,7 @@ from certified.forest.grove import Plan
 from certified.forest.labels import reader
 from certified.forest.model import GroveModel
 from certified.forest.plain import folded, leaf_values, plain_tree, voted, width_of
-from certified.transformer import named_like, target_column
+from certified.transformer import codes_among, named_like, target_column
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["PLAIN", "ClassifierTrees", "RegressorTrees", "Trees"]
@@ -230,14 +230,7 @@ class ClassifierTrees(ClassifierMixin, Trees):
 
     def _more_targets(self, y: Any, n_rows: int) -> Any:
         self._class_rows = None
-        y = np.asarray(target_column(y, n_rows, type(self).__name__))
-        known = np.isin(y, self.classes_)
-        if not known.all():
-            raise InvalidInput(
-                f"{type(self).__name__}.add got the class {y[~known][0]!r}, which the fit did not have. Known are "
-                f"{self.classes_.tolist()}. Fit again. Nothing was changed."
-            )
-        return np.searchsorted(self.classes_, y).astype(np.uint16)[:, None]
+        return codes_among(self.classes_, y, n_rows, f"{type(self).__name__}.add").astype(np.uint16)[:, None]
 
     def _values(self) -> tuple[int, int]:
         return len(self.classes_), 0
