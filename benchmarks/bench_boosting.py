@@ -203,22 +203,28 @@ TARGETS: dict[str, tuple[str, tuple[str, ...]]] = {
     "covertype": ("Cover_Type", ()),
     "freMTPL2": ("ClaimNb", ("IDpol", "Exposure", "ClaimAmount")),
 }
-SHARES = (0.25, 0.1)  # of the subjects in the sample: parameters are chosen with the first, and kept for the second
-RATES = (0.1, 0.3)
+SHARES = (0.5, 0.25, 0.1, 0.02)  # of the subjects in the sample
+CHOSEN_WITH = 0.25
+LEAVES_16 = {"max_depth": 10, "grow_policy": "lossguide", "max_leaves": 16, "colsample_bytree": 0.5}
+STARTS: dict[bool, tuple[dict[str, Any], ...]] = {
+    True: tuple({**shape, "leaf_penalty": p} for shape in (LEAVES_16, {"max_depth": 4}) for p in (300.0, 30.0)),
+    False: (*({"max_depth": depth, "learning_rate": rate} for depth in (4, 6) for rate in (0.1, 0.2)), LEAVES_16),
+}
 CHANGES: tuple[dict[str, Any], ...] = (
     {"colsample_bytree": 0.3},
     {"colsample_bytree": 0.7, "subsample": 0.7},
+    {"learning_rate": 0.3},
     {"min_child_weight": 20.0},
     {"reg_lambda": 20.0},
-    {"max_depth": 6},
+    {"max_leaves": 32},
 )
-PENALTIES = (100.0, 10.0)
+VALIDATED = 20_000  # rows that a choice is scored on at least, where five folds have as many
 
 
-def accuracy(small: bool, only: list[str], split: int) -> None:
-    """Hold-out score against XGBoost on all rows; both choose their parameters on a fifth of the training rows."""
-    print("accuracy: 100 trees; parameters chosen by each on a fifth of the training rows; behind: AUC, of freMTPL2")
-    print("the deviance relative to XGBoost's")
+def accuracy(small: bool, only: list[str], splits: list[int]) -> None:
+    """Hold-out score against XGBoost on all rows; both choose by the same folds and from the same changes."""
+    print("accuracy: 100 trees; parameters chosen by cross-validation of training rows; behind: AUC, of freMTPL2 the")
+    print("deviance relative to XGBoost's")
     for name in only:
         found = data_set(name)
         if found is None:
@@ -227,64 +233,74 @@ def accuracy(small: bool, only: list[str], split: int) -> None:
         most = 4_000 if small else 330_000
         some = np.random.default_rng(0).permutation(len(found[1]))[:most]
         X, y, s, ids = (part[some] for part in found)
-        print(compared(name, X, y, s, ids, small, split), flush=True)
+        behind = np.array([compared(name, X, y, s, ids, small, split) for split in splits])
+        spread = behind.std(axis=0, ddof=1) / np.sqrt(len(splits)) if len(splits) > 1 else np.full(len(SHARES), np.nan)
+        means = ", ".join(f"{b:+.4f} ({e:.4f})" for b, e in zip(behind.mean(axis=0), spread, strict=True))
+        print(f"{name:14s} mean (standard error) behind with {SHARES} in the sample: {means}", flush=True)
 
 
-def compared(name: str, X: Any, y: Any, s: Any, ids: Any, small: bool, split: int) -> str:
-    """Choose, fit and score on one data set; lines of the table."""
+def compared(name: str, X: Any, y: Any, s: Any, ids: Any, small: bool, split: int) -> list[float]:
+    """Choose, fit and score on one split of a data set; how far ours is behind for each share in the sample."""
     train, test = next(GroupShuffleSplit(1, test_size=0.25, random_state=2 * split).split(X, y, ids))
-    inner, check = next(
-        GroupShuffleSplit(1, test_size=0.2, random_state=2 * split + 1).split(train, y[train], ids[train])
-    )
-    inner, check = train[inner], train[check]
+    folds = 1 if small else min(5, -(-VALIDATED * 5 // len(train)))
+    parts = [
+        (train[a], train[b])
+        for a, b in GroupShuffleSplit(folds, test_size=0.2, random_state=2 * split + 1).split(
+            train, y[train], ids[train]
+        )
+    ]
     counts = name == "freMTPL2"
-    plain = xgboost.XGBRegressor if counts else xgboost.XGBClassifier
-    ours = GradientBoostingRegressor if counts else GradientBoostingClassifier
     shared = {"n_estimators": 10 if small else 100} | ({"objective": "count:poisson"} if counts else {})
+
+    def made(ours: bool, given: dict[str, Any]) -> Any:
+        if ours:
+            return (GradientBoostingRegressor if counts else GradientBoostingClassifier)(**shared, **given)
+        return (xgboost.XGBRegressor if counts else xgboost.XGBClassifier)(**shared, **given, tree_method="hist")
 
     def score(m: Any, rows: Any) -> float:
         if counts:
             return -float(mean_poisson_deviance(y[rows], m.predict(X[rows]), sample_weight=s[rows]))
         return float(roc_auc_score(y[rows], m.predict_proba(X[rows])[:, 1]))
 
-    peers: dict[float, dict[str, Any]] = {}
-    for depth, rate in ((4, 0.1),) if small else ((4, 0.1), (4, 0.2), (6, 0.1), (6, 0.2)):
-        given = {**shared, "max_depth": depth, "learning_rate": rate, "tree_method": "hist"}
-        m = plain(**given).fit(X[inner], y[inner], sample_weight=s[inner])
-        peers[score(m, check)] = given
-    settings = peers[max(peers)]
-    peer = plain(**settings)
-    took = seconds(lambda: peer.fit(X[train], y[train], sample_weight=s[train]))
-    theirs = score(peer, test)
-    own: dict[float, dict[str, Any]] = {}
+    def fitted(m: Any, rows: Any) -> Any:
+        return m.fit(X[rows], y[rows], sample_weight=s[rows], **({"ids": ids[rows]} if hasattr(m, "delete") else {}))
 
-    def tried(**changed: Any) -> None:
-        given = {"structure_size": SHARES[0], **(own[max(own)] if own else {}), **changed}
-        m = ours(**shared, **given, tol=1e-2).fit(X[inner], y[inner], ids=ids[inner], sample_weight=s[inner])
-        own[score(m, check)] = given
+    def chosen(ours: bool) -> dict[str, Any]:
+        extra = {"structure_size": CHOSEN_WITH, "tol": 1e-2} if ours else {}
+        tried: list[tuple[float, dict[str, Any]]] = []
 
-    for rate, penalty in itertools.product(RATES, PENALTIES[:1] if small else PENALTIES):
-        tried(learning_rate=rate, leaf_penalty=penalty)
-    for change in () if small else CHANGES:
-        tried(**change)
-    penalty = own[max(own)]["leaf_penalty"]
-    for factor in () if small else (3.0, 1.0 / 3.0):
-        tried(leaf_penalty=penalty * factor)
-    chosen = own[max(own)]
-    lines = [
-        f"{name:14s} {len(train):8,d} rows  xgboost {theirs:.4f} (depth {settings['max_depth']}, rate "
-        f"{settings['learning_rate']}); ours { {k: v for k, v in chosen.items() if k != 'structure_size'} }"
-    ]
+        def attempt(given: dict[str, Any]) -> None:
+            scores = [score(fitted(made(ours, {**given, **extra}), inner), check) for inner, check in parts]
+            tried.append((float(np.mean(scores)), given))
+
+        def best() -> dict[str, Any]:
+            return max(tried, key=lambda pair: pair[0])[1]
+
+        for start in STARTS[ours][:1] if small else STARTS[ours]:
+            attempt(start)
+        for change in () if small else CHANGES:
+            if "max_leaves" not in change or "max_leaves" in best():
+                attempt({**best(), **change})
+        for factor in () if small or not ours else (3.0, 1.0 / 3.0):
+            attempt({**best(), "leaf_penalty": best()["leaf_penalty"] * factor})
+        return best()
+
+    settings, own = chosen(False), chosen(True)
+    peer = made(False, settings)
+    took = seconds(lambda: fitted(peer, train))
+    theirs, behind = score(peer, test), []
+    print(f"{name} {split}: {len(train):,d} rows, {folds} folds; xgboost {theirs:.4f} {settings}; ours {own}")
     for size in SHARES:
-        m = ours(**shared, **{**chosen, "structure_size": size})
-        fit = seconds(lambda m=m: m.fit(X[train], y[train], ids=ids[train], sample_weight=s[train]))
+        m = made(True, {**own, "structure_size": size})
+        fit = seconds(lambda m=m: fitted(m, train))
         released = score(m, test)
-        behind = (theirs - released) / (abs(theirs) if counts else 1.0)
-        lines.append(
-            f"{'':14s} sample {size:4.2f}  released {released:.4f}  behind by {behind:+.4f}  {m.n_leaves_} leaves, "
-            f"fit/xgb {fit / took:.1f}"
+        behind.append((theirs - released) / (abs(theirs) if counts else 1.0))
+        print(
+            f"  sample {size:4.2f}  released {released:.4f}  behind by {behind[-1]:+.4f}  {m.n_leaves_} leaves, "
+            f"fit/xgb {fit / took:.1f}",
+            flush=True,
         )
-    return "\n".join(lines)
+    return behind
 
 
 def main() -> None:
@@ -293,7 +309,7 @@ def main() -> None:
     parser.add_argument("sections", nargs="*", help="speed, structures, accuracy; default all")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to see that everything runs")
     parser.add_argument("--only", default=",".join(TARGETS), help="data sets of accuracy, by commas")
-    parser.add_argument("--split", type=int, default=0, help="number of the split that accuracy holds out")
+    parser.add_argument("--splits", type=int, nargs="*", default=[0, 1, 2], help="splits that accuracy averages")
     parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 250_000], help="sizes of speed")
     parser.add_argument("--figure", type=Path, help="where `speed` draws its figure, .svg or .png (extra `plot`)")
     arguments = parser.parse_args()
@@ -305,7 +321,7 @@ def main() -> None:
     if "structures" in sections:
         structures(arguments.small)
     if "accuracy" in sections:
-        accuracy(arguments.small, arguments.only.split(","), arguments.split)
+        accuracy(arguments.small, arguments.only.split(","), arguments.splits)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ _PASSED_ON = (
     "subsample",
     "colsample_bytree",
     "max_bin",
+    "grow_policy",
+    "max_leaves",
     "interaction_constraints",
     "monotone_constraints",
 )
@@ -52,6 +54,8 @@ class _Boosted(BoostedTrees):
         subsample: float = 1.0,
         colsample_bytree: float = 1.0,
         max_bin: int = 256,
+        grow_policy: str = "depthwise",
+        max_leaves: int = 0,
         feature_types: Any = None,
         feature_ranges: Any = None,
         interaction_constraints: Any = None,
@@ -82,6 +86,8 @@ class _Boosted(BoostedTrees):
         self.subsample = subsample
         self.colsample_bytree = colsample_bytree
         self.max_bin = max_bin
+        self.grow_policy = grow_policy
+        self.max_leaves = max_leaves
         self.feature_types = feature_types
         self.feature_ranges = feature_ranges
         self.interaction_constraints = interaction_constraints
@@ -206,6 +212,11 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
         As in XGBoost, for the structure.
     subsample, colsample_bytree, max_bin
         As in XGBoost, for the structure.
+    grow_policy : {"depthwise", "lossguide"}, default="depthwise"
+    max_leaves : int, default=0
+        As in XGBoost: "lossguide" splits the leaf that gains most, until there are `max_leaves` of them. With as many
+        leaves such trees often score better than trees of one depth: ``max_depth=10, grow_policy="lossguide",
+        max_leaves=16`` in the place of ``max_depth=4``.
     feature_types : list of str or None, default=None
         "c" for features whose values are codes of categories (0, 1, ...), "q" for numbers, as in XGBoost.
     feature_ranges : pair of float, array-like of shape (n_features, 2) or None, default=None
@@ -366,7 +377,7 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
         Between 1 and 2.
     n_estimators, max_depth, learning_rate, min_child_weight, gamma, reg_alpha, reg_lambda
         As in :class:`GradientBoostingClassifier`.
-    subsample, colsample_bytree, max_bin, feature_types, feature_ranges
+    subsample, colsample_bytree, max_bin, grow_policy, max_leaves, feature_types, feature_ranges
         As in :class:`GradientBoostingClassifier`.
     interaction_constraints, monotone_constraints
         As in :class:`GradientBoostingClassifier`.

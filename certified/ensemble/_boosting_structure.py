@@ -154,11 +154,20 @@ def grow(
     params: dict[str, Any],
     rounds: int,
 ) -> Structure:
-    """Train XGBoost on sampled rows in this order; `params` as of ``xgboost.train``."""
+    """Train XGBoost on sampled rows in this order; `params` as of ``xgboost.train``.
+
+    Raises InvalidInput where XGBoost refuses them.
+    """
     types = None if feature_types is None else list(feature_types)
     data = xgboost.DMatrix(X, label=y, weight=s, nthread=1, feature_types=types, enable_categorical=types is not None)
     fixed = {"tree_method": "hist", "device": "cpu", "nthread": 1, "seed": 0, "verbosity": 0}
-    return Structure.of(xgboost.train({**params, **fixed}, data, num_boost_round=rounds))
+    try:
+        return Structure.of(xgboost.train({**params, **fixed}, data, num_boost_round=rounds))
+    except xgboost.core.XGBoostError as error:
+        said = str(error).partition("\n")[0].rstrip(".")
+        raise InvalidInput(
+            f"XGBoost refused to grow the trees: {said}. Change the parameter that it names. Nothing was changed."
+        ) from None
 
 
 class Nodes(NamedTuple):
