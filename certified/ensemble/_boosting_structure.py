@@ -15,6 +15,7 @@ import xgboost
 from numpy.typing import NDArray
 
 from certified.ensemble import _boosting_kernels as kernels
+from certified.ensemble._boosting_walk import walked
 from certified.errors import InvalidInput
 from certified.hashing import bottom_k
 from certified.typing import BoolArray, FloatArray, IntArray
@@ -106,6 +107,10 @@ class Structure:
 
     def leaves(self, X: NDArray[np.float32]) -> NDArray[np.int16]:
         """Return the leaf of each row in each tree, shape (n_rows, n_trees), numbered from 0 within the group."""
+        inner = self.model["learner"]["gradient_booster"]["model"]["trees"]
+        found = walked([inner[t] for t in self.order], self.index, X)
+        if found is not None:
+            return found
         booster = self.booster()
         booster.set_param({"nthread": 0})  # whole numbers: the same with any number of threads
         nodes = booster.predict(xgboost.DMatrix(X), pred_leaf=True, strict_shape=True, validate_features=False)
