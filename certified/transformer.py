@@ -193,10 +193,10 @@ def target_column(y: Any, n_rows: int, name: str) -> Any:
     if y is None:
         raise InvalidInput(f"{name} requires y to be passed, but the target y is None.")
     if issparse(y):
-        raise InvalidInput(f"{name}.fit got a sparse y. A dense array is needed; call y.toarray() first.")
+        raise InvalidInput(f"{name} got a sparse y. A dense array is needed; call y.toarray() first.")
     y = column_or_1d(y.to_numpy() if hasattr(y, "to_numpy") else y, warn=True)
     if len(y) != n_rows:
-        raise InvalidInput(f"{name}.fit got X and y of inconsistent numbers of rows: {n_rows} and {len(y)}.")
+        raise InvalidInput(f"{name} got X and y of inconsistent numbers of rows: {n_rows} and {len(y)}.")
     assert_all_finite(y, estimator_name=name, input_name="y")
     return y
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xgboost
 from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 
@@ -15,6 +16,7 @@ from certified.ensemble._boosting_model import BoostedTrees
 from certified.ensemble._boosting_parts import Objective
 from certified.errors import InvalidInput, InvalidRequest
 from certified.losses import Gamma, Logistic, Poisson, Softmax, Squared, Tweedie
+from certified.transformer import codes_among, target_column
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["GradientBoostingClassifier", "GradientBoostingRegressor"]
@@ -329,6 +331,12 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
                 "A classifier needs rows of every class; discard the model instead. Nothing was changed."
             )
 
+    def _more_targets(self, y: Any, weight: FloatArray) -> FloatArray:
+        return codes_among(self.classes_, y, len(weight), f"{type(self).__name__}.add").astype(np.float64)
+
+    def _count_in(self, y: FloatArray, weight: FloatArray) -> None:
+        self._counts = self._counts + np.bincount(y[weight > 0].astype(np.int64), minlength=len(self.classes_))
+
     def _count_out(self, rows: IntArray) -> None:
         self._counts = self._counts - self._count(rows)
 
@@ -426,10 +434,14 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
         what, allowed = self._objective().loss.targets
         if not np.all(allowed(y[weight > 0])):
             raise InvalidInput(
-                f"{type(self).__name__}(objective={self.objective!r}).fit got targets outside what the objective "
-                f"allows: {what}. Correct y or leave those rows out."
+                f"{type(self).__name__}(objective={self.objective!r}) got targets outside what the objective "
+                f"allows: {what}. Correct y or leave those rows out. Nothing was changed."
             )
         return y
+
+    def _more_targets(self, y: Any, weight: FloatArray) -> FloatArray:
+        y = check_array(target_column(y, len(weight), f"{type(self).__name__}.add"), ensure_2d=False, dtype=np.float64)
+        return self._targets(y, weight)
 
     def predict(self, X: Any) -> FloatArray:
         """Return the released mean of each row, shape (n_rows,)."""

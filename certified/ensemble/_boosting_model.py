@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import xgboost
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import _check_sample_weight
 
-from certified.base import Plan, Transcript, generator
+from certified.base import Plan, Transcript, all_or_nothing, generator, split_ids
 from certified.certificate import Certificate
 from certified.ensemble import _boosting_kernels as kernels
 from certified.ensemble import _boosting_structure as trees
@@ -142,7 +140,7 @@ class BoostedTrees(ReleasedTrees):
             base = objective.link(whole.base_score)
             given_leaves = [whole.leaves(X)]
             return self._solve(started, rows, kept, sample, base, (whole,), given_leaves, None, [True], target)
-        base = self._base(objective, rows, sample)
+        base = objective.base(rows.y[sample >= 0], rows.s[sample >= 0])
         structures, fresh = [], []
         leaves: list[Any] = []
         start = 0
@@ -199,29 +197,6 @@ class BoostedTrees(ReleasedTrees):
         names = {name: k for k, name in enumerate(getattr(self, "feature_names_in_", ()))}
         return json.dumps([[int(names.get(f, f)) for f in group] for group in self.interaction_constraints])
 
-    def _base(self, objective: Objective, rows: LeafRows, sample: IntArray) -> float:
-        """Predictor of the mean of the sample, rounded so that it hardly ever changes; the same in any order."""
-        y, s = rows.y[sample >= 0], rows.s[sample >= 0]
-        total = math.fsum(s)
-        if objective.kind == 3:
-            return 0.0
-        if not total > 0.0:
-            raise InvalidInput(f"{type(self).__name__}: every subject of the structure sample has weight 0.")
-        mean = math.fsum(s * y) / total
-        if objective.kind:
-            return round(4.0 * objective.link(mean)) / 4.0
-        spread = math.sqrt(math.fsum(s * (y - mean) ** 2) / total)
-        unit = math.ldexp(1.0, math.frexp(spread)[1] - 2) if spread > 0.0 else 1.0
-        return round(mean / unit) * unit
-
-    def _dispersion(self, objective: Objective, rows: LeafRows, sample: IntArray, base: float) -> float:
-        """Scale of the loss: 1, or for the squared loss a power of 4 near the variance of the sample."""
-        if objective.kind or not np.any(sample >= 0):
-            return 1.0
-        y, s = rows.y[sample >= 0], rows.s[sample >= 0]
-        spread = math.fsum(s * (y - base) ** 2) / math.fsum(s)
-        return math.ldexp(1.0, 2 * ((math.frexp(spread)[1] - 1) // 2)) if spread > 0.0 else 1.0
-
     def _solve(
         self,
         started: float,
@@ -251,7 +226,7 @@ class BoostedTrees(ReleasedTrees):
         counts = np.cumsum([0] + [s.n_trees for s in structures])
         tree_of = np.concatenate([s.tree_of + first for s, first in zip(structures, counts[:-1], strict=True)])
         guess = np.concatenate([s.values for s in structures]) / len(structures)
-        scale = self._dispersion(objective, rows, sample, base)
+        scale = objective.dispersion(rows.y[sample >= 0], rows.s[sample >= 0], base)
         weight = rows.s * kept * np.where(sample >= 0, float(self.structure_weight), 1.0) / scale
         if not np.any(weight > 0):
             raise InvalidInput(
@@ -290,6 +265,62 @@ class BoostedTrees(ReleasedTrees):
         seconds = time.perf_counter() - started
         state = BoostedState(structures, base, problem, release, anchor, solution, seconds)
         return Built(state, sample, wide, weight, m)
+
+    # ------------------------------------------------------------------ add
+
+    @all_or_nothing
+    def add(self, X: Any, y: Any, ids: Any, sample_weight: Any = None) -> Certificate:
+        """Add rows, so that the certificate compares with a refit on all rows then held.
+
+        All or nothing: after an error the model is what it was before. Groups whose sample the new rows enter are
+        grown anew, and the leaf values are learned from where they were: it takes most of a fit.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in :meth:`fit`, for the new rows. A classifier knows the classes of the fit only.
+        ids : array-like of shape (n_new_rows,) or column name
+            Subject of each row; a subject that is already held gets more rows.
+
+        Returns
+        -------
+        Certificate
+            Of the new state.
+        """
+        self._check_whole("add")
+        X, ids = split_ids(X, ids)
+        X = self._read(X)
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        y = self._more_targets(y, weight)
+        held, subjects = self._subjects.joined(ids, len(X))
+        old, state = self._rows, self._state
+        firsts = np.cumsum([0] + [len(s.values) for s in state.structures])
+        own = [s.leaves(X) + np.int16(k) for s, k in zip(state.structures, firsts, strict=False)]
+        self._X = np.concatenate([self._X[held], X])
+        self._rows = LeafRows(
+            np.concatenate([old.leaves[held], np.concatenate(own, axis=1)]),
+            np.concatenate([old.y[held], y]),
+            np.concatenate([old.s[held], weight]),
+            np.full(len(subjects.kept), state.base),
+        )
+        self._sample = np.concatenate([self._sample[held], np.full(len(X), -1)])
+        self._hashes = subjects.hashes(self.key)
+        if self._given is not None:
+            declared = np.concatenate([self._given.declared[held], np.zeros(len(X), dtype=bool)])
+            self._given = replace(self._given, declared=declared)
+        built = self._build(self._X, self._rows, subjects.kept, state, self.tol)
+        require(built.state.solution, self._acceptable(built.state.solution), "add(X, y, ids)")
+        self._count_in(y, weight)
+        self._store(self._rows, built, np.inf)
+        self._subjects, self._released, self._model = subjects, None, None
+        return self.certificate_
+
+    def _more_targets(self, y: Any, weight: FloatArray) -> FloatArray:
+        """Targets of rows that join, as the loss takes them; raise InvalidInput where they are not allowed."""
+        raise NotImplementedError
+
+    def _count_in(self, y: FloatArray, weight: FloatArray) -> None:
+        """Take rows that join into any counts."""
 
     # --------------------------------------------------------------- delete
 
@@ -454,37 +485,3 @@ class BoostedTrees(ReleasedTrees):
         """Whether each row given to ``fit`` is held and in the structure sample. Private, as the rows are."""
         self._check_fitted()
         return self._sample >= 0
-
-    # -------------------------------------------------------------- predict
-
-    def _margins(self, X: Any) -> Any:
-        X = self._read(X)
-        return self._booster().predict(xgboost.DMatrix(X), output_margin=True, validate_features=False)
-
-    def _means(self, X: Any) -> Any:
-        X = self._read(X)
-        return self._booster().predict(xgboost.DMatrix(X), validate_features=False)
-
-    def _read(self, X: Any, y: Any = None, *, reset: bool = False) -> Any:
-        """Return features as XGBoost has them, float32 and NaN where missing; with `reset` the targets too."""
-        checked = {"dtype": np.float64, "order": "C", "ensure_all_finite": "allow-nan", "reset": reset}
-        if reset:
-            X, y = validate_data(self, X, y, **checked)
-        else:
-            X = validate_data(self, X, **checked)
-        out = self._narrowed(X)
-        return (out, y) if reset else out
-
-    def _narrowed(self, X: FloatArray) -> Any:
-        with np.errstate(over="ignore"):
-            out = X.astype(np.float32)
-        if np.any(np.isinf(out)):
-            raise InvalidInput(
-                f"{type(self).__name__} got features beyond the range of float32, in which XGBoost works. Scale them."
-            )
-        return out
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        return tags

@@ -11,9 +11,9 @@ import numpy as np
 from certified.ensemble import _boosting_kernels as kernels
 from certified.ensemble._boosting_release import BoostedState
 from certified.ensemble._boosting_structure import Structure
-from certified.errors import InvalidInput
+from certified.errors import InvalidInput, UnknownIds
 from certified.losses import Loss
-from certified.rows import Subjects
+from certified.rows import Subjects, as_ids
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["Built", "DeletionCost", "Given", "Objective", "check_parameters"]
@@ -52,6 +52,27 @@ class Objective:
         if self.kind == 1:
             return 1.0 / (1.0 + math.exp(-predictor))
         return math.exp(predictor) if self.kind == 2 else predictor
+
+    def base(self, y: FloatArray, s: FloatArray) -> float:
+        """Predictor of the mean of sampled rows, rounded so that it hardly ever changes; the same in any order."""
+        total = math.fsum(s)
+        if self.kind == 3:
+            return 0.0
+        if not total > 0.0:
+            raise InvalidInput("Every subject of the structure sample has weight 0. Raise structure_size.")
+        mean = math.fsum(s * y) / total
+        if self.kind:
+            return round(4.0 * self.link(mean)) / 4.0
+        spread = math.sqrt(math.fsum(s * (y - mean) ** 2) / total)
+        unit = math.ldexp(1.0, math.frexp(spread)[1] - 2) if spread > 0.0 else 1.0
+        return round(mean / unit) * unit
+
+    def dispersion(self, y: FloatArray, s: FloatArray, base: float) -> float:
+        """Scale of the loss: 1, or for the squared loss a power of 4 near the variance of sampled rows."""
+        if self.kind or not len(y):
+            return 1.0
+        spread = math.fsum(s * (y - base) ** 2) / math.fsum(s)
+        return math.ldexp(1.0, 2 * ((math.frexp(spread)[1] - 1) // 2)) if spread > 0.0 else 1.0
 
 
 @dataclass(frozen=True)
@@ -94,8 +115,12 @@ class Given:
     def of(cls, structure: Structure, ids: Any, subjects: Subjects) -> Given:
         """Find the rows of the subjects named."""
         declared = np.zeros(len(subjects.kept), dtype=bool)
-        if np.size(ids):
-            declared[subjects.rows_of(ids)] = True
+        named = np.unique(as_ids(ids, "from_booster(structure_ids=...)"))
+        if named.size:
+            try:
+                declared[subjects.rows_of(named)] = True
+            except UnknownIds as error:
+                raise UnknownIds(str(error).replace("delete(ids=...)", "from_booster(structure_ids=...)")) from None
         return cls(structure, declared)
 
     def valid(self, kept: BoolArray) -> Structure | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import xgboost
+from sklearn.utils.validation import validate_data
 
 from certified import noise
 from certified.anchor import Solution
@@ -16,6 +17,7 @@ from certified.ensemble._boosting_head import LeafAnchor
 from certified.ensemble._boosting_metric import LeafProblem, LeafRelease
 from certified.ensemble._boosting_monotone import clipped, sides_of, signs_of
 from certified.ensemble._boosting_structure import Structure
+from certified.errors import InvalidInput
 from certified.released import Released
 from certified.typing import FloatArray, IntArray
 
@@ -123,3 +125,35 @@ class ReleasedTrees(Released):
         self._check_fitted()
         parts = [part for s in self._state.structures for part in (s.text, s.index, s.values)]
         return digest(self._state.base, *parts)
+
+    def _margins(self, X: Any) -> Any:
+        X = self._read(X)
+        return self._booster().predict(xgboost.DMatrix(X), output_margin=True, validate_features=False)
+
+    def _means(self, X: Any) -> Any:
+        X = self._read(X)
+        return self._booster().predict(xgboost.DMatrix(X), validate_features=False)
+
+    def _read(self, X: Any, y: Any = None, *, reset: bool = False) -> Any:
+        """Return features as XGBoost has them, float32 and NaN where missing; with `reset` the targets too."""
+        checked = {"dtype": np.float64, "order": "C", "ensure_all_finite": "allow-nan", "reset": reset}
+        if reset:
+            X, y = validate_data(self, X, y, **checked)
+        else:
+            X = validate_data(self, X, **checked)
+        out = self._narrowed(X)
+        return (out, y) if reset else out
+
+    def _narrowed(self, X: FloatArray) -> Any:
+        with np.errstate(over="ignore"):
+            out = X.astype(np.float32)
+        if np.any(np.isinf(out)):
+            raise InvalidInput(
+                f"{type(self).__name__} got features beyond the range of float32, in which XGBoost works. Scale them."
+            )
+        return out
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
