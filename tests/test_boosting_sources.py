@@ -15,7 +15,7 @@ from test_boosting import data, target, true_leaf_values  # noqa: E402
 
 from certified.ensemble import GradientBoostingClassifier, GradientBoostingRegressor  # noqa: E402
 from certified.ensemble._boosting_lightgbm import _split  # noqa: E402
-from certified.errors import InvalidInput, InvalidRequest  # noqa: E402
+from certified.errors import InvalidInput, InvalidRequest, UnknownIds  # noqa: E402
 from certified.pipeline import make_pipeline  # noqa: E402
 from certified.preprocessing import KBinsDiscretizer  # noqa: E402
 from certified.testing import check_delete_equals_refit, yield_deletion_checks  # noqa: E402
@@ -232,3 +232,13 @@ def test_the_declared_rows_of_a_lightgbm_model_grow_trees_anew_when_they_go():
     assert len(json.loads(model.release().get_booster().save_raw("json"))["learner"]) > 0
     with pytest.raises(InvalidRequest):
         model.delete([5])
+
+
+def test_declared_subjects_may_repeat_and_unknown_ones_are_told_by_their_parameter():
+    X, z, _ = ties(0)
+    y, ids = (z > 0.5).astype(int), np.arange(len(X)) // 2
+    plain = xgboost.XGBClassifier(n_estimators=3, max_depth=2).fit(X[:100], y[:100])
+    model = GradientBoostingClassifier.from_booster(plain, X, y, ids, structure_ids=ids[:100])
+    assert np.flatnonzero(model.in_structure_).tolist() == list(range(100))
+    with pytest.raises(UnknownIds, match=r"from_booster\(structure_ids=...\) got 1 ids that this model does not hold"):
+        GradientBoostingClassifier.from_booster(plain, X, y, ids, structure_ids=[0, 99999])
