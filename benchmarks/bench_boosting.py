@@ -48,7 +48,9 @@ def speed(small: bool, rows: list[int]) -> list[tuple[float, ...]]:
     print(
         "speed: 20 features, 100 trees of depth 4; peer: XGBoost hist on all rows; CPU time; sample 0: drawn by the key"
     )
-    print("       n  sample  fit/xgb  delete ms  xgb/delete  rebuild/xgb  xgb/random, expected  AUC ours, xgb")
+    print(
+        "       n  sample  fit/xgb  delete ms  release ms  xgb/delete  rebuild/xgb  xgb/random, expected  AUC ours, xgb"
+    )
     trees, found = 10 if small else 100, []
     for n in (2_000, 5_000) if small else rows:
         rng = np.random.default_rng(0)
@@ -66,6 +68,7 @@ def speed(small: bool, rows: list[int]) -> list[tuple[float, ...]]:
             inside = make.in_structure_
             rng.shuffle(outside := np.flatnonzero(~inside))
             once = [seconds(lambda i=i, m=make: m.delete([i])) for i in outside[:100]]
+            release = seconds(make.release)
             hit = np.flatnonzero(inside)[:1]
             rebuild = seconds(lambda i=hit, m=make: m.delete(i)) if hit.size else 0.0
             rate = inside.mean()
@@ -74,7 +77,8 @@ def speed(small: bool, rows: list[int]) -> list[tuple[float, ...]]:
             ours, peer = (roc_auc_score(truth, m.predict_proba(test)[:, 1]) for m in (make, plain))
             found.append((n, share, fit / retrain, retrain / delete, retrain / expected))
             print(
-                f"{n:8d}  {share:6.2f}  {fit / retrain:7.1f}  {1000 * delete:9.2f}  {retrain / delete:10.0f}"
+                f"{n:8d}  {share:6.2f}  {fit / retrain:7.1f}  {1000 * delete:9.2f}  {1000 * release:10.0f}"
+                f"  {retrain / delete:10.0f}"
                 f"  {rebuild / retrain:11.1f}  {retrain / expected:20.0f}  {ours:.4f} {peer:.4f}",
                 flush=True,
             )

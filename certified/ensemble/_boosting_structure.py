@@ -299,27 +299,30 @@ def released(structures: tuple[Structure, ...], v: FloatArray, base_score: float
 
     Sums of Hessians, gains and weights of inner nodes are overwritten with 0.
     """
-    model = json.loads(json.dumps(structures[0].model))
-    inner = model["learner"]["gradient_booster"]["model"]
-    trees: list[Any] = []
+    trees: list[dict[str, Any]] = []
     start = 0
     for part in structures:
-        copied = json.loads(json.dumps(part.model))["learner"]["gradient_booster"]["model"]["trees"]
-        for t, own in zip(part.order, part.index, strict=True):
-            tree = copied[t]
-            zeros = [0.0] * len(tree["left_children"])
-            tree["loss_changes"], tree["sum_hessian"], tree["base_weights"] = zeros, zeros, zeros
-            for node in np.flatnonzero(own >= 0):
-                tree["split_conditions"][node] = float(np.float32(v[start + own[node]]))
-        trees += copied
+        values = np.asarray(v[start : start + len(part.values)], dtype=np.float32).astype(np.float64).tolist()
+        own: list[Any] = [None] * part.n_trees
+        grown = part.model["learner"]["gradient_booster"]["model"]["trees"]
+        for t, index in zip(part.order, part.index.tolist(), strict=True):
+            cuts = [cut if j < 0 else values[j] for cut, j in zip(grown[t]["split_conditions"], index, strict=False)]
+            zeros = [0.0] * len(cuts)
+            bare = {"loss_changes": zeros, "sum_hessian": zeros, "base_weights": zeros, "split_conditions": cuts}
+            own[t] = {**grown[t], **bare}
+        trees += own
         start += len(part.values)
-    for t, tree in enumerate(trees):
-        tree["id"] = t
-    outputs = len(set(inner["tree_info"]))
-    inner["trees"], inner["tree_info"] = trees, [t % outputs for t in range(len(trees))]
-    inner["iteration_indptr"] = list(range(0, len(trees) + 1, outputs))
-    inner["gbtree_model_param"]["num_trees"] = str(len(trees))
-    learned = model["learner"]["learner_model_param"]
+    learner = structures[0].model["learner"]
+    outputs = len(set(learner["gradient_booster"]["model"]["tree_info"]))
+    inner = {
+        **learner["gradient_booster"]["model"],
+        "trees": [{**tree, "id": t} for t, tree in enumerate(trees)],
+        "tree_info": [t % outputs for t in range(len(trees))],
+        "iteration_indptr": list(range(0, len(trees) + 1, outputs)),
+    }
+    inner["gbtree_model_param"] = {**inner["gbtree_model_param"], "num_trees": str(len(trees))}
+    learned = dict(learner["learner_model_param"])
     learned["base_score"] = "[" + ",".join([repr(base_score)] * (learned["base_score"].count(",") + 1)) + "]"
-    model["learner"]["attributes"] = {}
-    return bytearray(json.dumps(model).encode())
+    booster = {**learner["gradient_booster"], "model": inner}
+    learner = {**learner, "attributes": {}, "gradient_booster": booster, "learner_model_param": learned}
+    return bytearray(json.dumps({**structures[0].model, "learner": learner}).encode())
