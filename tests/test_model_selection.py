@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 import certified
 from certified.accounting import compose
 from certified.decomposition import PCA
+from certified.ensemble import GradientBoostingClassifier, ShardedClassifier
 from certified.errors import CertifiedError, InvalidInput, InvalidRequest, NotDeletable
 from certified.linear_model import LogisticRegression, Ridge
 from certified.model_selection import GridSearchCV, RandomizedSearchCV
@@ -152,7 +153,7 @@ def test_a_choice_that_no_model_serves_is_certified_alone():
 
 
 def test_models_with_threads_of_their_own_run_one_at_a_time():
-    assert not ContextClassifier(PlainForest())._reentrant
+    assert not any(kind._reentrant for kind in (ContextClassifier, ShardedClassifier, GradientBoostingClassifier))
     X, y = load_iris(return_X_y=True)
     names = set()
 
@@ -305,6 +306,19 @@ def test_the_winner_changes_when_its_support_leaves():
     assert live.state_digest_ == fresh.state_digest_
     assert live.certificate_.claim == "exact"
     assert "Selection: covered" in str(live.certificate_)
+
+
+def test_parameters_set_after_the_fit_have_no_part_in_a_deletion():
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((300, 6))
+    y = 1.0 + X[:, 0] + 0.1 * rng.standard_normal(300)
+    y[:150] = 5 * rng.standard_normal(150)
+    live = GridSearchCV(Ridge(), {"alpha": [0.1, 300.0]}, n_jobs=2).fit(X, y)
+    live.set_params(estimator__fit_intercept=False, cv=2, scoring="neg_mean_squared_error", error_score="raise")
+    live.delete(range(150))
+    fresh = GridSearchCV(Ridge(), {"alpha": [0.1, 300.0]}).fit(X[150:], y[150:], ids=range(150, 300))
+    assert live.best_params_ == fresh.best_params_ == {"alpha": 0.1}
+    assert live.state_digest_ == fresh.state_digest_
 
 
 def test_no_subject_is_in_two_folds():
