@@ -76,6 +76,7 @@ class Deletable(BaseEstimator):
 
     _subjects: Subjects
     _owned = False  # a part of a fitted pipeline or search forgets through the whole only
+    _reentrant = True  # whether several may work in threads at a time
     _withheld: str | None = None  # why the present state is not to be published
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -24,8 +24,6 @@ _WORK |= {
     "power_iteration_normalizer",
     "force_int_remainder_cols",
     "copy_x",
-    "pre_dispatch",
-    "return_train_score",
 }
 _ELSEWHERE = {
     ("interpret", "ExplainableBoostingClassifier"): ("additive", "AdditiveClassifier"),

@@ -109,6 +109,8 @@ class ContextClassifier(_Classifier):
     'exact'
     """
 
+    _reentrant = False  # the estimator may be anybody's
+
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
 
@@ -127,6 +129,8 @@ class ContextRegressor(_InContext, StableRegressor):
     ----------
     estimator : estimator
     """
+
+    _reentrant = False  # the estimator may be anybody's
 
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator

@@ -54,6 +54,15 @@ def test_a_forest_shows_its_trees_and_is_the_same():
         assert shown.state_digest_ == silent.state_digest_
 
 
+def test_a_forest_inside_a_search_shows_its_trees_in_threads_too():
+    X, y = load_diabetes(return_X_y=True)
+    console = screen()
+    with progress(console):
+        GridSearchCV(RandomForestRegressor(6), {"max_depth": [2, 3]}, cv=2, n_jobs=2, refit=False).fit(X, y)
+    assert "fits" in console.file.getvalue()
+    assert "trees" in console.file.getvalue()
+
+
 def test_an_error_inside_takes_the_bars_away():
     console = screen()
 

@@ -55,6 +55,7 @@ class BoostedTrees(ReleasedTrees):
     _m: FloatArray
     _hashes: Any
     _given: Given | None
+    _reentrant = False  # its loops run on all cores, and some of numba's ways to do so end where two threads enter
 
     def _objective(self) -> Objective:
         raise NotImplementedError

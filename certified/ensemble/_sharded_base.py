@@ -85,6 +85,7 @@ class Sharded(Deletable):
     n_jobs: Any
     verbose: int
     _aggregations: tuple[str, ...]
+    _reentrant = False  # the estimator may be anybody's
     _shards: list[Shard]
 
     def _get(self, name: str) -> Any:
