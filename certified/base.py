@@ -139,8 +139,8 @@ class Deletable(BaseEstimator):
         """Return a release for a guard, also of a state that is withheld."""
         if not hasattr(self, "release"):
             raise InvalidInput(
-                f"delete(guard=...) was called on {type(self).__name__}, which has no release: its rows are the model, "
-                "and there is nothing that a guard could withhold. Call delete without it. Nothing was changed."
+                f"delete(guard=...) was called on {type(self).__name__}, which has no release, "
+                "so that there is nothing that a guard could withhold. Call delete without it. Nothing was changed."
             )
         withheld = self.__dict__.pop("_withheld", None)
         try:
