@@ -14,7 +14,7 @@ from scipy import sparse
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.ensemble import GradientBoostingClassifier
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, SGDClassifier
+from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -190,13 +190,6 @@ def test_whole_numbers_join_numbers_of_a_frame_and_of_arrays_sparse_and_dense():
         model = ShardedClassifier(DecisionTreeClassifier(), 3).fit(first, y[:-20])
         model.add(more, y[-20:], ids[-20:])
         assert model.state_digest_ == ShardedClassifier(DecisionTreeClassifier(), 3).fit(rows, y).state_digest_
-
-
-def test_how_rows_lie_in_memory_does_not_matter():
-    X, y = load_breast_cancer(return_X_y=True)
-    model = ShardedRegressor(LinearRegression(), 2).fit(np.asfortranarray(X[:300, 1:]), X[:300, 0])
-    model.add(X[300:, 1:], X[300:, 0], np.arange(300, len(y)))
-    assert model.state_digest_ == digest_of_refit(model, np.asfortranarray(X[:, 1:]), X[:, 0], np.arange(len(y)))
 
 
 def test_tables_of_pyarrow_are_compared_by_their_types_too():

@@ -260,7 +260,7 @@ class ShardedRegressor(RegressorMixin, Sharded):
         if self.aggregation == "private":
             self._refuse("aggregation", f"Noise is for one output, and y has {table.shape[1]}; use 'average'.")
         check_consistent_length(np.empty(n_rows), table)
-        return np.array(check_array(table, dtype=np.float64, order="C", input_name="y"))
+        return np.array(check_array(table, dtype=np.float64, input_name="y"))
 
     def _more_targets(self, y: Any, n_rows: int) -> FloatArray:
         more, held = self._target(y, n_rows), self._shards[0].table.y

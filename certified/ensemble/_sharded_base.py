@@ -285,7 +285,7 @@ class Sharded(Deletable):
         except Exception as error:
             raise InvalidInput(
                 f"{caller} makes a shard from which {type(self.estimator).__name__} cannot learn: {error} A refit "
-                "would fail as well. Nothing was changed."
+                "with this key would fail as well. Nothing was changed."
             ) from error
         for s, shard in zip(learning, learned, strict=True):
             after[s] = shard

@@ -39,7 +39,7 @@ def as_table(X: Any, name: str) -> Any:
         return X
     if not hasattr(X, "dtype") and not hasattr(X, "toarray") and np.asarray(X).dtype.kind in "US":
         X = np.asarray(X, dtype=object)  # numpy would write the numbers as text
-    X = check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False, copy=True, order="C", estimator=name)
+    X = check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False, copy=True, estimator=name)
     if sparse.issparse(X):
         X.sum_duplicates()
     return X
