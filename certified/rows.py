@@ -114,6 +114,10 @@ class Subjects:
         """Ids of the subjects held, sorted, each once."""
         return np.unique(self._sorted[self.kept[self._order]])
 
+    def ids_at(self, rows: IntArray) -> Any:
+        """Return the ids of the subjects of these rows, which are held."""
+        return self._sorted[self._spots(rows)]
+
     def hashes(self, key: int = 0) -> NDArray[np.uint64]:
         """Return the keyed hash of every row's subject, shape (n_rows,); anything at positions no longer kept."""
         out = np.zeros(self.kept.size, dtype=np.uint64)
@@ -180,7 +184,7 @@ class Subjects:
             self._sorted, self._order, self._rank = self._sorted[live], self._order[live], None
             self._first = 0
             return
-        of_rows = self._sorted[self._spots(rows)]
+        of_rows = self.ids_at(rows)
         for gone in of_rows if rows.size == 1 else np.unique(of_rows):
             low, high = self._sorted.searchsorted(gone, side="left"), self._sorted.searchsorted(gone, side="right")
             if low:

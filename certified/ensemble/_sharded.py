@@ -14,7 +14,7 @@ from certified.ensemble._adaptive import noisy_sum
 from certified.ensemble._sharded_base import Sharded
 from certified.ensemble._shards import Stage
 from certified.errors import InvalidInput, InvalidRequest
-from certified.transformer import target_column
+from certified.transformer import codes_among, target_column
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["ShardedClassifier", "ShardedRegressor"]
@@ -129,6 +129,9 @@ class ShardedClassifier(ClassifierMixin, Sharded):
                 f"{type(self).__name__}.fit got y with one class ({self.classes_[0]!r}). Two classes are needed."
             )
         return codes.astype(np.int64)
+
+    def _more_targets(self, y: Any, n_rows: int) -> IntArray:
+        return codes_among(self.classes_, y, n_rows, f"{type(self).__name__}.add")
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -258,6 +261,16 @@ class ShardedRegressor(RegressorMixin, Sharded):
             self._refuse("aggregation", f"Noise is for one output, and y has {table.shape[1]}; use 'average'.")
         check_consistent_length(np.empty(n_rows), table)
         return np.array(check_array(table, dtype=np.float64, input_name="y"))
+
+    def _more_targets(self, y: Any, n_rows: int) -> FloatArray:
+        more, held = self._target(y, n_rows), self._shards[0].table.y
+        if more.shape[1:] != held.shape[1:]:
+            counts = [part.shape[1] if part.ndim == 2 else 1 for part in (more, held)]
+            raise InvalidInput(
+                f"{type(self).__name__}.add got y with {counts[0]} outputs, the fit had {counts[1]}. As many are "
+                "needed. Nothing was changed."
+            )
+        return more
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

@@ -22,16 +22,18 @@ from certified.ensemble._shards import (
     ADD_TREES,
     Course,
     Shard,
-    Table,
-    as_table,
+    all_threads,
     by_subject_and_content,
     deal,
     expected_cost,
+    last_name,
     learn,
+    merged,
     one_thread,
     rows_learned,
     weight_parameter,
 )
+from certified.ensemble._tables import Table, as_table, check_finite, like
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest, NotDeletable
 from certified.noise import NO_NOISE, OS_ENTROPY
 from certified.rows import Subjects, as_ids
@@ -140,7 +142,8 @@ class Sharded(Deletable):
         positions = np.concatenate([shard.positions for shard in self._shards])
         held, first = np.unique(positions, return_index=True)
         table = Table.joined([shard.table for shard in self._shards]).take(first)
-        self._learn(self._subjects, table, held, secrets.randbits(128), True)
+        order = by_subject_and_content(self._subjects.ids_at(held), table)
+        self._learn(self._subjects, table.take(order), held[order], secrets.randbits(128), True)
         return self
 
     def _learn(self, subjects: Subjects, table: Table, held: IntArray, key: int, drawn: bool) -> None:
@@ -180,8 +183,10 @@ class Sharded(Deletable):
     def _set_course(self) -> Course:
         estimator = clone(self.estimator)
         found = estimator.get_params()
-        seeded = tuple(n for n, value in found.items() if _last(n) == "random_state" and not _is_int(value))
-        estimator.set_params(**{n: 1 for n, value in found.items() if value is None and _threads(estimator, found, n)})
+        seeded = tuple(n for n, value in found.items() if last_name(n) == "random_state" and not _is_int(value))
+        estimator.set_params(
+            **{n: 1 for n, value in found.items() if value is None and all_threads(estimator, found, n)}
+        )
         limit = (1 << 64) // self.n_shards if self.aggregation == "private" else 1 << 64
         way, grows = self._way(found)
         n_classes, weights = len(getattr(self, "classes_", ())), weight_parameter(estimator)
@@ -231,6 +236,78 @@ class Sharded(Deletable):
             )
         return np.array(_check_sample_weight(sample_weight, np.ones(n_rows), dtype=np.float64))
 
+    # ------------------------------------------------------------------ add
+
+    @all_or_nothing
+    def add(self, X: Any, y: Any, ids: Any, sample_weight: Any = None) -> Certificate:
+        """Add rows: the state is bit for bit that of a fit on all rows then held, with the same key.
+
+        All or nothing. Only shards that get a row learn again, from the first slice that gets one; rows of a subject
+        that is held go where its rows are. The promise of the private aggregation stays, and so does its count of
+        answers.
+
+        Parameters
+        ----------
+        X, y
+            As in :meth:`fit`, for the new rows: the container and the types of the fit, without infinite values. A
+            classifier knows the classes of the fit only.
+        ids : array-like of shape (n_new_rows,) or column name
+            Subject of each row; a subject that is already held gets more rows.
+        sample_weight : array-like of shape (n_new_rows,) or None
+            Only where the fit had weights; None then stands for 1.
+
+        Returns
+        -------
+        Certificate
+            Of the new state.
+
+        Raises
+        ------
+        InvalidInput
+            The rows are not like those of the fit, or a shard with them is one that the estimator cannot learn from.
+        """
+        self._check_whole("add")
+        caller = f"{type(self).__name__}.add"
+        X, ids = split_ids(X, ids)
+        x = like(self._seen(X), self._shards[0].table.x, caller)
+        check_finite(x, caller)
+        n_rows = x.shape[0]
+        table = Table(x, self._more_targets(y, n_rows), self._more_weight(sample_weight, n_rows, x))
+        held, subjects = self._subjects.joined(ids, n_rows)
+        numbers, private = np.arange(n_rows), self.aggregation == "private"
+        parts = deal(Subjects(ids, n_rows), table, numbers, self._key, self.n_shards, independent=private)
+        hit = [s for s, part in enumerate(parts) if part.positions.size]
+        after = merged(self._shards, parts, held, subjects)
+        learning = [s for s in hit if s < self.n_shards]
+        marks = [after[s].positions >= held.size for s in learning]
+        jobs = [(after[s], self._course.first_of(after[s].hashes, new)) for s, new in zip(learning, marks, strict=True)]
+        try:
+            learned, seconds = self._run(self._course, jobs)
+        except Exception as error:
+            raise InvalidInput(
+                f"{caller} makes a shard from which {type(self.estimator).__name__} cannot learn: {error} A refit "
+                "with this key would fail as well. Nothing was changed."
+            ) from error
+        for s, shard in zip(learning, learned, strict=True):
+            after[s] = shard
+        self._shards, self._subjects, self._seconds = after, subjects, seconds if jobs else self._seconds
+        self._digests = {s: d for s, d in self._digests.items() if s not in hit}
+        return self.certificate_
+
+    def _more_targets(self, y: Any, n_rows: int) -> Any:
+        raise NotImplementedError
+
+    def _more_weight(self, sample_weight: Any, n_rows: int, x: Any) -> FloatArray | None:
+        weighted = self._shards[0].table.weight is not None
+        if sample_weight is not None and not weighted:
+            raise InvalidInput(
+                f"{type(self).__name__}.add got sample_weight, and the fit had none: a refit would weight every row. "
+                "Leave the weights out, or fit anew with weights of 1. Nothing was changed."
+            )
+        return (
+            self._weight(np.ones(n_rows) if sample_weight is None else sample_weight, n_rows, x) if weighted else None
+        )
+
     # --------------------------------------------------------------- delete
 
     def _plan(self, rows: IntArray) -> Plan:
@@ -274,8 +351,7 @@ class Sharded(Deletable):
         for s, shard in enumerate(self._shards):
             gone = marked[shard.positions]
             if gone.any():
-                ends = self._course.ends(shard.hashes)
-                found.append((s, gone, int(np.searchsorted(ends, np.argmax(gone), side="right")) - 1))
+                found.append((s, gone, self._course.first_of(shard.hashes, gone)))
         return found
 
     def _check_left(self, hits: list[tuple[int, Any, int]]) -> None:
@@ -417,17 +493,6 @@ class Sharded(Deletable):
         tags.input_tags = inner.input_tags
         tags.classifier_tags, tags.regressor_tags = inner.classifier_tags, inner.regressor_tags
         return tags
-
-
-def _last(name: str) -> str:
-    """Return the parameter's own name, "random_state" of "step__random_state"."""
-    return name.rpartition("__")[2]
-
-
-def _threads(estimator: Any, found: dict[str, Any], name: str) -> bool:
-    """Whether a parameter left at None would mean all cores; in scikit-learn None means one."""
-    owner = found.get(name.rpartition("__")[0], estimator)
-    return _last(name) == "n_jobs" and not type(owner).__module__.startswith("sklearn.")
 
 
 def _is_int(value: Any) -> bool:

@@ -19,11 +19,11 @@ import numpy as np
 from scipy import sparse
 from scipy.special import gammaln
 from sklearn.base import clone
-from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import ThreadpoolController
 
 from certified.columns import is_frame
+from certified.ensemble._tables import Table
 from certified.rows import Subjects
 from certified.typing import BoolArray, FloatArray, IntArray
 
@@ -32,12 +32,13 @@ __all__ = [
     "Course",
     "Shard",
     "Stage",
-    "Table",
-    "as_table",
+    "all_threads",
     "by_subject_and_content",
     "deal",
     "expected_cost",
+    "last_name",
     "learn",
+    "merged",
     "one_thread",
     "rows_learned",
     "weight_parameter",
@@ -61,24 +62,6 @@ class Stage(NamedTuple):
 
     model: Any
     classes: IntArray
-
-
-class Table(NamedTuple):
-    """Rows as the user's container holds them, with targets (classes as codes) and weights or None."""
-
-    x: Any
-    y: Any
-    weight: Any
-
-    def take(self, rows: Any) -> Table:
-        """Return copies of these rows."""
-        return Table(_safe_indexing(self.x, rows), self.y[rows], None if self.weight is None else self.weight[rows])
-
-    @classmethod
-    def joined(cls, parts: list[Table]) -> Table:
-        """Return the rows of several tables, one after the other."""
-        x, y, weight = zip(*parts, strict=True)
-        return cls(_concatenated(list(x)), np.concatenate(y), None if weight[0] is None else np.concatenate(weight))
 
 
 class Shard(NamedTuple):
@@ -105,6 +88,15 @@ class Shard(NamedTuple):
         """Return the shard without these of its rows; its stages are those from before."""
         keep = np.flatnonzero(~gone)
         return Shard(self.positions[keep], self.hashes[keep], self.table.take(keep), self.seed, self.stages)
+
+    def joined(self, more: Shard, subjects: Subjects) -> Shard:
+        """Return the shard with the rows of another one among its own, as :func:`deal` orders them; the same stages."""
+        positions = np.concatenate([self.positions, more.positions])
+        hashes = np.concatenate([self.hashes, more.hashes])
+        table = Table.joined([self.table, more.table])
+        order = by_subject_and_content(subjects.ids_at(positions), table)
+        order = order[np.argsort(hashes[order], kind="stable")]
+        return Shard(positions[order], hashes[order], table.take(order), self.seed, self.stages)
 
 
 class Course(NamedTuple):
@@ -146,6 +138,10 @@ class Course(NamedTuple):
         """Return how many rows the first 0, 1, ..., n_slices slices hold."""
         edges = [np.uint64(r * self.limit // self.n_slices) for r in range(1, self.n_slices)]
         return np.array([0, *np.searchsorted(hashes, np.array(edges, dtype=np.uint64)), len(hashes)], dtype=np.int64)
+
+    def first_of(self, hashes: Any, marked: BoolArray) -> int:
+        """Return the first slice that holds a marked row."""
+        return int(np.searchsorted(self.ends(hashes), np.argmax(marked), side="right")) - 1
 
 
 def learn(course: Course, shard: Shard, first: int = 0) -> tuple[Shard, float]:
@@ -221,6 +217,17 @@ def weight_parameter(estimator: Any) -> str:
     return f"{name}__{inner}" if inner else ""
 
 
+def last_name(name: str) -> str:
+    """Return the parameter's own name, "random_state" of "step__random_state"."""
+    return name.rpartition("__")[2]
+
+
+def all_threads(estimator: Any, found: dict[str, Any], name: str) -> bool:
+    """Whether a parameter left at None would mean all cores; in scikit-learn None means one."""
+    owner = found.get(name.rpartition("__")[0], estimator)
+    return last_name(name) == "n_jobs" and not type(owner).__module__.startswith("sklearn.")
+
+
 def rows_learned(course: Course, shard: Shard, first: int) -> int:
     """Return how many rows the shard learns when it starts at slice `first`, counted as often as they are."""
     ends = course.ends(shard.hashes)
@@ -258,7 +265,7 @@ def deal(subjects: Subjects, table: Table, held: IntArray, key: int, n_shards: i
     Parameters
     ----------
     held : int array of shape (n_rows,)
-        Positions of the rows of the table, ascending.
+        Positions of the rows of the table, which are in the order of :func:`by_subject_and_content`.
     independent : bool
         Whether every shard draws its rows with a key of its own, each subject with probability 1 / n_shards; else
         each subject is in exactly one shard.
@@ -279,6 +286,24 @@ def deal(subjects: Subjects, table: Table, held: IntArray, key: int, n_shards: i
         shards.append(Shard(held[members], own[members], table.take(members), seed))
     rest = np.flatnonzero(nowhere)
     return [*shards, Shard(held[rest], np.zeros(rest.size, np.uint64), table.take(rest))]
+
+
+def merged(shards: list[Shard], parts: list[Shard], held: IntArray, subjects: Subjects) -> list[Shard]:
+    """Return the shards, each with the rows that join it, and the stages from before.
+
+    Parameters
+    ----------
+    parts : list of Shard
+        How :func:`deal` deals the rows that join.
+    held : int array
+        Positions so far of the rows held, which come first among those of `subjects`.
+    """
+    out = []
+    for shard, part in zip(shards, parts, strict=True):
+        shard = shard._replace(positions=np.searchsorted(held, shard.positions))
+        more = part._replace(positions=part.positions + held.size)
+        out.append(shard.joined(more, subjects) if part.positions.size else shard)
+    return out
 
 
 def subkey(key: int, s: int) -> int:
@@ -314,26 +339,3 @@ def _contents(table: Table) -> Any:
         for line, y, w in zip(lines, table.y, weight, strict=True)
     ]
     return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2).T
-
-
-# ------------------------------------------------------------------ containers
-
-
-def as_table(X: Any, name: str) -> Any:
-    """Return X as estimators are given it: frames as they are, all else as an array or a sparse array, copied."""
-    if is_frame(X):
-        return X
-    if not hasattr(X, "dtype") and not hasattr(X, "toarray") and np.asarray(X).dtype.kind in "US":
-        X = np.asarray(X, dtype=object)  # numpy would write the numbers as text
-    X = check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False, copy=True, estimator=name)
-    if sparse.issparse(X):
-        X.sum_duplicates()
-    return X
-
-
-def _concatenated(parts: list[Any]) -> Any:
-    if is_frame(parts[0]):
-        return nw.concat([nw.from_native(part, eager_only=True) for part in parts], how="vertical").to_native()
-    if sparse.issparse(parts[0]):
-        return sparse.vstack(parts, format="csr")
-    return np.concatenate(parts)
