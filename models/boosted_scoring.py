@@ -53,7 +53,13 @@ def main() -> None:
     print(f"XGBoost on all rows           AUC {roc_auc_score(y_test, plain.predict_proba(X_test)[:, 1]):.4f}")
 
     model = GradientBoostingClassifier(
-        n_estimators=trees, max_depth=4, subsample=0.5, colsample_bytree=0.5, leaf_penalty=300.0, structure_size=0.1
+        n_estimators=trees,
+        max_depth=10,
+        grow_policy="lossguide",
+        max_leaves=16,
+        colsample_bytree=0.5,
+        leaf_penalty=300.0,
+        structure_size=0.1,
     ).fit(X, y, ids=ids)
     print(f"certified, released           AUC {roc_auc_score(y_test, model.predict_proba(X_test)[:, 1]):.4f}")
     cost = model.deletion_cost()
