@@ -125,31 +125,31 @@ class Subjects:
         out[self._order] = subject_hash(self._sorted[fresh], key)[np.cumsum(fresh) - 1]
         return out
 
-    def rows_of(self, ids: Any) -> IntArray:
+    def rows_of(self, ids: Any, caller: str = "delete(ids=...)") -> IntArray:
         """Return the positions of all rows of these subjects; raise if the request is empty, repeats or unknown."""
         ready = isinstance(ids, np.ndarray) and ids.ndim == 1 and (ids.dtype == np.int64 or ids.dtype.kind == "U")
-        wanted = ids if ready else as_ids(ids, "delete(ids=...)")
+        wanted = ids if ready else as_ids(ids, caller)
         if wanted.size == 0:
             raise InvalidRequest(
-                "delete(ids=...) got no ids. At least one subject is needed; `model.ids_` lists those held. "
+                f"{caller} got no ids. At least one subject is needed; `model.ids_` lists those held. "
                 "Nothing was changed."
             )
         if wanted.size > 1:
             unique, counts = np.unique(wanted, return_counts=True)
             if unique.size < wanted.size:
                 raise InvalidRequest(
-                    f"delete(ids=...) got {_some(unique[counts > 1])} more than once. Each subject may be named once; "
+                    f"{caller} got {_some(unique[counts > 1])} more than once. Each subject may be named once; "
                     "remove the repetitions, for example with `set(ids)`. Nothing was changed."
                 )
         if wanted.dtype.kind != self._sorted.dtype.kind:
-            self._raise_unknown(wanted)
+            self._raise_unknown(wanted, caller)
         low = self._sorted.searchsorted(wanted, side="left")
         high = self._sorted.searchsorted(wanted, side="right")
         if wanted.size == 1:
             rows = self._order[low[0] : high[0]]
             rows = rows[self.kept[rows]]
             if rows.size == 0:
-                self._raise_unknown(wanted)
+                self._raise_unknown(wanted, caller)
             return rows
         owner = np.repeat(np.arange(wanted.size), high - low)
         spots = np.arange(owner.size) - np.repeat(np.cumsum(high - low) - (high - low), high - low) + low[owner]
@@ -157,7 +157,7 @@ class Subjects:
         held = self.kept[rows]
         missing = np.setdiff1d(np.arange(wanted.size), owner[held])
         if missing.size:
-            self._raise_unknown(wanted[missing])
+            self._raise_unknown(wanted[missing], caller)
         return rows[held]
 
     def joined(self, ids: Any, n_rows: int) -> tuple[IntArray, Subjects]:
@@ -200,7 +200,7 @@ class Subjects:
             self._rank[self._order] = np.arange(self._order.size)
         return self._rank[rows]
 
-    def _raise_unknown(self, ids: Any) -> None:
+    def _raise_unknown(self, ids: Any, caller: str) -> None:
         advice = "Ids must have been given to fit and not deleted since; `model.ids_` lists them."
         if ids.dtype.kind != self._sorted.dtype.kind:
             kinds = {"i": "integers", "U": "text"}
@@ -208,8 +208,7 @@ class Subjects:
                 f"Those held are {kinds[self._sorted.dtype.kind]}, these are {kinds[ids.dtype.kind]}: convert them."
             )
         raise UnknownIds(
-            f"delete(ids=...) got {len(ids)} ids that this model does not hold: {_some(ids)}. {advice} Nothing was "
-            "changed."
+            f"{caller} got {len(ids)} ids that this model does not hold: {_some(ids)}. {advice} Nothing was changed."
         )
 
 

@@ -53,7 +53,7 @@ def check_window(estimator, seed, classes=2):
         held &= ~np.isin(ids, gone)
         refit = clone(estimator).set_params(tol=1e-8)
         refit.fit(X[held], y[held], ids=ids[held], sample_weight=s[held])
-        assert model.structure_digest_ == refit.structure_digest_
+        assert model.structure_digest_ == refit.structure_digest_, "trees are not a refit's"
         assert model.n_rows_ == held.sum()
         np.testing.assert_array_equal(model.release_metric_, refit.release_metric_)
         bound = model.certificate_.distance_bound + refit.certificate_.distance_bound
@@ -88,7 +88,7 @@ def test_a_structure_that_does_not_see_the_new_rows_is_caught(monkeypatch):
         return np.asarray(self._sample) if len(self.__dict__.get("_sample", ())) == len(kept) else sampled(self, kept)
 
     monkeypatch.setattr(model_module.BoostedTrees, "_sampled", as_before)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="trees are not a refit's"):
         check_window(GradientBoostingClassifier(**SMALL), 1)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import xgboost
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 
@@ -440,8 +439,7 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
         return y
 
     def _more_targets(self, y: Any, weight: FloatArray) -> FloatArray:
-        y = check_array(target_column(y, len(weight), f"{type(self).__name__}.add"), ensure_2d=False, dtype=np.float64)
-        return self._targets(y, weight)
+        return self._targets(target_column(y, len(weight), f"{type(self).__name__}.add"), weight)
 
     def predict(self, X: Any) -> FloatArray:
         """Return the released mean of each row, shape (n_rows,)."""

@@ -11,7 +11,7 @@ import numpy as np
 from certified.ensemble import _boosting_kernels as kernels
 from certified.ensemble._boosting_release import BoostedState
 from certified.ensemble._boosting_structure import Structure
-from certified.errors import InvalidInput, UnknownIds
+from certified.errors import InvalidInput
 from certified.losses import Loss
 from certified.rows import Subjects, as_ids
 from certified.typing import BoolArray, FloatArray, IntArray
@@ -115,12 +115,10 @@ class Given:
     def of(cls, structure: Structure, ids: Any, subjects: Subjects) -> Given:
         """Find the rows of the subjects named."""
         declared = np.zeros(len(subjects.kept), dtype=bool)
-        named = np.unique(as_ids(ids, "from_booster(structure_ids=...)"))
+        caller = "from_booster(structure_ids=...)"
+        named = np.unique(as_ids(ids, caller))
         if named.size:
-            try:
-                declared[subjects.rows_of(named)] = True
-            except UnknownIds as error:
-                raise UnknownIds(str(error).replace("delete(ids=...)", "from_booster(structure_ids=...)")) from None
+            declared[subjects.rows_of(named, caller)] = True
         return cls(structure, declared)
 
     def valid(self, kept: BoolArray) -> Structure | None:

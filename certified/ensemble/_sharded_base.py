@@ -426,7 +426,7 @@ class Sharded(Deletable):
         return (
             f"{same}; against a refit with a fresh key, requests that depend on answers of the private aggregation"
             f"{once} too, at most {self.n_answers}, within epsilon = {self.epsilon:g} at delta = {self.delta:g}; "
-            "after that, rekey() comes before the next answer"
+            "after that, or where a shard could not learn what was asked, rekey() comes before the next answer"
         )
 
     @property
