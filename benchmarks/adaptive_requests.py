@@ -46,8 +46,8 @@ def attack(model: Any, n_pairs: int) -> tuple[float, float]:
     answers = model.predict_proba(places)[:, 1]
     gone = np.sort(np.argsort(answers, kind="stable")[n_pairs // 4 :])
     model.delete(np.concatenate([2 * gone, 2 * gone + 1]))
-    kept = np.delete(places, gone, axis=0)
-    return known(model, kept), known(model.rekey(), kept)
+    retained = np.delete(places, gone, axis=0)
+    return known(model, retained), known(model.rekey(), retained)
 
 
 def marks(private: bool, n_runs: int, n_pairs: int) -> np.ndarray:

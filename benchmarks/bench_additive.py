@@ -125,7 +125,7 @@ def measure(name: str, split: Split, deletions: int, parameters: dict[str, Any])
         receipt = model.delete([subject])
         times.append(time.perf_counter() - started)
         features += len(receipt.changed) > 1
-        passes += receipt.method != "theorem-2"
+        passes += receipt.method != "predicted"
     median, mean = float(np.median(times)), float(np.mean(times))
     print(
         f"  {deletions} deletions: median {1000 * median:.1f} ms ({fit / median:.0f}x as fast as the fit), mean "

@@ -39,8 +39,8 @@ import certified.linear_model
 from certified import audit
 from certified.accounting import mu_of
 from certified.audit import attacks
+from certified.audit._models import features, final, refit, release_factor
 from certified.audit.bounds import runs_needed
-from certified.audit.models import features, final, refit, release_factor
 from certified.base import Deletable
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
@@ -92,10 +92,10 @@ FILLED: dict[str, Callable[[type], Any]] = {
     "ContextRegressor": lambda c: c(PlainNeighborsRegressor(5)),
     "KMeans": lambda c: c(4),
     "Nystroem": lambda c: c(n_components=6),
-    "AdditiveClassifier": lambda c: c(max_subjects=100, interactions=2, **PROMISE),
-    "AdditiveRegressor": lambda c: c(max_subjects=100, interactions=2),
-    "GradientBoostingClassifier": lambda c: c(n_estimators=10, max_depth=3, structure_size=100, **PROMISE),
-    "GradientBoostingRegressor": lambda c: c(n_estimators=10, max_depth=3, structure_size=100, **PROMISE),
+    "AdditiveClassifier": lambda c: c(sample_size=100, interactions=2, **PROMISE),
+    "AdditiveRegressor": lambda c: c(sample_size=100, interactions=2),
+    "GradientBoostingClassifier": lambda c: c(n_estimators=10, max_depth=3, sample_size=100, **PROMISE),
+    "GradientBoostingRegressor": lambda c: c(n_estimators=10, max_depth=3, sample_size=100, **PROMISE),
     "ShardedClassifier": lambda c: c(PlainTree(max_depth=4), 5),
     "ShardedRegressor": lambda c: c(PlainTreeRegressor(max_depth=4), 5),
 }
@@ -197,11 +197,11 @@ def deleted(estimator: Any, Z: Any, t: Any) -> tuple[Any, np.ndarray]:
 def one_of_ours(estimator: Any, Z: Any, t: Any, runs: int) -> str:
     """Return one line of the table."""
     model, gone = deleted(estimator, Z, t)
-    kept = np.setdiff1d(np.arange(len(t)), gone)
-    gap = audit.exact_gap(model, Z[kept], t[kept], ids=kept)
+    retained = np.setdiff1d(np.arange(len(t)), gone)
+    gap = audit.exact_gap(model, Z[retained], t[retained], ids=retained)
     verdicts, how = [gap.verdict], ["state" if gap.claim == "exact" else "gap"]
     if gap.claim == "indistinguishable":
-        verdicts_, how_ = sampled(model, estimator, Z, t, gone, kept, runs)
+        verdicts_, how_ = sampled(model, estimator, Z, t, gone, retained, runs)
         verdicts, how = verdicts + verdicts_, how + how_
     worst = audit.REFUTED if audit.REFUTED in verdicts else gap.verdict
     certified_mu = f"{gap.mu_certified:10.2g}" if gap.claim != "exact" else f"{0:10}"
@@ -209,16 +209,25 @@ def one_of_ours(estimator: Any, Z: Any, t: Any, runs: int) -> str:
     return f"{gap.claim:17} {worst:12} {gap.mu:9.2g} {certified_mu} {slack}  {'; '.join(how)}"
 
 
-def sampled(model: Any, estimator: Any, Z: Any, t: Any, gone: Any, kept: Any, runs: int) -> tuple[list[str], list[str]]:
+def sampled(
+    model: Any, estimator: Any, Z: Any, t: Any, gone: Any, retained: Any, runs: int
+) -> tuple[list[str], list[str]]:
     """One published release, and many fresh ones against those of a refit."""
     verdicts, how = [], []
     if _linear(model):
         test = audit.release_test(
-            model.release(), estimator, Z[kept], t[kept], ids=kept, X_deleted=Z[gone], y_deleted=t[gone], alpha=ALPHA
+            model.release(),
+            estimator,
+            Z[retained],
+            t[retained],
+            ids=retained,
+            X_deleted=Z[gone],
+            y_deleted=t[gone],
+            alpha=ALPHA,
         )
         verdicts.append(test.verdict)
         how.append(f"one release z={test.z:.1f} ({test.verdict.lower()}, no-op at {test.effect:.1f})")
-    fresh = refit(estimator, Z[kept], t[kept], kept)
+    fresh = refit(estimator, Z[retained], t[retained], retained)
     named = hasattr(fresh, "steps_")
     whole = refit(final(fresh), features(fresh, Z), t) if named else refit(estimator, Z, t, np.arange(len(t)))
     whitening = release_factor(fresh) / model.certificate_.sigma
@@ -265,7 +274,7 @@ def audit_others(small: bool) -> None:
     forget = np.argsort(-loss)[: 4 * k : 4]  # surprising rows: those whose deletion matters
     pool = np.setdiff1d(np.arange(len(y)), forget)
     print(
-        f"logistic regression, {n} kept rows drawn anew for each run, {k} surprising rows deleted, {runs} runs a side"
+        f"logistic regression, {n} retained rows drawn anew for each run, {k} surprising rows deleted, {runs} runs a side"
     )
     print("distance: to a refit, in standard errors, without noise; refuted above 0.0237, which noise of 0.1 hides at")
     print("epsilon = 1. rank: of a deleted row, for a holder of both models; 1 is found, also after a perfect refit")
@@ -347,20 +356,20 @@ def differenced(method: Callable[..., Any], X: Any, y: Any, rows: Any, row: int)
 def unlearn_by_statistics(X: np.ndarray, y: np.ndarray) -> None:
     """Compare partial_fit with negative weights, and a downdated Gram matrix, with refits, bit for bit."""
     print("\nstatistics undone in floating point, against a refit (largest difference of what was learned)")
-    gone, kept = np.arange(50), np.arange(50, len(y))
+    gone, retained = np.arange(50), np.arange(50, len(y))
     scaler = PlainScaler().fit(X)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             scaler.partial_fit(X[gone], sample_weight=-np.ones(50))
-            said = f"{np.max(np.abs(scaler.var_ - PlainScaler().fit(X[kept]).var_)):.2g}"
+            said = f"{np.max(np.abs(scaler.var_ - PlainScaler().fit(X[retained]).var_)):.2g}"
         except ValueError as error:
             said = f"refused: {str(error)[:60]}"
         print(f"  StandardScaler.partial_fit(weight=-1)  {said}")
         bayes = PlainNB().fit(X, y)
         try:
             bayes.partial_fit(X[gone], y[gone], sample_weight=-np.ones(50))
-            said = f"{np.max(np.abs(bayes.var_ - PlainNB().fit(X[kept], y[kept]).var_)):.2g}"
+            said = f"{np.max(np.abs(bayes.var_ - PlainNB().fit(X[retained], y[retained]).var_)):.2g}"
         except ValueError as error:
             said = f"refused: {str(error)[:60]}"
         print(f"  GaussianNB.partial_fit(weight=-1)      {said}")
@@ -372,15 +381,15 @@ def unlearn_by_statistics(X: np.ndarray, y: np.ndarray) -> None:
             undone.update(value)
         for value in X[gone, 0].tolist():
             undone.revert(value)
-        for value in X[kept, 0].tolist():
+        for value in X[retained, 0].tolist():
             plain.update(value)
         print(f"  river.stats.Var.revert                 {abs(undone.get() - plain.get()):.2g}")
-    gram, exact = X.T @ X - X[gone].T @ X[gone], X[kept].T @ X[kept]
+    gram, exact = X.T @ X - X[gone].T @ X[gone], X[retained].T @ X[retained]
     gap = np.max(np.abs(gram - exact))
     print(f"  Gram matrix, downdated                 {gap:.2g}, bits equal: {np.array_equal(gram, exact)}")
     model = certified.linear_model.Ridge().fit(X, y)
     model.delete(gone)
-    equal = audit.state_equal(model, certified.linear_model.Ridge().fit(X[kept], y[kept])).equal
+    equal = audit.state_equal(model, certified.linear_model.Ridge().fit(X[retained], y[retained])).equal
     print(f"  certified.linear_model.Ridge           0, bits equal: {equal}")
 
 

@@ -1,4 +1,4 @@
-"""Boosted trees that forget against XGBoost: speed and accuracy, ratios of CPU times taken in one run.
+"""Boosted trees that delete against XGBoost: speed and accuracy, ratios of CPU times taken in one run.
 
 ``python benchmarks/bench_boosting.py [speed] [structures] [accuracy] [--small] [--only adult,credit_default] [--rows
 100000] [--figure PATH]``. Set ``OMP_NUM_THREADS``, ``OPENBLAS_NUM_THREADS`` and ``NUMBA_NUM_THREADS`` to 1: spinning
@@ -61,7 +61,7 @@ def speed(small: bool, rows: list[int]) -> list[tuple[float, ...]]:
         retrain = float(np.median([seconds(lambda m=plain, X=X, y=y: m.fit(X, y)) for _ in range(2)]))
         for share in (0.01, 0.02, 0.0):
             given = {"n_estimators": trees, "max_depth": 4, "learning_rate": 0.1}
-            given |= {"structure_size": share} if share else {"structure": "random", "feature_ranges": (-3.0, 3.0)}
+            given |= {"sample_size": share} if share else {"structure": "random", "feature_ranges": (-3.0, 3.0)}
             make = GradientBoostingClassifier(**given)
             make.fit(X[:2000], y[:2000]).delete([1])
             fit = seconds(lambda m=make, X=X, y=y: m.fit(X, y))
@@ -146,9 +146,9 @@ def line(name: str, X: Any, y: Any, n: int, trees: int, ranges: tuple[float, flo
     print(f"{name}: XGBoost {roc_auc_score(y[test], plain.predict_proba(X[test])[:, 1]):.4f}")
     theirs = xgboost.XGBClassifier(**shared, tree_method="hist").fit(X[public], y[public])
     for title, given in (
-        ("sample of 2 %", {"structure_size": 0.02}),
-        ("sample of 10 %", {"structure_size": 0.1}),
-        ("sample of 25 %", {"structure_size": 0.25}),
+        ("sample of 2 %", {"sample_size": 0.02}),
+        ("sample of 10 %", {"sample_size": 0.1}),
+        ("sample of 25 %", {"sample_size": 0.25}),
         ("public", {"structure": theirs}),
         ("random", {"structure": "random", "feature_ranges": ranges}),
         ("random, depth 5", {"structure": "random", "feature_ranges": ranges, "max_depth": 5}),
@@ -268,7 +268,7 @@ def compared(name: str, X: Any, y: Any, s: Any, ids: Any, small: bool, split: in
         return m.fit(X[rows], y[rows], sample_weight=s[rows], **({"ids": ids[rows]} if hasattr(m, "delete") else {}))
 
     def chosen(ours: bool) -> dict[str, Any]:
-        extra = {"structure_size": SHARES[0], "tol": 1e-2} if ours else {}
+        extra = {"sample_size": SHARES[0], "tol": 1e-2} if ours else {}
         tried: list[tuple[float, dict[str, Any]]] = []
 
         def attempt(given: dict[str, Any]) -> None:
@@ -295,7 +295,7 @@ def compared(name: str, X: Any, y: Any, s: Any, ids: Any, small: bool, split: in
     theirs, behind = score(peer, test), []
     print(f"{name} {split}: {len(train):,d} rows, {folds} folds; xgboost {theirs:.4f} {settings}; ours {own}")
     for size in SHARES:
-        m = made(True, {**own, "structure_size": size})
+        m = made(True, {**own, "sample_size": size})
         fit = seconds(lambda m=m: fitted(m, train))
         released = score(m, test)
         behind.append((theirs - released) / (abs(theirs) if counts else 1.0))

@@ -38,7 +38,7 @@ def synthetic(n: int, d: int, rng: np.random.Generator) -> tuple[np.ndarray, np.
 
 
 def true_distance(model: LogisticRegression, X: np.ndarray, y: np.ndarray, alpha: float) -> float:
-    """Distance of the private parameter to the minimiser, by Newton steps in float64, in the release metric."""
+    """Distance of the private parameter to the minimiser, by Newton steps in float64, in the noise metric."""
     start = np.append(model.private_coef_, model.private_intercept_)
     Z, penalty, w = np.column_stack([X, np.ones(len(X))]), np.append(np.full(X.shape[1], alpha), 0.0), start.copy()
     for _ in range(3):
@@ -46,7 +46,7 @@ def true_distance(model: LogisticRegression, X: np.ndarray, y: np.ndarray, alpha
         hessian = (Z * (p * (1 - p))[:, None]).T @ Z + np.diag(penalty)
         w = w - np.linalg.solve(hessian, Z.T @ (p - y) + penalty * w)
     gap = w - start
-    return float(np.sqrt(gap @ model.release_metric_ @ gap))
+    return float(np.sqrt(gap @ model.noise_metric_ @ gap))
 
 
 def scaling(small: bool) -> None:
@@ -109,10 +109,10 @@ def mnist(small: bool) -> None:
     started = time.perf_counter()
     receipts = [model.delete([i]) for i in order]
     took = time.perf_counter() - started
-    kept = np.setdiff1d(np.arange(n), order)
-    refit = LogisticRegression(C=model.C, noise=0, tol=1e-6).fit(X[kept], y[kept])
+    retained = np.setdiff1d(np.arange(n), order)
+    refit = LogisticRegression(C=model.C, noise=0, tol=1e-6).fit(X[retained], y[retained])
     epsilon = max(r.certificate.epsilon for r in receipts)
-    methods = {m: sum(r.method == m for r in receipts) for m in ("theorem-1", "theorem-2")}
+    methods = {m: sum(r.method == m for r in receipts) for m in ("measured", "predicted")}
     print(f"mnist 3 versus 8: fit {fit:.1f} s, {n_deleted} deletions one by one {took:.1f} s, {methods}")
     print(f"  passes {sum(r.passes for r in receipts)}, largest epsilon {epsilon:.3f} (asked: 1)")
     print(f"  test accuracy: released {model.score(X_test, y_test):.4f}, exact refit {refit.score(X_test, y_test):.4f}")
@@ -137,7 +137,7 @@ def sequence(small: bool) -> None:
             _ = model.coef_
 
     took = seconds(run)
-    sd = sigma * np.sqrt(np.diag(np.linalg.inv(model.release_metric_)))
+    sd = sigma * np.sqrt(np.diag(np.linalg.inv(model.noise_metric_)))
     print(
         f"sequence: {n_deleted} deletions, releases in {took:.1f} s, mu of all {model.certificate_.mu_transcript:.3g}"
     )

@@ -1,4 +1,4 @@
-"""Forests that forget exactly against scikit-learn's: fits, deletions one by one and in bulk, predictions, memory.
+"""Forests that delete exactly against scikit-learn's: fits, deletions one by one and in bulk, predictions, memory.
 
     python benchmarks/bench_forest.py [sizes | cost | data | text] [--small] [--plot FILE]
 
@@ -242,7 +242,7 @@ def text(small):
 def public(small):
     import pandas as pd
 
-    print("AUC on a quarter of the rows held out, the same settings, mean of 3 keys or seeds; categories as codes")
+    print("AUC on a quarter of the retained rows out, the same settings, mean of 3 keys or seeds; categories as codes")
     for load in sets()[:2] if small else sets():
         found = load()
         if found is None:

@@ -1,6 +1,6 @@
 """One deletion from a sharded ensemble against refits of the same estimator on all rows, as ratios in the same run.
 
-``python benchmarks/bench_sharding.py [--small]``. Boosting has no warm start that forgets, because going on keeps trees
+``python benchmarks/bench_sharding.py [--small]``. Boosting has no warm start that deletes, because going on keeps trees
 that have seen the row; the network is also compared with a warm-started refit, from the weights that it had.
 """
 

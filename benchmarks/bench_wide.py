@@ -121,7 +121,7 @@ def certificate(n: int, d: int, problems: int) -> None:
             model = LogisticRegression(solver="newton-cg", tol=1e-6).fit(X, y)
             for i in range(3):
                 model.delete([i])
-                bound, metric = model.certificate_.distance_bound, model.release_metric_.diagonal()
+                bound, metric = model.certificate_.distance_bound, model.noise_metric_.diagonal()
                 constants.append(model.certificate_.assumptions["k_G"])
                 before = np.column_stack([model.private_coef_, model.private_intercept_]).ravel()
                 model.refine()

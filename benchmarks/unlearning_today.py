@@ -1,6 +1,6 @@
 """What people use to unlearn a logistic regression today, and this package: methods that ``bench_audit.py`` audits.
 
-Each gets the full fit, the deleted rows F and the kept rows R (features, classes), and returns parameters.
+Each gets the full fit, the deleted rows F and the retained rows R (features, classes), and returns parameters.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Linear(ClassifierMixin, BaseEstimator):
         return np.column_stack([1 - p, p])
 
 
-# Each method gets the full fit, the deleted and the kept rows, and returns parameters.
+# Each method gets the full fit, the deleted and the retained rows, and returns parameters.
 def do_nothing(w: Any, F: Any, R: Any) -> Any:
     """Serve the model as it was."""
     return w
@@ -74,12 +74,12 @@ def influence(w: Any, F: Any, R: Any) -> Any:
 
 
 def newton_step(w: Any, F: Any, R: Any) -> Any:
-    """One Newton step on the kept rows, no noise."""
+    """One Newton step on the retained rows, no noise."""
     return newton(*R, start=w, steps=1)
 
 
 def fine_tune(w: Any, F: Any, R: Any) -> Any:
-    """Five gradient steps on the kept rows."""
+    """Five gradient steps on the retained rows."""
     table = np.column_stack([R[0], np.ones(len(R[1]))])
     rate = 1.0 / np.linalg.eigvalsh(hessian(table, w, 1.0))[-1]
     for _ in range(5):

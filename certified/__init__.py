@@ -8,7 +8,7 @@ scikit-learn object. Import what you use from its module, as in scikit-learn::
     from certified.pipeline import make_pipeline
     from certified.preprocessing import StandardScaler
 
-or let :func:`certify` turn an unfitted scikit-learn pipeline into its counterpart that can forget.
+or let :func:`certify` turn an unfitted scikit-learn pipeline into its counterpart that can delete.
 """
 
 from typing import Any
@@ -48,4 +48,4 @@ def certify(estimator: Any) -> Any:
     """
     from importlib import import_module
 
-    return import_module("certified.conversion").certify(estimator)
+    return import_module("certified._convert").certify(estimator)

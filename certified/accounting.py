@@ -16,9 +16,12 @@ relative) wherever the result is a normal number; glibc documents at most 5. The
 import math
 from collections.abc import Callable, Iterable
 
+import numpy as np
+
+from certified import accounting
 from certified.errors import InvalidInput
 
-__all__ = ["compose", "delta_of", "epsilon_of", "group", "lattice_mu", "mu_of"]
+__all__ = ["Transcript", "compose", "delta_of", "epsilon_of", "group", "lattice_mu", "mu_of"]
 
 _U = 2.0**-53
 _LIBM = 16 * _U
@@ -321,3 +324,25 @@ def lattice_mu(distance: float, sigma: float, dimension: int, step: float, arith
     shift = math.fsum(_up(_up(term)) for term in terms) if max(terms) < 1e300 else math.inf
     # 1 - 16 step^2 >= 3/4: its relative error is below 2 u, that of the root below 2 u, of quotient and sum 2 u.
     return _up(_up(shift) / math.sqrt(1 - 16 * step * step) * (1 + 8 * _U))
+
+
+class Transcript:
+    """The releases made so far: how many, and how much they reveal together."""
+
+    def __init__(self) -> None:
+        self.releases = 0
+        self._squared: float = 0.0
+
+    def record(self, mu: float) -> None:
+        """Count a release."""
+        self.releases += 1
+        self._squared = accounting.compose([float(np.sqrt(self._squared)), mu]) ** 2 * (1 + 2.0**-50)
+
+    def with_next(self, mu: float) -> float:
+        """mu of all releases so far and one more, composed."""
+        return accounting.compose([float(np.sqrt(self._squared)) * (1 + 2.0**-50), mu])
+
+    @property
+    def mu(self) -> float:
+        """mu of all releases so far, composed."""
+        return self.with_next(0.0)

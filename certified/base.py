@@ -1,4 +1,4 @@
-"""The contract of everything that can forget: fit with subjects, delete them, certify, release.
+"""The contract of everything that can delete: fit with subjects, delete them, certify, release.
 
 A deletion has two phases. ``_plan(rows)`` works out the new state from values and changes nothing; it may raise.
 ``plan.commit()`` stores it and cannot fail. So ``delete`` is all-or-nothing, for an estimator and for a pipeline.
@@ -6,38 +6,20 @@ A deletion has two phases. ``_plan(rows)`` works out the new state from values a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial, wraps
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial, wraps
 from typing import Any
 
-import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from certified import __version__, accounting
-from certified._record import FrozenMap
+from certified._data.subjects import Subjects, as_ids
 from certified.certificate import Certificate, Receipt
-from certified.columns import eager
 from certified.errors import InvalidInput, NotDeletable, ReleaseWithheld
-from certified.rows import Subjects, as_ids
 from certified.typing import IntArray
 
-__all__ = [
-    "Deletable",
-    "Guard",
-    "Plan",
-    "Transcript",
-    "all_or_nothing",
-    "digest",
-    "generator",
-    "split_column",
-    "split_ids",
-    "versions",
-]
+__all__ = ["Deletable", "Guard", "Plan", "all_or_nothing", "named_like", "served_as"]
 
 
 Guard = Callable[[Any, Any], Any]  # releases before and after -> an audit, with `refuted` and `reason`
@@ -54,11 +36,11 @@ class Plan:
     changed : bool
         Whether what the estimator has learned (and serves to later steps) changes.
     method : str
-        "exact", "theorem-1" or "theorem-2".
+        "exact", "measured" or "predicted".
     mu_differencing : float
         Distance of the states before and after, in units of the noise.
     passes : int
-        Passes over the kept rows.
+        Passes over the retained rows.
     """
 
     commit: Callable[[], None]
@@ -75,7 +57,7 @@ class Deletable(BaseEstimator):
     """
 
     _subjects: Subjects
-    _owned = False  # a part of a fitted pipeline or search forgets through the whole only
+    _owned = False  # a part of a fitted pipeline or search deletes through the whole only
     _reentrant = True  # whether several may work in threads at a time
     _withheld: str | None = None  # why the present state is not to be published
 
@@ -108,7 +90,7 @@ class Deletable(BaseEstimator):
         Raises
         ------
         UnknownIds, InvalidRequest
-            The request names subjects that are not held, repeats one, is empty, or would remove every row or the
+            The request names subjects that are not retained, repeats one, is empty, or would remove every row or the
             last row of a class.
         CannotCertify
             No valid bound can be given for what would be left.
@@ -195,13 +177,13 @@ class Deletable(BaseEstimator):
 
     @property
     def ids_(self) -> Any:
-        """Ids of the subjects held, sorted, each once."""
+        """Ids of the subjects retained, sorted, each once."""
         self._check_fitted()
         return self._subjects.ids
 
     @property
     def n_rows_(self) -> int:
-        """Number of rows held."""
+        """Number of retained rows."""
         self._check_fitted()
         return self._subjects.n_rows
 
@@ -244,79 +226,16 @@ def _refuse(model: Deletable, *args: Any, **kwargs: Any) -> None:
     )
 
 
-class Transcript:
-    """The releases made so far: how many, and how much they reveal together."""
-
-    def __init__(self) -> None:
-        self.releases = 0
-        self._squared: float = 0.0
-
-    def record(self, mu: float) -> None:
-        """Count a release."""
-        self.releases += 1
-        self._squared = accounting.compose([float(np.sqrt(self._squared)), mu]) ** 2 * (1 + 2.0**-50)
-
-    def with_next(self, mu: float) -> float:
-        """mu of all releases so far and one more, composed."""
-        return accounting.compose([float(np.sqrt(self._squared)) * (1 + 2.0**-50), mu])
-
-    @property
-    def mu(self) -> float:
-        """mu of all releases so far, composed."""
-        return self.with_next(0.0)
+def named_like(out: Any, model: Any) -> Any:
+    """Return `out` with the number and the names of the features that `model` was fitted on."""
+    out.n_features_in_ = model.n_features_in_
+    if hasattr(model, "feature_names_in_"):
+        out.feature_names_in_ = model.feature_names_in_.copy()
+    return out
 
 
-def split_ids(X: Any, ids: Any) -> tuple[Any, Any]:
-    """Return X and ids; where ids is the name of a column of the frame X, take that column out of X.
-
-    Raises
-    ------
-    InvalidInput
-        X is a lazy frame or has two columns of one name, or ids names no column of it.
-    """
-    eager(X, "fit")
-    return split_column(X, ids, "ids")
-
-
-def split_column(X: Any, values: Any, what: str) -> tuple[Any, Any]:
-    """Return X and values; where values is the name of a column of the frame X, take that column out of X."""
-    if not isinstance(values, str):
-        return X, values
-    frame = eager(X, f"fit({what}={values!r})")
-    if frame is None or values not in frame.columns:
-        raise InvalidInput(
-            f"fit({what}={values!r}) names a column that X does not have. Give the name of a column of the data frame "
-            f"X, or an array with the {what} of each row."
-        )
-    return frame.drop(values).to_native(), frame[values].to_numpy()
-
-
-def digest(*parts: Any) -> str:
-    """Return "sha256:..." of arrays, numbers and text: equal exactly when the states are equal bit for bit."""
-    state = hashlib.sha256()
-    for part in parts:
-        array = np.asarray(part)
-        state.update(f"{array.dtype.str}{array.shape}".encode())
-        state.update(
-            repr(array.tolist()).encode() if array.dtype.kind in "OU" else np.ascontiguousarray(array).tobytes()
-        )
-    return "sha256:" + state.hexdigest()
-
-
-def generator(random_state: Any) -> np.random.Generator | None:
-    """Stream of simulated noise for a seed; None (no seed) means the operating system's entropy."""
-    if random_state is None:
-        return None
-    return np.random.default_rng(check_random_state(random_state).randint(2**31))
-
-
-@cache
-def versions() -> FrozenMap:
-    """Versions of this package and of those that compute or draw, for certificates."""
-    found = {"certified": __version__}
-    for name in ("jax", "numpy", "opendp", "scikit-learn"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
-    return FrozenMap(found)
+def served_as(plain: Any, learned: dict[str, Any]) -> Any:
+    """Return a plain estimator with these fitted attributes."""
+    for name, value in learned.items():
+        setattr(plain, name, value)
+    return plain

@@ -8,25 +8,28 @@ import math
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 from typing import Any
 
+from certified import __version__
 from certified._record import FrozenMap, Record, convert, parse, thaw
 from certified.accounting import delta_of, epsilon_of
 from certified.errors import CannotCertify, InvalidInput
 
-__all__ = ["Certificate", "Receipt", "Refused"]
+__all__ = ["Certificate", "Receipt", "Refused", "versions"]
 
 CLAIMS = ("exact", "indistinguishable", "none")
 SCOPES = ("estimator", "pipeline", "search")
-METHODS = ("exact", "theorem-1", "theorem-2")
+METHODS = ("exact", "measured", "predicted")
 
 _MAY_BE_UNSTATED = ("mu_transcript", "mu_differencing")  # NaN here means "not stated" and is left out of the record
 
 
 @dataclass(frozen=True, eq=False)
 class Certificate(Record):
-    """How close a release is to a release of a refit without the removed rows, and under which assumptions.
+    """How close a release is to a release of a refit without the deleted rows, and under which assumptions.
 
     Parameters
     ----------
@@ -34,14 +37,14 @@ class Certificate(Record):
         Same state bit for bit; mu-GDP indistinguishable; nothing.
     scope : {"estimator", "pipeline", "search"}
         What the refit is a refit of; a search includes the choice among its candidates.
-    method : {"exact", "theorem-1", "theorem-2"}
-        Where the bound comes from: exact statistics, a pass over the kept rows, or sums over the removed rows alone.
+    method : {"exact", "measured", "predicted"}
+        Where the bound comes from: exact statistics, a pass over the retained rows, or sums over the deleted rows alone.
     mu : float
         Gaussian-DP parameter of this release; 0 for "exact", infinity for "none".
     delta : float in [0, 1]
         Where `epsilon` is quoted.
     distance_bound : float
-        Bound on the distance to the exact minimiser on the kept rows, in the metric of the release.
+        Bound on the distance to the exact minimiser on the retained rows, in the noise metric.
     sigma : float
         Noise in the units of ``distance_bound``.
     noise : str
@@ -56,7 +59,7 @@ class Certificate(Record):
         Measured values on which the bound rests, such as ``nu``, ``M``, ``eta``, ``rounding_envelope``.
     estimator : str
     n_rows, n_features : int
-        Of the kept rows: a refit would report the same numbers.
+        Of the retained rows: a refit would report the same numbers.
     expected_excess_loss : float
         Price of the noise in nats, in total.
     versions : mapping of str to str
@@ -204,7 +207,7 @@ class Certificate(Record):
         ``mu``, ``distance_bound`` and the assumptions are functions of the data to which no noise was added, and the
         method tells how the state was reached. They belong in the controller's file. Beside a release they would be a
         second, un-noised release, to which the guarantee does not extend. The copy states the promise instead:
-        ``mu = mu_target`` and ``distance_bound = sigma * mu_target``. Its method is "theorem-1", to which theorem 2
+        ``mu = mu_target`` and ``distance_bound = sigma * mu_target``. Its method is "measured", to which theorem 2
         leads. ``mu_transcript`` and ``mu_differencing`` are not stated; unknown fields are left out. Counts of kept
         rows stay, since a refit has the same.
 
@@ -222,14 +225,14 @@ class Certificate(Record):
         if self.claim == "exact":
             return dataclasses.replace(self, **hidden)
         if self.claim == "none":
-            return dataclasses.replace(self, distance_bound=math.inf, method="theorem-1", **hidden)
+            return dataclasses.replace(self, distance_bound=math.inf, method="measured", **hidden)
         if not self.mu <= self.mu_target:
             raise CannotCertify(
                 f"public() got a certificate with mu={self.mu!r}, above its promise mu_target={self.mu_target!r}. A "
                 "public certificate states the promise, so it must hold. Improve the state before the release."
             )
         bound = self.sigma * self.mu_target
-        promise: dict[str, Any] = {"mu": self.mu_target, "distance_bound": bound, "method": "theorem-1"}
+        promise: dict[str, Any] = {"mu": self.mu_target, "distance_bound": bound, "method": "measured"}
         return dataclasses.replace(self, **promise, **hidden)
 
     def __str__(self) -> str:
@@ -261,7 +264,7 @@ class Receipt(Record):
     mu_differencing : float
         Estimated mu between the release before and the release after, for somebody who knows the other rows.
     passes : int
-        Passes over the kept rows.
+        Passes over the retained rows.
     changed : tuple of str
         Pipeline steps whose learned state changed.
     """
@@ -292,7 +295,7 @@ class Receipt(Record):
     def __str__(self) -> str:
         steps = f" Steps whose learned state changed: {', '.join(self.changed)}." if self.changed else ""
         return (
-            f"Removed {self.n_rows} rows of {self.n_subjects} subjects ({self.method}, passes over the kept rows: "
+            f"Removed {self.n_rows} rows of {self.n_subjects} subjects ({self.method}, passes over the retained rows: "
             f"{self.passes}).{steps}\nRelease before against release after: estimated mu = {self.mu_differencing:.4g} "
             f"for an insider, {self.mu_differencing_outsider:.4g} for an outsider.\n{self.certificate}"
         )
@@ -358,3 +361,15 @@ def _limits(c: Certificate) -> tuple[str, ...]:
         "Copies outside this model, such as raw data, backups and logs, are not covered.",
         "It is a statement about a computation, not about compliance with any law.",
     )
+
+
+@cache
+def versions() -> FrozenMap:
+    """Versions of this package and of those that compute or draw, for certificates."""
+    found = {"certified": __version__}
+    for name in ("jax", "numpy", "opendp", "scikit-learn"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return FrozenMap(found)

@@ -91,8 +91,10 @@ def demo() -> int:
         started = time.perf_counter()
         receipt = model.delete(request)
         took = _seconds(started)
-        kept = np.isin(ids, model.ids_)
-        distance, allowed = _distance(model, make_pipeline(*_unfitted(model)).fit(X[kept], y[kept], ids=ids[kept]))
+        retained = np.isin(ids, model.ids_)
+        distance, allowed = _distance(
+            model, make_pipeline(*_unfitted(model)).fit(X[retained], y[retained], ids=ids[retained])
+        )
         good &= distance <= allowed
         epsilon = receipt.certificate.epsilon
         lines.append(
@@ -123,12 +125,12 @@ def _unfitted(model: Any) -> list[Any]:
 
 
 def _distance(model: Any, refit: Any) -> tuple[float, float]:
-    """Distance between two un-noised parameters in the release metric, and what the two certificates allow."""
+    """Distance between two un-noised parameters in the noise metric, and what the two certificates allow."""
     import numpy as np
 
     gap = np.append(model.private_coef_ - refit.private_coef_, model.private_intercept_ - refit.private_intercept_)
     bound = model.certificate_.distance_bound + refit.certificate_.distance_bound
-    return float(np.sqrt(gap @ model.release_metric_ @ gap)), bound
+    return float(np.sqrt(gap @ model.noise_metric_ @ gap)), bound
 
 
 def _auc(score: Any, model: Any, X: Any, y: Any) -> str:

@@ -9,11 +9,12 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin
 from sklearn.cluster import KMeans as _Plain
 from threadpoolctl import threadpool_limits
 
+from certified._data.hashing import bottom_k
+from certified._data.table import Table
+from certified._exact.sums import GroupSums
+from certified._steps.estimators import ExactTransformer
+from certified.base import named_like
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
-from certified.exact import GroupSums
-from certified.hashing import bottom_k
-from certified.stable import Table
-from certified.transformer import StableTransformer, named_like
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["KMeans", "distances", "lonely"]
@@ -30,10 +31,10 @@ class _State(NamedTuple):
     sums: GroupSums
 
 
-class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, StableTransformer):
+class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, ExactTransformer):
     """K-means clustering, exact under deletion.
 
-    Lloyd's algorithm runs on the rows of the `max_subjects` subjects with the smallest keyed hash. Then every row joins
+    Lloyd's algorithm runs on the rows of the `sample_size` subjects with the smallest keyed hash. Then every row joins
     the nearest centre found, and the means of these clusters, rounded to about their standard error, are the centres.
     So a deletion outside the sample subtracts from sums, and mostly changes nothing; one inside it runs the algorithm
     again.
@@ -46,7 +47,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, StableTransformer):
     max_iter : int, default=300
     tol : float, default=1e-4
         As in scikit-learn.
-    max_subjects : int, default=10_000
+    sample_size : int, default=10_000
         Subjects in the sample.
     random_state : int, default=0
         Seed of the starting points. It is part of what a refit has to repeat, so a whole number is needed.
@@ -84,7 +85,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, StableTransformer):
         n_init: Any = "auto",
         max_iter: int = 300,
         tol: float = 1e-4,
-        max_subjects: int = 10_000,
+        sample_size: int = 10_000,
         random_state: int = 0,
     ) -> None:
         self.n_clusters = n_clusters
@@ -92,7 +93,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, StableTransformer):
         self.n_init = n_init
         self.max_iter = max_iter
         self.tol = tol
-        self.max_subjects = max_subjects
+        self.sample_size = sample_size
         self.random_state = random_state
 
     def _made(self) -> _Plain:
@@ -101,12 +102,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, StableTransformer):
 
     def _count(self, table: Table) -> _State:
         table = table.some("KMeans")
-        if not isinstance(self.random_state, int | np.integer) or not self.max_subjects >= 1:
+        if not isinstance(self.random_state, int | np.integer) or not self.sample_size >= 1:
             raise InvalidInput(
-                f"KMeans(random_state={self.random_state!r}, max_subjects={self.max_subjects!r}) is not allowed: a "
+                f"KMeans(random_state={self.random_state!r}, max_subjects={self.sample_size!r}) is not allowed: a "
                 "whole number as seed, and at least 1 subject."
             )
-        cut = bottom_k(table.hashes, self.max_subjects)
+        cut = bottom_k(table.hashes, self.sample_size)
         inside = table.hashes <= cut
         x, weight, hashes = table.x[inside] + 0.0, table.weight[inside], table.hashes[inside]
         order = np.lexsort((weight, *x.T[::-1], hashes))
@@ -122,14 +123,14 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, StableTransformer):
             cut, first, int(found.n_iter_), GroupSums.of(table.x, _nearest(table.x, first), len(first), table.weight)
         )
 
-    def _discount(self, statistic: _State, removed: Table) -> _State | None:
+    def _subtract(self, statistic: _State, removed: Table) -> _State | None:
         cut, first, n_iter, sums = statistic
         if np.any(removed.hashes <= cut):
             return None
-        after = sums.minus(removed.x, _nearest(removed.x, first), removed.weight)
+        after = sums.subtract(removed.x, _nearest(removed.x, first), removed.weight)
         return None if after is None else _State(cut, first, n_iter, after)
 
-    def _derive(self, statistic: _State) -> FloatArray:
+    def _learned_from(self, statistic: _State) -> FloatArray:
         _, first, _, sums = statistic
         centres, weights = first.copy(), sums.weights()
         live = weights > 0
@@ -146,8 +147,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, StableTransformer):
     def _width(self, learned: FloatArray, n_features: int) -> int:
         return len(learned)
 
-    def _serve(self, statistic: _State, learned: FloatArray) -> None:
-        super()._serve(statistic, learned)
+    def _store(self, statistic: _State, learned: FloatArray) -> None:
+        super()._store(statistic, learned)
         self.cluster_centers_, self.n_iter_ = learned, statistic.n_iter
 
     @property
@@ -158,7 +159,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, StableTransformer):
     def labels_(self) -> IntArray:
         """Cluster of each row held, in the order of ``fit``, shape (n_rows,)."""
         self._check_fitted()
-        return _nearest(self._table.x[self._subjects.kept], self.cluster_centers_).astype(np.int32)
+        return _nearest(self._table.x[self._subjects.retained], self.cluster_centers_).astype(np.int32)
 
     def fit_predict(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> IntArray:
         """Fit, and return the cluster of each row."""

@@ -9,12 +9,14 @@ from scipy.linalg import eigh
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.decomposition import PCA as _Plain
 
+from certified._data.hashing import bottom_k
+from certified._data.reproducible import project
+from certified._data.table import Table
+from certified._exact.moments import Moments
+from certified._exact.sums import Products
+from certified._steps.estimators import ExactTransformer
+from certified.base import named_like
 from certified.errors import InvalidInput
-from certified.exact import Products
-from certified.hashing import bottom_k
-from certified.moments import Moments
-from certified.stable import Table, project
-from certified.transformer import StableTransformer, named_like
 from certified.typing import FloatArray
 
 __all__ = ["PCA"]
@@ -27,11 +29,11 @@ class _Sums(NamedTuple):
     products: Products
 
 
-class PCA(ClassNamePrefixFeaturesOutMixin, StableTransformer):
+class PCA(ClassNamePrefixFeaturesOutMixin, ExactTransformer):
     """Principal component analysis, exact under deletion.
 
     The components are eigenvectors of the covariance matrix, a function of exact sums. Every deletion changes them, and
-    with them the features of the steps behind. With ``max_subjects`` they are those of the rows of the subjects with
+    with them the features of the steps behind. With ``sample_size`` they are those of the rows of the subjects with
     the smallest keyed hash, and a deletion of others changes nothing.
 
     Parameters
@@ -40,7 +42,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, StableTransformer):
         How many; the least number whose share of the variance exceeds this; all.
     whiten : bool, default=False
         Whether to divide by the standard deviation of each component.
-    max_subjects : int or None, default=None
+    sample_size : int or None, default=None
         Subjects in the sample; None for all.
 
     Attributes
@@ -64,10 +66,10 @@ class PCA(ClassNamePrefixFeaturesOutMixin, StableTransformer):
 
     components_: FloatArray
 
-    def __init__(self, n_components: Any = None, *, whiten: bool = False, max_subjects: int | None = None) -> None:
+    def __init__(self, n_components: Any = None, *, whiten: bool = False, sample_size: int | None = None) -> None:
         self.n_components = n_components
         self.whiten = whiten
-        self.max_subjects = max_subjects
+        self.sample_size = sample_size
 
     def fit(self, X: Any, y: Any = None, ids: Any = None) -> PCA:
         """Learn the components; ``ids`` names the subject of each row, an array or a column of the frame X."""
@@ -76,20 +78,20 @@ class PCA(ClassNamePrefixFeaturesOutMixin, StableTransformer):
     def _count(self, table: Table) -> _Sums:
         table = table.some("PCA")
         self._number(np.ones(table.x.shape[1]))
-        k = len(table.x) if self.max_subjects is None else self.max_subjects
+        k = len(table.x) if self.sample_size is None else self.sample_size
         if not k >= 1:
-            raise InvalidInput(f"PCA(max_subjects={self.max_subjects!r}) is not allowed: at least 1, or None.")
-        cut = np.array(2**64 - 1, dtype=np.uint64) if self.max_subjects is None else bottom_k(table.hashes, k)
-        x = table.x if self.max_subjects is None else table.x[table.hashes <= cut]
+            raise InvalidInput(f"PCA(max_subjects={self.sample_size!r}) is not allowed: at least 1, or None.")
+        cut = np.array(2**64 - 1, dtype=np.uint64) if self.sample_size is None else bottom_k(table.hashes, k)
+        x = table.x if self.sample_size is None else table.x[table.hashes <= cut]
         return _Sums(cut, Products.of(_with_ones(x), limbs=2))
 
-    def _discount(self, statistic: _Sums, removed: Table) -> _Sums | None:
-        if self.max_subjects is not None:
+    def _subtract(self, statistic: _Sums, removed: Table) -> _Sums | None:
+        if self.sample_size is not None:
             return None if np.any(removed.hashes <= statistic.cut) else statistic
-        products = statistic.products.minus(_with_ones(removed.x), np.ones(len(removed.x)))  # weights are not used
+        products = statistic.products.subtract(_with_ones(removed.x), np.ones(len(removed.x)))  # weights are not used
         return None if products is None else _Sums(statistic.cut, products)
 
-    def _derive(self, statistic: _Sums) -> dict[str, Any]:
+    def _learned_from(self, statistic: _Sums) -> dict[str, Any]:
         d = len(statistic.products.exponents) - 1
         moments = Moments(statistic.products, d, centre=True)
         n_rows = round(float(np.ldexp(float(moments.weight), 2 * int(moments.unit[-1]))))
@@ -140,8 +142,8 @@ class PCA(ClassNamePrefixFeaturesOutMixin, StableTransformer):
     def _width(self, learned: dict[str, Any], n_features: int) -> int:
         return learned["n_components_"]
 
-    def _serve(self, statistic: _Sums, learned: dict[str, Any]) -> None:
-        super()._serve(statistic, learned)
+    def _store(self, statistic: _Sums, learned: dict[str, Any]) -> None:
+        super()._store(statistic, learned)
         for name, value in learned.items():
             setattr(self, name, value)
 

@@ -10,11 +10,13 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis as _Plain
 from sklearn.utils.extmath import softmax
 
+from certified._data.reproducible import project
+from certified._data.table import Table
+from certified._exact.moments import Moments
+from certified._exact.sums import Products
+from certified._steps.estimators import ExactClassifier
+from certified.base import named_like
 from certified.errors import CannotCertify, InvalidInput
-from certified.exact import Products
-from certified.moments import Moments
-from certified.stable import Table, project
-from certified.transformer import StableClassifier, named_like
 from certified.typing import FloatArray
 
 __all__ = ["LinearDiscriminantAnalysis"]
@@ -22,7 +24,7 @@ __all__ = ["LinearDiscriminantAnalysis"]
 _LEAST = 1e-12  # smallest eigenvalue of the correlation matrix inside classes that float64 can work with
 
 
-class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, StableClassifier):
+class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ExactClassifier):
     """Linear discriminant analysis, exact under deletion: a classifier and a supervised projection.
 
     The covariance inside the classes is divided by the number of rows, as scikit-learn does as of 1.9 (before, its
@@ -83,10 +85,10 @@ class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMix
         self._check_parameters(table.x.shape[1])
         return Products.of(self._columns(table), limbs=2)
 
-    def _discount(self, statistic: Products, removed: Table) -> Products | None:
-        return statistic.minus(self._columns(removed), np.ones(len(removed.x)))  # weights are not used
+    def _subtract(self, statistic: Products, removed: Table) -> Products | None:
+        return statistic.subtract(self._columns(removed), np.ones(len(removed.x)))  # weights are not used
 
-    def _derive(self, statistic: Products) -> dict[str, Any]:
+    def _learned_from(self, statistic: Products) -> dict[str, Any]:
         k = len(self.classes_)
         d = len(statistic.exponents) - k - 1
         moments = Moments(statistic, d, centre=True)
@@ -185,8 +187,8 @@ class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMix
     def _width(self, learned: dict[str, Any], n_features: int) -> int:
         return learned["_max_components"]
 
-    def _serve(self, statistic: Products, learned: dict[str, Any]) -> None:
-        super()._serve(statistic, learned)
+    def _store(self, statistic: Products, learned: dict[str, Any]) -> None:
+        super()._store(statistic, learned)
         for name, value in learned.items():
             setattr(self, name, value)
 

@@ -32,7 +32,7 @@ class CannotCertify(CertifiedError, ArithmeticError):
 
 
 class NotDeletable(CertifiedError, TypeError):
-    """A step has learned from the data and cannot forget: the whole would remember the subject."""
+    """A step has learned from the data and cannot delete rows: the whole would remember the subject."""
 
 
 class ReleaseWithheld(CertifiedError, RuntimeError):

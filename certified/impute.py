@@ -9,14 +9,15 @@ import numpy as np
 from sklearn.impute import SimpleImputer as _Plain
 from sklearn.utils.validation import _check_feature_names_in
 
-from certified.columns import Columns, columns_of, joined, table_of
+from certified._data.frames import Columns, columns_of, joined, table_of
+from certified._data.hashing import bottom_k
+from certified._data.table import Table
+from certified._exact.counts import count, subtracted
+from certified._exact.rounded import rounded_moments
+from certified._exact.sums import Products
+from certified._steps.estimators import MixedTransformer
+from certified.base import named_like
 from certified.errors import InvalidInput
-from certified.exact import Products
-from certified.hashing import bottom_k
-from certified.preprocessing._counts import count, uncounted
-from certified.preprocessing._moments import rounded_moments
-from certified.stable import Table
-from certified.transformer import MixedTransformer, named_like
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["SimpleImputer"]
@@ -47,7 +48,7 @@ class SimpleImputer(MixedTransformer):
 
     "mean" is rounded to a multiple of a quarter of the scale (the power of two nearest to the standard deviation), so
     that almost no deletion changes it; scikit-learn's is the mean itself, which every deletion changes. "median" is
-    that of the `max_subjects` subjects with the smallest keyed hash among those with an observed value. Columns of text
+    that of the `sample_size` subjects with the smallest keyed hash among those with an observed value. Columns of text
     take "most_frequent" and "constant".
 
     Parameters
@@ -59,11 +60,11 @@ class SimpleImputer(MixedTransformer):
     fill_value : float, str or None, default=None
         For "constant"; None means 0, and "missing_value" for text.
     add_indicator : bool, default=False
-        Append a column of 0 and 1 for each feature with a missing value in the rows held.
+        Append a column of 0 and 1 for each feature with a missing value in the retained rows.
     keep_empty_features : bool, default=False
         Whether a feature without an observed value is filled with 0 (with `fill_value` for "constant"; text with
         "missing_value") or dropped.
-    max_subjects : int, default=10_000
+    sample_size : int, default=10_000
         Subjects in the sample for "median".
 
     Attributes
@@ -92,14 +93,14 @@ class SimpleImputer(MixedTransformer):
         fill_value: float | str | None = None,
         add_indicator: bool = False,
         keep_empty_features: bool = False,
-        max_subjects: int = 10_000,
+        sample_size: int = 10_000,
     ) -> None:
         self.missing_values = missing_values
         self.strategy = strategy
         self.fill_value = fill_value
         self.add_indicator = add_indicator
         self.keep_empty_features = keep_empty_features
-        self.max_subjects = max_subjects
+        self.sample_size = sample_size
 
     def fit(self, X: Any, y: Any = None, ids: Any = None) -> SimpleImputer:
         """Learn what fills each feature; ``ids`` names the subject of each row, an array or a column of X."""
@@ -161,17 +162,17 @@ class SimpleImputer(MixedTransformer):
         """Return the largest hash in the sample of a column, and its values there, sorted."""
         mask = has.tobytes()
         if mask not in cuts:
-            cuts[mask] = bottom_k(hashes[has], self.max_subjects)
+            cuts[mask] = bottom_k(hashes[has], self.sample_size)
         return cuts[mask], np.sort(column[has & (hashes <= cuts[mask])] + 0.0)
 
-    def _discount(self, statistic: _Counted, removed: Table) -> _Counted | None:
+    def _subtract(self, statistic: _Counted, removed: Table) -> _Counted | None:
         seen = self._seen(removed.x)
         n_rows = statistic.n_rows - len(removed.x)
         detail = statistic.detail
         if n_rows == 0:
             return None
         if self.strategy == "mean":
-            detail = detail.minus(_filled(removed.x, seen), np.ones(len(removed.x)))
+            detail = detail.subtract(_filled(removed.x, seen), np.ones(len(removed.x)))
             if detail is None:
                 return None
         elif self.strategy == "median":
@@ -180,12 +181,12 @@ class SimpleImputer(MixedTransformer):
                 return None
         elif self.strategy == "most_frequent":
             columns = zip(detail, columns_of(removed.x), seen.T, strict=True)
-            detail = tuple(uncounted(before, column[has]) for before, column, has in columns)
+            detail = tuple(subtracted(before, column[has]) for before, column, has in columns)
         return _Counted(statistic.observed - seen.sum(axis=0), n_rows, statistic.text, detail)
 
     # --------------------------------------------------------- derive, apply
 
-    def _derive(self, statistic: _Counted) -> _Learned:
+    def _learned_from(self, statistic: _Counted) -> _Learned:
         observed, detail, text = statistic.observed, statistic.detail, statistic.text
         fill = np.array([_MISSING if t else 0.0 for t in text], dtype=object if text.any() else np.float64)
         if self.strategy == "constant" and self.fill_value is not None:
@@ -230,8 +231,8 @@ class SimpleImputer(MixedTransformer):
     def _width(self, learned: _Learned, n_features: int) -> int:
         return int(learned.kept.sum() + learned.marked.sum())
 
-    def _serve(self, statistic: _Counted, learned: _Learned) -> None:
-        super()._serve(statistic, learned)
+    def _store(self, statistic: _Counted, learned: _Learned) -> None:
+        super()._store(statistic, learned)
         self.statistics_ = np.where(learned.kept, learned.fill, np.nan)
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
@@ -285,8 +286,8 @@ class SimpleImputer(MixedTransformer):
             raise InvalidInput(
                 f"SimpleImputer(fill_value={self.fill_value!r}) is not allowed: text, or a finite number."
             )
-        if not self.max_subjects >= 1:
-            raise InvalidInput(f"SimpleImputer(max_subjects={self.max_subjects!r}) is not allowed: at least 1.")
+        if not self.sample_size >= 1:
+            raise InvalidInput(f"SimpleImputer(max_subjects={self.sample_size!r}) is not allowed: at least 1.")
 
 
 def _empty(x: Any) -> BoolArray:

@@ -9,10 +9,12 @@ from scipy.linalg import svd
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.kernel_approximation import Nystroem as _Plain
 
+from certified._data.reproducible import project
+from certified._data.table import Table
+from certified._steps.estimators import ExactTransformer
+from certified.base import named_like
 from certified.cluster import KMeans, distances, lonely
 from certified.errors import InvalidInput
-from certified.stable import Table, project
-from certified.transformer import StableTransformer, named_like
 from certified.typing import FloatArray
 
 __all__ = ["Nystroem"]
@@ -20,7 +22,7 @@ __all__ = ["Nystroem"]
 _LEAST = 1e-12  # smallest singular value used, as in scikit-learn
 
 
-class Nystroem(ClassNamePrefixFeaturesOutMixin, StableTransformer):
+class Nystroem(ClassNamePrefixFeaturesOutMixin, ExactTransformer):
     """Nystroem features of a kernel, exactly deletable; with a linear model behind them, a kernel machine.
 
     Landmarks are the centres of :class:`certified.cluster.KMeans`, rounded means of clusters of rows, instead of rows:
@@ -35,7 +37,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, StableTransformer):
         None stands for ``1 / n_features``, 1 and 3.
     n_components : int, default=100
         Clusters to form.
-    max_subjects : int, default=10_000
+    sample_size : int, default=10_000
         Subjects in the sample on which the clusters are found.
     random_state : int, default=0
 
@@ -71,7 +73,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, StableTransformer):
         coef0: float | None = None,
         degree: float | None = None,
         n_components: int = 100,
-        max_subjects: int = 10_000,
+        sample_size: int = 10_000,
         random_state: int = 0,
     ) -> None:
         self.kernel = kernel
@@ -79,7 +81,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, StableTransformer):
         self.coef0 = coef0
         self.degree = degree
         self.n_components = n_components
-        self.max_subjects = max_subjects
+        self.sample_size = sample_size
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None, ids: Any = None) -> Nystroem:
@@ -87,7 +89,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, StableTransformer):
         return super().fit(X, y, ids)
 
     def _clusters(self, n_clusters: int) -> KMeans:
-        return KMeans(n_clusters, max_subjects=self.max_subjects, random_state=self.random_state)
+        return KMeans(n_clusters, sample_size=self.sample_size, random_state=self.random_state)
 
     def _count(self, table: Table) -> Any:
         n = self.n_components
@@ -97,11 +99,11 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, StableTransformer):
             raise InvalidInput(f"Nystroem(kernel={self.kernel!r}) is not allowed: 'rbf', 'laplacian' or 'polynomial'.")
         return self._clusters(int(n))._count(table.some("Nystroem"))
 
-    def _discount(self, statistic: Any, removed: Table) -> Any:
-        return self._clusters(self.n_components)._discount(statistic, removed)
+    def _subtract(self, statistic: Any, removed: Table) -> Any:
+        return self._clusters(self.n_components)._subtract(statistic, removed)
 
-    def _derive(self, statistic: Any) -> tuple[FloatArray, FloatArray]:
-        landmarks = self._clusters(self.n_components)._derive(statistic)[~lonely(statistic.sums)]
+    def _learned_from(self, statistic: Any) -> tuple[FloatArray, FloatArray]:
+        landmarks = self._clusters(self.n_components)._learned_from(statistic)[~lonely(statistic.sums)]
         if not len(landmarks):
             raise InvalidInput(
                 "Nystroem found no cluster of two different rows (it sees one sample, or each is alone), so there is "
@@ -125,8 +127,8 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, StableTransformer):
     def _width(self, learned: tuple[FloatArray, FloatArray], n_features: int) -> int:
         return len(learned[0])
 
-    def _serve(self, statistic: Any, learned: tuple[FloatArray, FloatArray]) -> None:
-        super()._serve(statistic, learned)
+    def _store(self, statistic: Any, learned: tuple[FloatArray, FloatArray]) -> None:
+        super()._store(statistic, learned)
         self.components_, self.normalization_ = learned
 
     @property

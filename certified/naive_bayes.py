@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 from sklearn import naive_bayes as plain
 
+from certified._data.table import Table
+from certified._exact.sums import GroupSums
+from certified._steps.estimators import ExactClassifier
+from certified.base import named_like, served_as
 from certified.errors import InvalidInput
-from certified.exact import GroupSums
-from certified.stable import Table
-from certified.transformer import StableClassifier, named_like, served_as
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["BernoulliNB", "CategoricalNB", "GaussianNB", "MultinomialNB"]
 
 
-class _NaiveBayes(StableClassifier):
+class _NaiveBayes(ExactClassifier):
     """Base class. What is served are the fitted attributes of scikit-learn's estimator."""
 
     force_alpha: bool
@@ -40,8 +41,8 @@ class _NaiveBayes(StableClassifier):
         self._all_present(statistic.weights())
         return statistic
 
-    def _discount(self, statistic: Any, removed: Table) -> Any:
-        return statistic.minus(self._rows(removed.x), removed.y, removed.weight)
+    def _subtract(self, statistic: Any, removed: Table) -> Any:
+        return statistic.subtract(self._rows(removed.x), removed.y, removed.weight)
 
     def _check_parameters(self) -> None:
         prior = self._prior()
@@ -74,8 +75,8 @@ class _NaiveBayes(StableClassifier):
             )
         return float(alpha) if self.force_alpha else max(float(alpha), 1e-10)
 
-    def _serve(self, statistic: Any, learned: dict[str, Any]) -> None:
-        super()._serve(statistic, learned)
+    def _store(self, statistic: Any, learned: dict[str, Any]) -> None:
+        super()._store(statistic, learned)
         for name, value in learned.items():
             setattr(self, name, value)
         self._plain = served_as(self._made(), {"classes_": self.classes_, **learned})
@@ -155,7 +156,7 @@ class GaussianNB(_NaiveBayes):
             raise InvalidInput(f"GaussianNB(var_smoothing={self.var_smoothing!r}) is not allowed: a number >= 0.")
         return self.priors
 
-    def _derive(self, statistic: GroupSums) -> dict[str, Any]:
+    def _learned_from(self, statistic: GroupSums) -> dict[str, Any]:
         weights = self._all_present(statistic.weights())
         epsilon = float(self.var_smoothing * statistic.variance().max())
         prior = weights / weights.sum() if self.priors is None else np.array(self.priors, dtype=np.float64)
@@ -206,7 +207,7 @@ class MultinomialNB(_NaiveBayes):
             raise InvalidInput("Negative values in data passed to MultinomialNB (input X). Counts are needed.")
         return X
 
-    def _derive(self, statistic: GroupSums) -> dict[str, Any]:
+    def _learned_from(self, statistic: GroupSums) -> dict[str, Any]:
         weights, counts = self._all_present(statistic.weights()), statistic.totals()
         smoothed = counts + self._smoothing()
         with np.errstate(divide="ignore"):  # alpha = 0 and a count of 0: never
@@ -266,7 +267,7 @@ class BernoulliNB(_NaiveBayes):
             raise InvalidInput("BernoulliNB(binarize=None) got values other than 0 and 1. Set binarize=.")
         return X
 
-    def _derive(self, statistic: GroupSums) -> dict[str, Any]:
+    def _learned_from(self, statistic: GroupSums) -> dict[str, Any]:
         weights, counts, alpha = self._all_present(statistic.weights()), statistic.totals(), self._smoothing()
         with np.errstate(divide="ignore"):
             log_prob = np.log(counts + alpha) - np.log(weights + 2 * alpha)[:, None]
@@ -287,7 +288,7 @@ class CategoricalNB(_NaiveBayes):
     """Naive Bayes for categories, exact under deletion.
 
     Features are codes 0, 1, ... as :class:`certified.preprocessing.OrdinalEncoder` makes them. A feature has one
-    category more than the largest code of the rows held, or ``min_categories``.
+    category more than the largest code of the retained rows, or ``min_categories``.
 
     Parameters
     ----------
@@ -332,10 +333,10 @@ class CategoricalNB(_NaiveBayes):
         self._all_present(_by_category(statistic[0], k).sum(axis=1))
         return statistic
 
-    def _discount(self, statistic: Any, removed: Table) -> Any:
+    def _subtract(self, statistic: Any, removed: Table) -> Any:
         codes, nothing, k = self._codes(removed.x), np.empty((len(removed.x), 0)), len(self.classes_)
         after = [
-            found.minus(nothing, column * k + removed.y, removed.weight)
+            found.subtract(nothing, column * k + removed.y, removed.weight)
             for found, column in zip(statistic, codes.T, strict=True)
         ]
         # the largest code of a feature left with its last row: a refit has fewer categories
@@ -348,7 +349,7 @@ class CategoricalNB(_NaiveBayes):
             raise InvalidInput("Negative values in data passed to CategoricalNB (input X). Codes 0, 1, ... are needed.")
         return X.astype(np.int64)
 
-    def _derive(self, statistic: tuple[GroupSums, ...]) -> dict[str, Any]:
+    def _learned_from(self, statistic: tuple[GroupSums, ...]) -> dict[str, Any]:
         k, alpha = len(self.classes_), self._smoothing()
         counts = [_by_category(found, k) for found in statistic]
         weights = self._all_present(counts[0].sum(axis=1))

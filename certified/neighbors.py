@@ -1,6 +1,6 @@
 """Models whose rows are the model: neighbours, and any learner that reads a context when it is asked.
 
-What is learned is the set of rows itself, in an order that the rows alone determine. So forgetting is exact for every
+What is learned is the set of rows itself, in an order that the rows alone determine. So deleting is exact for every
 estimator that is a function of the rows it is given. Such a model cannot be released, because a release would hold
 training rows: serve its predictions instead.
 """
@@ -14,8 +14,9 @@ from sklearn.base import clone
 from sklearn.neighbors import KNeighborsClassifier as _PlainClassifier
 from sklearn.neighbors import KNeighborsRegressor as _PlainRegressor
 
-from certified.stable import Stable, Table
-from certified.transformer import StableClassifier, StableRegressor
+from certified._data.table import Table
+from certified._steps.estimators import ExactClassifier, ExactRegressor
+from certified._steps.step import ExactStep
 from certified.typing import FloatArray
 
 __all__ = ["ContextClassifier", "ContextRegressor", "KNeighborsClassifier", "KNeighborsRegressor"]
@@ -29,7 +30,7 @@ class _Context(NamedTuple):
     y: Any
 
 
-class _InContext(Stable):
+class _InContext(ExactStep):
     """Base class: the statistic is the context; the estimator is given it when it is first asked afterwards."""
 
     classes_: Any
@@ -50,17 +51,17 @@ class _InContext(Stable):
             order = np.lexsort((table.y, *x.T[::-1], table.hashes))
         return _Context(hashes, x[order], table.y[order])
 
-    def _discount(self, statistic: _Context, removed: Table) -> _Context | None:
+    def _subtract(self, statistic: _Context, removed: Table) -> _Context | None:
         gone = np.isin(statistic.hashes, removed.hashes)
         if np.count_nonzero(gone) != len(removed.hashes):
             return None  # another subject has the same hash
         return _Context(*(part[~gone] for part in statistic))
 
-    def _derive(self, statistic: _Context) -> tuple[int]:
+    def _learned_from(self, statistic: _Context) -> tuple[int]:
         return (len(statistic.x),)
 
-    def _serve(self, statistic: _Context, learned: tuple[int]) -> None:
-        super()._serve(statistic, learned)
+    def _store(self, statistic: _Context, learned: tuple[int]) -> None:
+        super()._store(statistic, learned)
         self._asked = []
 
     def _ask(self, method: str, X: Any, *args: Any) -> Any:
@@ -76,10 +77,10 @@ class _InContext(Stable):
         return self._ask("predict", X)
 
 
-class _Classifier(_InContext, StableClassifier):
-    def _derive(self, statistic: _Context) -> tuple[int]:
+class _Classifier(_InContext, ExactClassifier):
+    def _learned_from(self, statistic: _Context) -> tuple[int]:
         self._all_present(np.bincount(statistic.y, minlength=len(self.classes_)).astype(np.float64))
-        return super()._derive(statistic)
+        return super()._learned_from(statistic)
 
     def predict_proba(self, X: Any) -> FloatArray:
         """Return the probability of each class, shape (n_rows, n_classes)."""
@@ -89,7 +90,7 @@ class _Classifier(_InContext, StableClassifier):
 class ContextClassifier(_Classifier):
     """A classifier that reads its training rows when it is asked, exact under deletion.
 
-    When it is next asked after a deletion, the estimator is given the rows that stay, in the order that a fit on these
+    When it is next asked after a deletion, the estimator is given the retained rows, in the order that a fit on these
     would give them. So this is exact for every estimator whose ``fit`` is a function of the rows in their order, and
     pays where ``fit`` does little more than keep them: neighbours, kernel methods, in-context learners for tables.
 
@@ -122,7 +123,7 @@ class ContextClassifier(_Classifier):
         return clone(self.estimator)
 
 
-class ContextRegressor(_InContext, StableRegressor):
+class ContextRegressor(_InContext, ExactRegressor):
     """A regressor that reads its training rows when it is asked; see :class:`ContextClassifier`.
 
     Parameters
@@ -214,7 +215,7 @@ class KNeighborsClassifier(_Neighbors, _Classifier):
     _plain_class = _PlainClassifier
 
 
-class KNeighborsRegressor(_Neighbors, _InContext, StableRegressor):
+class KNeighborsRegressor(_Neighbors, _InContext, ExactRegressor):
     """Mean of the nearest neighbours, exact under deletion.
 
     Parameters

@@ -15,13 +15,15 @@ Dong, Roth, Su (2022), "Gaussian differential privacy".
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
+from sklearn.utils import check_random_state
 
 from certified.errors import CannotCertify, InvalidInput
 
-__all__ = ["NO_NOISE", "OS_ENTROPY", "SEEDED", "STEP", "discrete_gaussian", "release", "source", "whiten"]
+__all__ = ["NO_NOISE", "OS_ENTROPY", "SEEDED", "STEP", "discrete_gaussian", "generator", "release", "source", "whiten"]
 
 STEP = 2.0**-20
 """Lattice step in whitened coordinates; one unit there is one standard deviation of the noise."""
@@ -49,7 +51,7 @@ def source(sigma: float, rng: np.random.Generator | None = None) -> str:
 
 @lru_cache(maxsize=64)
 def _exact_sampler(size: int, scale: float) -> Callable[[list[int]], list[int]]:
-    """OpenDP's discrete Gaussian for ``size`` integers: an exact sampler that takes a rational scale."""
+    """OpenDP's discrete Gaussian for ``rounding_scale`` integers: an exact sampler that takes a rational scale."""
     from opendp.domains import atom_domain, vector_domain
     from opendp.measurements import make_gaussian
     from opendp.metrics import l2_distance
@@ -78,7 +80,7 @@ def discrete_gaussian(size: int, scale: float, rng: np.random.Generator | None =
     Raises
     ------
     InvalidInput
-        If ``size`` is no count, or ``scale`` is not positive and below 2^56.
+        If ``rounding_scale`` is no count, or ``scale`` is not positive and below 2^56.
 
     References
     ----------
@@ -184,7 +186,7 @@ def release(w: np.ndarray, factor: np.ndarray, sigma: float, rng: np.random.Gene
         The un-noised parameter; secret.
     factor : ndarray of float64, shape (d, d) or (d,)
         Lower-triangular L with G = LL'; one dimension for a diagonal L. It must be bit for bit the
-        matrix that a refit on the kept rows has.
+        matrix that a refit on the retained rows has.
     sigma : float > 0
         Noise in the units of the norm of G, fixed before the data are seen.
     rng : numpy.random.Generator, optional
@@ -221,3 +223,10 @@ def release(w: np.ndarray, factor: np.ndarray, sigma: float, rng: np.random.Gene
         return sigma * (points * STEP / factor)
     theta = solve_triangular(factor, points * STEP, lower=True, trans="T", check_finite=False) if w.size else w.copy()
     return sigma * theta
+
+
+def generator(random_state: Any) -> np.random.Generator | None:
+    """Stream of simulated noise for a seed; None (no seed) means the operating system's entropy."""
+    if random_state is None:
+        return None
+    return np.random.default_rng(check_random_state(random_state).randint(2**31))

@@ -3,7 +3,7 @@
 In the manner of scikit-learn's ``check_estimator``: :func:`check_deletable` runs every check,
 :func:`yield_deletion_checks` gives them one by one, for a test framework. An estimator takes part if it has
 ``fit(X, y, ids=...)``, ``delete(ids)``, ``ids_``, ``certificate_`` and, unless its claim is "exact",
-``private_coef_``, ``private_intercept_`` and ``release_metric_``. One whose claim is "exact" has ``state_digest_``.
+``private_coef_``, ``private_intercept_`` and ``noise_metric_``. One whose claim is "exact" has ``state_digest_``.
 The documentation has a page, "Make your estimator deletable"; ``certified check module:Estimator`` runs the checks from
 the command line.
 """
@@ -25,7 +25,7 @@ from scipy.stats import rankdata
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.utils import get_tags
 
-from certified.audit import private_parameter, release_metric
+from certified.audit import noise_metric, private_parameter
 from certified.typing import FloatArray, IntArray
 
 __all__ = [
@@ -218,11 +218,11 @@ def _fit(estimator: Any, X: FloatArray, y: FloatArray, ids: IntArray) -> Any:
 
 
 def _assert_equals_refit(model: Any, refit: Any) -> None:
-    """Exact claim: the same state. Otherwise: within the two certificates in the release metric."""
+    """Exact claim: the same state. Otherwise: within the two certificates in the noise metric."""
     if model.certificate_.claim == "exact":
         _assert_same_state(model, refit)
         return
-    metric, fresh = release_metric(model), release_metric(refit)
+    metric, fresh = noise_metric(model), noise_metric(refit)
     gap = private_parameter(model) - private_parameter(refit)
     distance = float(np.sqrt(gap @ metric @ gap))
     allowed = model.certificate_.distance_bound + refit.certificate_.distance_bound
@@ -230,7 +230,7 @@ def _assert_equals_refit(model: Any, refit: Any) -> None:
     assert distance <= allowed * (1 + 1e-9) + 1e-12, (
         f"after deletion the parameters are {distance:.3g} from a refit, the certificates allow {allowed:.3g}"
     )
-    assert np.array_equal(metric, fresh), "the release metric is not that of a refit"
+    assert np.array_equal(metric, fresh), "the noise metric is not that of a refit"
 
 
 def _assert_same_state(model: Any, refit: Any) -> None:
@@ -242,7 +242,7 @@ def _assert_same_state(model: Any, refit: Any) -> None:
         assert np.array_equal(model.private_coef_, refit.private_coef_), "coefficients differ from a refit's"
 
 
-def _kept(ids: IntArray, model: Any) -> Any:
+def _retained(ids: IntArray, model: Any) -> Any:
     return np.isin(ids, model.ids_)
 
 
@@ -253,10 +253,10 @@ def check_delete_equals_refit(estimator: Any) -> None:
         model = _fit(estimator, X, y, ids)
         request = np.unique(ids)[7 : 7 + n_subjects]
         receipt = model.delete(request)
-        kept = _kept(ids, model)
-        assert receipt.n_rows == np.count_nonzero(~kept) == n_subjects * repeats, "the receipt counts other rows"
+        retained = _retained(ids, model)
+        assert receipt.n_rows == np.count_nonzero(~retained) == n_subjects * repeats, "the receipt counts other rows"
         assert not np.isin(request, model.ids_).any(), "deleted ids are still listed in ids_"
-        _assert_equals_refit(model, _fit(estimator, X[kept], y[kept], ids[kept]))
+        _assert_equals_refit(model, _fit(estimator, X[retained], y[retained], ids[retained]))
 
 
 def check_order_and_grouping_do_not_matter(estimator: Any) -> None:
@@ -268,7 +268,7 @@ def check_order_and_grouping_do_not_matter(estimator: Any) -> None:
         model = _fit(estimator, X, y, ids)
         for group in groups:
             model.delete(group)
-        refit = refit or _fit(estimator, X[_kept(ids, model)], y[_kept(ids, model)], ids[_kept(ids, model)])
+        refit = refit or _fit(estimator, X[_retained(ids, model)], y[_retained(ids, model)], ids[_retained(ids, model)])
         _assert_equals_refit(model, refit)
 
 
@@ -278,13 +278,13 @@ def check_adaptive_requests_meet_the_refit(estimator: Any) -> None:
         X, y, ids = _data(seed=12, repeats=2)
         model = _fit(estimator, X, y, ids)
         gone = [i for request in Adversary(rule).play(model, X, _target(estimator, X, y), ids) for i in request]
-        kept = _kept(ids, model)
-        assert set(np.asarray(ids)[~kept].tolist()) == set(gone), "ids_ does not follow the requests"
-        _assert_equals_refit(model, _fit(estimator, X[kept], y[kept], ids[kept]))
+        retained = _retained(ids, model)
+        assert set(np.asarray(ids)[~retained].tolist()) == set(gone), "ids_ does not follow the requests"
+        _assert_equals_refit(model, _fit(estimator, X[retained], y[retained], ids[retained]))
 
 
 def check_rows_that_join_meet_the_refit(estimator: Any) -> None:
-    """Rows added, also to subjects that are held, then deletions: the state is that of a refit on the rows held."""
+    """Rows added, also to subjects that are held, then deletions: the state is that of a refit on the retained rows."""
     X, y, ids = _data(seed=13, repeats=2)
     target, first = _target(estimator, X, y), np.arange(len(y)) % 4 != 3  # every other new row is of a known subject
     first[-8:] = False
@@ -294,12 +294,12 @@ def check_rows_that_join_meet_the_refit(estimator: Any) -> None:
     model.delete([ids[0]])
     late = ~first & (ids != ids[0])
     model.add(X[late], target[late], ids=ids[late])
-    kept = ids != ids[0]
-    _assert_equals_refit(model, clone(estimator).fit(X[kept], target[kept], ids=ids[kept]))
+    retained = ids != ids[0]
+    _assert_equals_refit(model, clone(estimator).fit(X[retained], target[retained], ids=ids[retained]))
     model.delete([ids[3], ids[-1]])
-    kept &= ~np.isin(ids, [ids[3], ids[-1]])
-    assert model.n_rows_ == np.count_nonzero(kept), "n_rows_ does not count the rows that joined"
-    _assert_equals_refit(model, clone(estimator).fit(X[kept], target[kept], ids=ids[kept]))
+    retained &= ~np.isin(ids, [ids[3], ids[-1]])
+    assert model.n_rows_ == np.count_nonzero(retained), "n_rows_ does not count the rows that were added"
+    _assert_equals_refit(model, clone(estimator).fit(X[retained], target[retained], ids=ids[retained]))
     before = pickle.dumps(model)
     for wrong, names in (
         (X[:2, 1:], [1, 2]),
@@ -391,7 +391,7 @@ def check_noise_is_fresh(estimator: Any) -> None:
     assert not np.any(first == second), "two fits released the same parameters: the noise is not fresh"
     gap = (
         (first - np.ravel(models[0].private_coef_))
-        @ np.linalg.inv(np.linalg.inv(release_metric(models[0]))[: first.size, : first.size])
+        @ np.linalg.inv(np.linalg.inv(noise_metric(models[0]))[: first.size, : first.size])
         @ (first - np.ravel(models[0].private_coef_))
     )
     scale = models[0].certificate_.sigma

@@ -6,7 +6,7 @@ from typing import Any
 
 from sklearn import tree as plain
 
-from certified.forest.tasks import ClassifierTrees, RegressorTrees, Trees
+from certified._trees.tasks import ClassifierTrees, RegressorTrees, Trees
 
 __all__ = ["DecisionTreeClassifier", "DecisionTreeRegressor"]
 

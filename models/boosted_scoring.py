@@ -1,4 +1,4 @@
-"""Credit default with boosted trees: an XGBoost model that forgets card holders, with a certificate.
+"""Credit default with boosted trees: an XGBoost model that deletes card holders, with a certificate.
 
 Run ``python models/boosted_scoring.py`` with the data under ``CERTIFIED_DATA`` (default ``../shared/data``), or
 ``python models/boosted_scoring.py --small`` on generated data.
@@ -59,7 +59,7 @@ def main() -> None:
         max_leaves=16,
         colsample_bytree=0.5,
         leaf_penalty=300.0,
-        structure_size=0.1,
+        sample_size=0.1,
     ).fit(X, y, ids=ids)
     print(f"certified, released           AUC {roc_auc_score(y_test, model.predict_proba(X_test)[:, 1]):.4f}")
     cost = model.deletion_cost()

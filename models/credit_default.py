@@ -46,9 +46,9 @@ def without_noise(model: Pipeline, X: np.ndarray) -> np.ndarray:
 
 
 def distance(model: Pipeline, refit: Pipeline) -> float:
-    """True distance between the un-noised parameters of two models, in the release metric."""
+    """True distance between the un-noised parameters of two models, in the noise metric."""
     gap = np.append(model.private_coef_ - refit.private_coef_, model.private_intercept_ - refit.private_intercept_)
-    return float(np.sqrt(gap @ model.release_metric_ @ gap))
+    return float(np.sqrt(gap @ model.noise_metric_ @ gap))
 
 
 def seconds(call: object) -> float:
@@ -58,13 +58,13 @@ def seconds(call: object) -> float:
     return time.perf_counter() - started
 
 
-def plain_times(X: np.ndarray, y: np.ndarray, kept: np.ndarray) -> tuple[float, float]:
-    """Time of scikit-learn's newton-cholesky on the kept rows, cold and warm-started from the fit on all rows."""
+def plain_times(X: np.ndarray, y: np.ndarray, retained: np.ndarray) -> tuple[float, float]:
+    """Time of scikit-learn's newton-cholesky on the retained rows, cold and warm-started from the fit on all rows."""
     scaled = (X - X.mean(axis=0)) / X.std(axis=0)
     cold = PlainLogisticRegression(solver="newton-cholesky", tol=1e-8, max_iter=1000)
     warm = PlainLogisticRegression(solver="newton-cholesky", tol=1e-8, max_iter=1000, warm_start=True)
     warm.fit(scaled, y)
-    some, labels = scaled[kept], y[kept]
+    some, labels = scaled[retained], y[retained]
     return seconds(lambda: cold.fit(some, labels)), seconds(lambda: warm.fit(some, labels))
 
 
@@ -89,11 +89,11 @@ def main() -> None:
         request = rng.choice(ids, size, replace=False)
         before = quality(model.predict_proba(X_test)[:, 1], y_test)
         took = seconds(lambda model=model, request=request: model.delete(request))
-        kept = np.isin(ids, model.ids_)
+        retained = np.isin(ids, model.ids_)
         certificate = model.certificate_
-        refit = build(tol=1e-9).fit(X[kept], y[kept], ids=ids[kept])
+        refit = build(tol=1e-9).fit(X[retained], y[retained], ids=ids[retained])
         true = distance(model, refit)
-        cold, warm = plain_times(X, y, kept)
+        cold, warm = plain_times(X, y, retained)
         print(f"\ndelete {size} in {1000 * took:.1f} ms ({certificate.method})")
         print(f"  distance: certified {certificate.distance_bound:.3g}, true {true:.3g} standard errors")
         print(f"  mu {certificate.mu:.3g}, epsilon {certificate.epsilon:.3g} at delta {certificate.delta:g}")

@@ -55,8 +55,8 @@ def main() -> None:
         one, cost = seconds(lambda model=model: model.delete(some[:1])), model.deletion_cost()
         hit = model.deletion_cost(some[1:]).shards
         many = seconds(lambda model=model: model.delete(some[1:]))
-        kept = rng.permutation(model.ids_)  # in any order
-        refit = ShardedClassifier(base, n_shards, key=model.key_).fit(X[kept], y[kept], ids=kept)
+        retained = rng.permutation(model.ids_)  # in any order
+        refit = ShardedClassifier(base, n_shards, key=model.key_).fit(X[retained], y[retained], ids=retained)
         print(
             f"{n_shards:6} {area:7.4f} {fit:5.1f} s {one * 1e3:10.0f} ms {cost.share:18.1%} {many:16.1f} s {hit:11.0f} "
             f"{'the same bits' if refit.state_digest_ == model.state_digest_ else 'NOT THE SAME':>14}"

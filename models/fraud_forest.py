@@ -1,4 +1,4 @@
-"""Fraud among generated card payments: a forest with merchants as categories, and an isolation forest, that forget.
+"""Fraud among generated card payments: a forest with merchants as categories, and an isolation forest, that delete.
 
 Run ``python models/fraud_forest.py``, or with ``--small`` for fewer payments. Customers are deleted one by one and a
 hundred at once; afterwards both models have the bits of a refit on the payments of those who stay.
@@ -70,10 +70,10 @@ def main() -> None:
         asked = rng.permutation(model.ids_)[: min(200, len(model.ids_) // 2)]
         one = [seconds(lambda i=i, m=model: m.delete([i])) for i in asked[: len(asked) // 2].tolist()]
         many = seconds(lambda m=model, asked=asked: m.delete(asked[len(asked) // 2 :]))
-        kept = rng.permutation(np.flatnonzero(~np.isin(train["customer"].to_numpy(), asked)))  # in any order
+        retained = rng.permutation(np.flatnonzero(~np.isin(train["customer"].to_numpy(), asked)))  # in any order
         again = clone(model).set_params(random_state=model.key_)
         refit = seconds(
-            lambda m=again, s=seen, t=targets, k=kept: m.fit(s[k], t if t is None else t[k], ids="customer")
+            lambda m=again, s=seen, t=targets, k=retained: m.fit(s[k], t if t is None else t[k], ids="customer")
         )
         score = model.predict_proba(test)[:, 1] if targets is not None else -model.score_samples(test[NUMBERS])
         print(

@@ -72,11 +72,11 @@ def main() -> None:
     print(
         f"{len(times)} deletions: median {1000 * median:.1f} ms, a refit {fit / median:.0f}x; bins stayed in {stayed}"
     )
-    kept = np.flatnonzero(np.isin(np.arange(len(y)), model.ids_))
-    refit = AdditiveClassifier(**parameters, noise=0).fit(frame[kept], y[kept], ids=kept)
+    retained = np.flatnonzero(np.isin(np.arange(len(y)), model.ids_))
+    refit = AdditiveClassifier(**parameters, noise=0).fit(frame[retained], y[retained], ids=retained)
     same = model.steps_[0][1].state_digest_ == refit.steps_[0][1].state_digest_
     gap = np.append(model.private_coef_ - refit.private_coef_, model.private_intercept_ - refit.private_intercept_)
-    true = float(np.sqrt(gap @ model.release_metric_ @ gap))
+    true = float(np.sqrt(gap @ model.noise_metric_ @ gap))
     found = model.certificate_
     print(f"bins, smoothness and pairs are those of a fresh fit, bit for bit: {same}")
     print(f"distance to it: certified {found.distance_bound:.2e}, true {true:.2e}; mu {found.mu:.3f}")

@@ -1,7 +1,7 @@
 """Image-to-image completion on digits: a writer's images leave a model that draws the lower half from the upper half.
 
 ``python models/image_completion.py [--small] [--figure PATH]``. The images are scikit-learn's own; it does not say who
-wrote which, so blocks of consecutive images stand for the writers. Ridge regression with 32 outputs forgets a writer
+wrote which, so blocks of consecutive images stand for the writers. Ridge regression with 32 outputs deletes a writer
 exactly.
 """
 
@@ -54,15 +54,15 @@ def main() -> None:
     writer = np.arange(len(X)) * WRITERS // len(X)
     test = writer == WRITERS - 1
     gone = ~test & (writer == 4)
-    kept = ~test & ~gone
+    retained = ~test & ~gone
     model = Ridge(alpha=ALPHA).fit(X[~test], Y[~test], ids=writer[~test])
     before = model.release()
     started = time.perf_counter()
     receipt = model.delete([4])
     took = time.perf_counter() - started
-    refit = Ridge(alpha=ALPHA).fit(X[kept], Y[kept], ids=writer[kept])
+    refit = Ridge(alpha=ALPHA).fit(X[retained], Y[retained], ids=writer[retained])
     started = time.perf_counter()
-    plain = PlainRidge(alpha=ALPHA).fit(X[kept], Y[kept])
+    plain = PlainRidge(alpha=ALPHA).fit(X[retained], Y[retained])
     ratio = (time.perf_counter() - started) / took
     same = model.state_digest_ == refit.state_digest_ and np.array_equal(model.coef_, refit.coef_)
     print(
@@ -71,7 +71,7 @@ def main() -> None:
     print(f"state and completions are {'' if same else 'NOT '}those of a refit, bit for bit")
     print(f"largest difference from scikit-learn's coefficients: {np.abs(plain.coef_ - model.coef_).max():.1e}")
     print("error in grey levels   before  after")
-    for name, rows in {"the writer's images": gone, "images that stay": kept, "a new writer's": test}.items():
+    for name, rows in {"the writer's images": gone, "images that stay": retained, "a new writer's": test}.items():
         print(f"{name:21} {error(before, X[rows], Y[rows]):8.3f} {error(model, X[rows], Y[rows]):6.3f}")
     change = np.linalg.svd(model.coef_ - before.coef_, compute_uv=False)
     print(f"who holds both releases sees them differ in {np.count_nonzero(change > 1e-9 * change[0])} directions")

@@ -1,6 +1,6 @@
-"""Forgetting in context on heart disease: leave the patient out of the context, or tell the model to think otherwise.
+"""Deleting in context on heart disease: leave the patient out of the context, or tell the model to think otherwise.
 
-A learner that reads its context when it is asked (neighbours, kernels, transformers for tables) forgets when the row
+A learner that reads its context when it is asked (neighbours, kernels, transformers for tables) deletes when the row
 leaves the context. Prompt-based unlearning (Pawelczyk et al. 2023) instead keeps the row and turns its label, so that
 the model says something else about it. Run ``python models/in_context.py`` with the data under ``CERTIFIED_DATA``
 (default ``../shared/data``), or ``python models/in_context.py --small`` on data that scikit-learn bundles.
@@ -36,7 +36,7 @@ def load() -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def learners() -> dict[str, Any]:
-    """Neighbours behind a scaler that forgets, and a Gaussian process whose scaler is a part of the learner."""
+    """Neighbours behind a scaler that deletes, and a Gaussian process whose scaler is a part of the learner."""
     kernel = make_pipeline(StandardScaler(), GaussianProcessClassifier(1.0 * RBF(4.0), optimizer=None, random_state=0))
     return {
         "9 neighbours": certified_pipeline(CertifiedScaler(), KNeighborsClassifier(9)),
@@ -59,12 +59,12 @@ def main() -> None:
         return
     X, X_test, y, y_test = train_test_split(*data, test_size=0.25, random_state=0, stratify=data[1])
     gone = np.random.default_rng(0).choice(len(y), 10, replace=False)
-    kept = np.setdiff1d(np.arange(len(y)), gone)
+    retained = np.setdiff1d(np.arange(len(y)), gone)
     turned = np.where(np.isin(np.arange(len(y)), gone), 1 - y, y)
     print(f"{len(y)} patients in the context, {len(gone)} of them leave; hold-out {len(y_test)}")
     print("learner           how            accuracy  from a refit: on the patients  on others  their rows are kept")
     for name, learner in learners().items():
-        refit = fitted(learner, X[kept], y[kept], kept)
+        refit = fitted(learner, X[retained], y[retained], retained)
         ways = {how: fitted(learner, X, y) for how in ("as it was", "deleted")}
         ways["label turned"] = fitted(learner, X, turned)
         ways["deleted"].delete(gone)

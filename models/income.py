@@ -1,4 +1,4 @@
-"""Income (adult census): people leave a whole pipeline, and a search for its parameters that forgets them too.
+"""Income (adult census): people leave a whole pipeline, and a search for its parameters that deletes them too.
 
 Run ``python models/income.py`` with the data under ``CERTIFIED_DATA`` (default ``../shared/data``), or
 ``python models/income.py --small`` on people who are made up. ``--deletions`` says how many leave one by one.
@@ -72,7 +72,7 @@ def build(**parameters: Any) -> Pipeline:
     features = make_column_transformer(
         (
             make_pipeline(
-                SplineTransformer(n_knots=6, degree=2, include_bias=False, max_subjects=2000), StandardScaler()
+                SplineTransformer(n_knots=6, degree=2, include_bias=False, sample_size=2000), StandardScaler()
             ),
             CURVES,
         ),
@@ -104,10 +104,10 @@ def leave(model: Any, people: Any) -> tuple[np.ndarray, float]:
 
 
 def compared(live: Pipeline, fresh: Pipeline) -> tuple[bool, float, float]:
-    """Return whether the columns are the same bit for bit, the true distance in the release metric, and its bound."""
+    """Return whether the columns are the same bit for bit, the true distance in the noise metric, and its bound."""
     same = live.steps_[0][1].state_digest_ == fresh.steps_[0][1].state_digest_
     gap = np.append(live.private_coef_ - fresh.private_coef_, live.private_intercept_ - fresh.private_intercept_)
-    return same, float(np.sqrt(gap @ live.release_metric_ @ gap)), live.certificate_.distance_bound
+    return same, float(np.sqrt(gap @ live.noise_metric_ @ gap)), live.certificate_.distance_bound
 
 
 def main() -> None:
@@ -130,8 +130,8 @@ def main() -> None:
     build().fit(X, y, ids="person").delete(people[:1])  # compile once
     fit, model = timed(lambda: build().fit(X, y, ids="person"))
     times, unchanged = leave(model, people[:n_pipeline])
-    kept = ~np.isin(np.arange(len(y)), people[:n_pipeline])
-    fresh = build(noise=0, tol=1e-8).fit(X.filter(kept), y[kept], ids="person")
+    retained = ~np.isin(np.arange(len(y)), people[:n_pipeline])
+    fresh = build(noise=0, tol=1e-8).fit(X.filter(retained), y[retained], ids="person")
     same, true, bound = compared(model, fresh)
     median, mean = float(np.median(times)), float(np.mean(times))
     print(f"pipeline: {len(y):,} people, {model.private_coef_.size} features, fit {fit:.2f} s")
@@ -142,9 +142,9 @@ def main() -> None:
 
     took, search = timed(lambda: search_of(build(), options.small).fit(X, y, ids="person"))
     times, _ = leave(search, people[:n_search])
-    kept = ~np.isin(np.arange(len(y)), people[:n_search])
-    again, fresh = timed(lambda: clone(search).fit(X.filter(kept), y[kept], ids="person"))
-    exact = search_of(build(noise=0, tol=1e-8), options.small).fit(X.filter(kept), y[kept], ids="person")
+    retained = ~np.isin(np.arange(len(y)), people[:n_search])
+    again, fresh = timed(lambda: clone(search).fit(X.filter(retained), y[retained], ids="person"))
+    exact = search_of(build(noise=0, tol=1e-8), options.small).fit(X.filter(retained), y[retained], ids="person")
     median, mean = float(np.median(times)), float(np.mean(times))
     print(f"search: {len(search.cv_results_['params'])} candidates x {search.n_splits_} folds, {took:.1f} s")
     print(

@@ -1,4 +1,4 @@
-"""Motor insurance pricing (freMTPL2, 678,013 policies): frequency, severity and pure premium that can forget a policy.
+"""Motor insurance pricing (freMTPL2, 678,013 policies): frequency, severity and pure premium that can delete a policy.
 
 Run ``python models/insurance_pricing.py`` with the data under ``CERTIFIED_DATA`` (default ``../shared/data``), or
 ``python models/insurance_pricing.py --small`` on policies that the script invents.
@@ -124,10 +124,10 @@ def report(name: str, model: Any, table: Table, sizes: tuple[int, ...]) -> None:
         started = time.perf_counter()
         receipt = model.delete(request)
         took = time.perf_counter() - started
-        kept = take(train, np.flatnonzero(np.isin(train.ids, model.ids_)))
-        refit = fitted(model, kept, noise=0, tol=1e-9)
+        retained = take(train, np.flatnonzero(np.isin(train.ids, model.ids_)))
+        refit = fitted(model, retained, noise=0, tol=1e-9)
         gap = private(model) - private(refit)
-        true = float(np.sqrt(gap @ model.release_metric_ @ gap))
+        true = float(np.sqrt(gap @ model.noise_metric_ @ gap))
         found = receipt.certificate
         print(
             f"  {size:7,}  {receipt.method:10s}{1000 * took:9.1f}  {found.distance_bound:19.2e}  {true:8.1e}"

@@ -76,10 +76,10 @@ def main() -> None:
         started = time.perf_counter()
         receipt = model.delete(request)
         took = time.perf_counter() - started
-        kept = np.isin(np.arange(len(y)), model.ids_)
-        refit = build(noise=0, tol=1e-8).fit(X[kept], y[kept])
+        retained = np.isin(np.arange(len(y)), model.ids_)
+        refit = build(noise=0, tol=1e-8).fit(X[retained], y[retained])
         gap = private(model) - private(refit)
-        true = float(np.sqrt(gap @ model.release_metric_ @ gap))
+        true = float(np.sqrt(gap @ model.noise_metric_ @ gap))
         found = receipt.certificate
         print(
             f"{size:7,}  {receipt.method:10s}{1000 * took:9.1f}  {warm / took:11.0f}  {found.distance_bound:19.2e}"

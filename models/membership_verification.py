@@ -49,7 +49,7 @@ def plain(max_iter: int = 1000, warm_start: bool = False) -> Any:
 
 
 def fine_tuned(X: np.ndarray, y: np.ndarray, candidates: np.ndarray, base: np.ndarray) -> attacks.Learn:
-    """Train with the candidates that are in, then make three solver steps on the rows that stay: what many do."""
+    """Train with the candidates that are in, then make three solver steps on the retained rows: what many do."""
 
     def learn(included: np.ndarray) -> Any:
         model = plain(warm_start=True)
@@ -94,14 +94,14 @@ def white_box(X: np.ndarray, y: np.ndarray, n: int, n_deleted: int) -> None:
     model = recipe().fit(X, y)
     before = model.release()
     model.delete(range(n_deleted))
-    kept = model.ids_
+    retained = model.ids_
     gone = {"X_deleted": X[:n_deleted], "y_deleted": y[:n_deleted]}
-    print(audit.exact_gap(model, X[kept], y[kept], ids=kept))
+    print(audit.exact_gap(model, X[retained], y[retained], ids=retained))
     for name, release in (
         ("after the deletion", model.release()),
         ("before it, as if nothing had been removed", before),
     ):
-        test = audit.release_test(release, recipe(), X[kept], y[kept], ids=kept, alpha=0.01, **gone)
+        test = audit.release_test(release, recipe(), X[retained], y[retained], ids=retained, alpha=0.01, **gone)
         print(f"release {name}: {test.verdict}. {test.reason}")
 
 

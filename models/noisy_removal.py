@@ -58,7 +58,7 @@ def main() -> None:
         return
     X, X_test, y, y_test = train_test_split(*data, test_size=0.25, random_state=0, stratify=data[1])
     gone = np.random.default_rng(0).choice(len(y), 10 if small else 200, replace=False)
-    kept = np.setdiff1d(np.arange(len(y)), gone)
+    retained = np.setdiff1d(np.arange(len(y)), gone)
     print(f"{len(y):,} rows; {len(gone)} people deleted one by one; hold-out {len(y_test):,}")
     print("  noise  median ms  certified distance  true distance      mu  epsilon at 1e-6  accuracy  refit's")
     for noise in (1.0, 0.3, 0.1, 0.03):
@@ -68,7 +68,7 @@ def main() -> None:
             started = time.perf_counter()
             model.delete([person])
             times.append(time.perf_counter() - started)
-        refit = build(X, noise=noise, epsilon=1.0, delta=1e-6, tol=1e-9).fit(X[kept], y[kept], ids=kept)
+        refit = build(X, noise=noise, epsilon=1.0, delta=1e-6, tol=1e-9).fit(X[retained], y[retained], ids=retained)
         said = model.certificate_
         print(
             f"{noise:7} {1e3 * np.median(times):10.1f} {said.distance_bound:19.2e} {distance(model, refit):14.2e} "
@@ -78,9 +78,9 @@ def main() -> None:
 
 
 def distance(model: Pipeline, refit: Pipeline) -> float:
-    """True distance between the parameters without noise, in the release metric; not to be published."""
+    """True distance between the parameters without noise, in the noise metric; not to be published."""
     gap = np.append(model.private_coef_ - refit.private_coef_, model.private_intercept_ - refit.private_intercept_)
-    return float(np.sqrt(gap @ model.release_metric_ @ gap))
+    return float(np.sqrt(gap @ model.noise_metric_ @ gap))
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def main() -> None:
     refit = build(frame, noise=0, tol=1e-8).fit(train.filter(rows), y_train[rows], ids="patient_nbr")
     same = model.steps_[0][1].state_digest_ == refit.steps_[0][1].state_digest_
     gap = np.append(model.private_coef_ - refit.private_coef_, model.private_intercept_ - refit.private_intercept_)
-    true = float(np.sqrt(gap @ model.release_metric_ @ gap))
+    true = float(np.sqrt(gap @ model.noise_metric_ @ gap))
     found = model.certificate_
     print(f"columns are those of a fresh fit, bit for bit: {same}")
     print(f"distance to it: certified {found.distance_bound:.2e}, true {true:.2e}; mu {found.mu:.3f}")

@@ -1,4 +1,4 @@
-"""Additive models that can forget: sums of functions of one or two features, to be read off plots."""
+"""Additive models that can delete: sums of functions of one or two features, to be read off plots."""
 
 from certified.additive._models import AdditiveClassifier, AdditiveRegressor
 from certified.additive._shapes import Shape

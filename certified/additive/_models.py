@@ -1,4 +1,4 @@
-"""Additive models that forget: the terms, and a certified convex head on their coordinates."""
+"""Additive models that delete: the terms, and a certified convex head on their coordinates."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sklearn.linear_model import PoissonRegressor as _PlainPoisson
 from sklearn.linear_model import Ridge as _PlainRidge
 from sklearn.pipeline import Pipeline as _PlainPipeline
 
+from certified._convex.losses import Loss
+from certified._convex.problem import Problem
 from certified.additive._release import plain_features
 from certified.additive._shapes import Shape, as_frame, find, plot
 from certified.additive._terms import Terms
 from certified.errors import InvalidInput
 from certified.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor, Ridge
-from certified.losses import Loss
-from certified.objective import Problem
 from certified.pipeline import Pipeline
 from certified.typing import FloatArray
 
@@ -32,7 +32,7 @@ class _Prior:
 
     def _problem_of(self, loss: Loss, n_columns: int, totals: Any) -> Problem:
         problem = super()._problem_of(loss, n_columns, totals)  # type: ignore[misc]
-        return replace(problem, strength=1.0, ridged=False)
+        return replace(problem, strength=1.0, strength_depends_on_rows=False)
 
 
 class _Poisson(_Prior, PoissonRegressor):
@@ -59,7 +59,7 @@ class _Additive(Pipeline):
     min_frequency: int
     smoothness: Any
     interactions: Any
-    max_subjects: int
+    sample_size: int
 
     def _terms_for(self, loss: str) -> Terms:
         return Terms(
@@ -70,7 +70,7 @@ class _Additive(Pipeline):
             min_frequency=self.min_frequency,
             smoothness=self.smoothness,
             interactions=self.interactions,
-            max_subjects=self.max_subjects,
+            sample_size=self.sample_size,
         )
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class _Additive(Pipeline):
 
     @property
     def shape_functions_(self) -> list[Shape]:
-        """Released function of each term, with the mean 0 over the rows held; they add up with :attr:`baseline_`.
+        """Released function of each term, with the mean 0 over the retained rows; they add up with :attr:`baseline_`.
 
         Of more than two classes, with an axis for the classes.
         """
@@ -138,7 +138,7 @@ class _Additive(Pipeline):
         return self._centred()[1]
 
     def _centred(self) -> tuple[list[Shape], Any]:
-        terms, table, classes = self._terms, self._table.present(), self._several
+        terms, table, classes = self._terms, self._table.with_weight(), self._several
         layout = terms._learned
         baseline: Any = float(np.ravel(self.intercept_)[0]) if classes is None else self.intercept_
         shapes = []
@@ -163,7 +163,7 @@ class _Additive(Pipeline):
         Of more than two classes, of shape (n_rows, n_terms, n_classes).
         """
         terms = self._terms
-        table = self._table.present()
+        table = self._table.with_weight()
         held, asked = terms._served.codes(table.x), terms._served.codes(self._read(X, reset=False)[0])
         columns = []
         for scores, before, codes in zip(self._scores(), held, asked, strict=True):
@@ -232,7 +232,7 @@ class AdditiveClassifier(ClassifierMixin, _Additive):
         the scale of the log-odds. "auto" takes for each feature the power of 4 of the largest evidence in the sample.
     interactions : int or list of pairs, default=20
         How many pairs are chosen at most, or which pairs (positions or names) there are.
-    max_subjects : int, default=10_000
+    sample_size : int, default=10_000
         Subjects in the hash sample, from which cuts, smoothness and pairs come. A deletion of any other subject
         changes none of these.
     epsilon, delta, noise, tol, max_iter, random_state
@@ -277,7 +277,7 @@ class AdditiveClassifier(ClassifierMixin, _Additive):
         min_frequency: int = 10,
         smoothness: Any = "auto",
         interactions: Any = 20,
-        max_subjects: int = 10_000,
+        sample_size: int = 10_000,
         epsilon: float = 1.0,
         delta: float = 1e-6,
         noise: float = 0.1,
@@ -291,7 +291,7 @@ class AdditiveClassifier(ClassifierMixin, _Additive):
         self.min_frequency = min_frequency
         self.smoothness = smoothness
         self.interactions = interactions
-        self.max_subjects = max_subjects
+        self.sample_size = sample_size
         self.epsilon = epsilon
         self.delta = delta
         self.noise = noise
@@ -363,7 +363,7 @@ class AdditiveRegressor(RegressorMixin, _Additive):
         min_frequency: int = 10,
         smoothness: Any = "auto",
         interactions: Any = 20,
-        max_subjects: int = 10_000,
+        sample_size: int = 10_000,
         epsilon: float = 1.0,
         delta: float = 1e-6,
         noise: float | None = None,
@@ -378,7 +378,7 @@ class AdditiveRegressor(RegressorMixin, _Additive):
         self.min_frequency = min_frequency
         self.smoothness = smoothness
         self.interactions = interactions
-        self.max_subjects = max_subjects
+        self.sample_size = sample_size
         self.epsilon = epsilon
         self.delta = delta
         self.noise = noise

@@ -15,7 +15,7 @@ from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer, OneHotE
 
 from certified.additive._bins import Axis
 from certified.additive._terms import Terms
-from certified.transformer import named_like
+from certified.base import named_like
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["plain_features"]

@@ -15,21 +15,23 @@ from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_feature_names_in
 
+from certified._data.frames import columns_of
+from certified._data.hashing import bottom_k
+from certified._data.reproducible import same
+from certified._data.table import Table
+from certified._data.targets import target_column
+from certified._steps.estimators import MixedTransformer
 from certified.additive._bins import Axis, Tally, axis_of, tally, untallied
 from certified.additive._family import FAMILIES, Family, scaled
 from certified.additive._pairs import alone, chosen
 from certified.additive._smooth import level, main_table, pair_table
-from certified.columns import columns_of
 from certified.errors import InvalidInput, NotDeletable
-from certified.hashing import bottom_k
-from certified.stable import Table, same
-from certified.transformer import MixedTransformer, target_column
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["Layout", "Tables", "Terms"]
 
 
-_WHOLE = {"max_bins": 2, "max_interaction_bins": 2, "max_categories": 2, "min_frequency": 1, "max_subjects": 1}
+_WHOLE = {"max_bins": 2, "max_interaction_bins": 2, "max_categories": 2, "min_frequency": 1, "sample_size": 1}
 
 
 class Layout(NamedTuple):
@@ -128,7 +130,7 @@ class Terms(MixedTransformer):
         min_frequency: int = 10,
         smoothness: Any = "auto",
         interactions: Any = 20,
-        max_subjects: int = 10_000,
+        sample_size: int = 10_000,
     ) -> None:
         self.loss = loss
         self.max_bins = max_bins
@@ -137,7 +139,7 @@ class Terms(MixedTransformer):
         self.min_frequency = min_frequency
         self.smoothness = smoothness
         self.interactions = interactions
-        self.max_subjects = max_subjects
+        self.sample_size = sample_size
 
     # ------------------------------------------------------------ what is learned
 
@@ -168,12 +170,12 @@ class Terms(MixedTransformer):
             raise InvalidInput("An additive model got 1 sample (of positive weight). At least 2 are needed.")
         if self.loss == "logistic" and table.y.min() == table.y.max():
             raise InvalidInput("Only one class would be present; a classifier needs rows of two. Nothing was changed.")
-        cut = bottom_k(table.hashes, self.max_subjects)
+        cut = bottom_k(table.hashes, self.sample_size)
         tallies = tuple(tally(column) for column in columns_of(table.x))
         sample = table.take(table.hashes <= cut)
         return _Statistic(cut, tallies, self._layout(tallies, sample))
 
-    def _discount(self, statistic: _Statistic, removed: Table) -> _Statistic | None:
+    def _subtract(self, statistic: _Statistic, removed: Table) -> _Statistic | None:
         """Count the rows out; None where the sample or the bins change."""
         if np.any(removed.hashes <= statistic.cut):
             return None
@@ -253,7 +255,7 @@ class Terms(MixedTransformer):
 
     # --------------------------------------------------------------- what is served
 
-    def _derive(self, statistic: _Statistic) -> Layout:
+    def _learned_from(self, statistic: _Statistic) -> Layout:
         layout = statistic.layout
         if all(axis.rows < 2 for axis in layout.axes):
             raise InvalidInput("An additive model got features that are all constant. One that varies is needed.")
@@ -266,7 +268,7 @@ class Terms(MixedTransformer):
     def _apply(self, learned: Layout, X: Any) -> FloatArray:
         return self._tables(learned).features(X)
 
-    def _renewed(self, learned: Layout, left: Callable[[], Table]) -> list[Any]:
+    def _changed_features(self, learned: Layout, left: Callable[[], Table]) -> list[Any]:
         before, after = self._served, self._tables(learned)
         held = {features: (made, spot) for (features, made), spot in zip(before.terms, before.spots, strict=True)}
         out: list[Any] = []
@@ -281,10 +283,10 @@ class Terms(MixedTransformer):
     def _width(self, learned: Layout, n_features: int) -> int:
         return int(self._tables(learned).spots[-1].stop)
 
-    def _serve(self, statistic: _Statistic, learned: Layout) -> None:
+    def _store(self, statistic: _Statistic, learned: Layout) -> None:
         if "_served" not in self.__dict__ or self._served.layout is not learned:
             self._served = Tables(learned)
-        super()._serve(statistic, learned)
+        super()._store(statistic, learned)
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
         """Return the names of the coordinates, "age_0", "age_1" ... and "age & hours_0" ... for pairs."""

@@ -1,6 +1,6 @@
 """Two releases, before and after a deletion: what somebody who holds both can rebuild of the deleted row.
 
-The gradient of the deleted rows is ``H (w_after - w_before)``, with H the Hessian of the kept rows between the two
+The gradient of the deleted rows is ``H (w_after - w_before)``, with H the Hessian of the retained rows between the two
 (Bertran et al. 2024), and for a generalised linear model the gradient of one row is a multiple of the row itself. With
 an intercept the multiple is known: the last entry belongs to a feature that is 1. "Indistinguishable from a refit"
 does not hide this; fresh noise does, and batches help a little.
@@ -16,8 +16,8 @@ import numpy as np
 from scipy.special import expit
 from sklearn.base import is_classifier
 
+from certified.audit._models import features, final, parameter, private_parameter, refit
 from certified.audit._result import INCONCLUSIVE, NOT_REFUTED, REFUTED, SAMPLE, AuditResult
-from certified.audit.models import features, final, parameter, private_parameter, refit
 from certified.errors import InvalidInput
 from certified.typing import FloatArray
 
@@ -37,10 +37,10 @@ class Differencing(AuditResult):
     n_candidates : int
         Rows among which the deleted one is looked for: those kept, and it.
     cosine_outsider, cosine_insider : float
-        Between the rebuilt direction and the deleted row, both centred on the kept rows and scaled by their deviations;
+        Between the rebuilt direction and the deleted row, both centred on the retained rows and scaled by their deviations;
         mean over the deleted rows.
     cosine_chance : float
-        The same for a kept row, in the median.
+        The same for a retained row, in the median.
     error_outsider, error_insider : float
         Largest error of a rebuilt feature, in standard deviations of the feature; NaN without an intercept.
     rank_outsider, rank_insider : int
@@ -69,8 +69,8 @@ class Differencing(AuditResult):
 def differencing(
     before: Any,
     after: Any,
-    X_kept: Any,
-    y_kept: Any,
+    X_retained: Any,
+    y_retained: Any,
     X_deleted: Any,
     *,
     X_public: Any = None,
@@ -84,14 +84,14 @@ def differencing(
     ----------
     before, after : fitted scikit-learn models
         Linear, with one output, or pipelines that end in one and whose features did not change.
-    X_kept, y_kept : array-like
+    X_retained, y_retained : array-like
         Rows that stay: the candidates, and what an insider knows.
     X_deleted : array-like of shape (n_deleted, n_features)
         The truth that the attack is compared with.
     X_public : array-like or None
-        Rows of the same kind that an outsider has, for the shape of the Hessian. None: the kept rows.
+        Rows of the same kind that an outsider has, for the shape of the Hessian. None: the retained rows.
     recipe : estimator or None
-        How the models were fitted. With it the insider refits on the kept rows and so removes the noise of the release
+        How the models were fitted. With it the insider refits on the retained rows and so removes the noise of the release
         after; without it the insider has the true Hessian only.
     receipt : Receipt or None
         Its ``mu_differencing`` is recorded beside what was measured.
@@ -108,31 +108,31 @@ def differencing(
     ----------
     Bertran et al. (2024), "Reconstruction attacks on machine unlearning: simple models are vulnerable".
     """
-    kept, gone = (np.asarray(features(after, X), dtype=np.float64) for X in (X_kept, X_deleted))
+    retained, gone = (np.asarray(features(after, X), dtype=np.float64) for X in (X_retained, X_deleted))
     theta_1, theta_2 = parameter(before), parameter(after)
     head = final(after)
     single = np.atleast_2d(head.coef_).shape[0] == 1
-    if not single or len(theta_1) != len(theta_2) or not np.array_equal(features(before, X_kept), kept):
+    if not single or len(theta_1) != len(theta_2) or not np.array_equal(features(before, X_retained), retained):
         raise InvalidInput(
             "differencing got models with several outputs or with different features. One output is needed, and a "
             "pipeline whose transformers did not change between the two releases."
         )
     bend = curvature or _curvature(head)
-    public = kept if X_public is None else np.asarray(features(after, X_public), dtype=np.float64)
-    share = len(kept) / len(public)
+    public = retained if X_public is None else np.asarray(features(after, X_public), dtype=np.float64)
+    share = len(retained) / len(public)
     outside = _gradient(head, public, theta_1, theta_2, bend, len(gone), share)
     last = theta_2
     if recipe is not None:
-        last = _joined(theta_2, private_parameter(refit(final(recipe), kept, y_kept)))
-    inside = _gradient(head, kept, theta_1, last, bend, len(gone))
+        last = _joined(theta_2, private_parameter(refit(final(recipe), retained, y_retained)))
+    inside = _gradient(head, retained, theta_1, last, bend, len(gone))
     intercept = bool(getattr(head, "fit_intercept", True))
-    scored = [_score(z, kept, gone, intercept) for z in (outside, inside)]
+    scored = [_score(z, retained, gone, intercept) for z in (outside, inside)]
     (out_cos, out_error, out_rank, out_row), (in_cos, in_error, in_rank, in_row) = scored
     found = [name for name, rank in (("an outsider", out_rank), ("an insider", in_rank)) if rank == 1]
     mu = float(receipt.mu_differencing) if receipt is not None else np.nan
     if found:
         verdict = REFUTED
-        reason = f"Among {len(kept) + 1} candidates {' and '.join(found)} picks out a deleted row."
+        reason = f"Among {len(retained) + 1} candidates {' and '.join(found)} picks out a deleted row."
     else:
         verdict = NOT_REFUTED if np.isfinite(mu) and mu < 1.0 else INCONCLUSIVE
         reason = "This attack does not pick out the deleted row; see mu for attacks that know more."
@@ -140,10 +140,10 @@ def differencing(
         verdict,
         reason,
         n_deleted=len(gone),
-        n_candidates=len(kept) + 1,
+        n_candidates=len(retained) + 1,
         cosine_outsider=out_cos,
         cosine_insider=in_cos,
-        cosine_chance=_chance(inside, kept, intercept),
+        cosine_chance=_chance(inside, retained, intercept),
         error_outsider=out_error,
         error_insider=in_error,
         rank_outsider=out_rank,
@@ -179,7 +179,7 @@ def _penalty(head: Any, n_rows: float) -> float:
 def _gradient(
     head: Any, X: FloatArray, first: FloatArray, second: FloatArray, bend: Any, n_gone: int, share: float = 1.0
 ) -> FloatArray:
-    """Gradient of the deleted rows at the first parameter: the mean Hessian of the kept rows times the change.
+    """Gradient of the deleted rows at the first parameter: the mean Hessian of the retained rows times the change.
 
     Rows whose weight sets the strength of the penalty took a part of it with them, which is known and subtracted.
     """
@@ -188,10 +188,10 @@ def _gradient(
     z_1, z_2 = table @ first, table @ second
     bent = sum(0.5 * w * bend(z_1 + 0.5 * (1 + t) * (z_2 - z_1)) for t, w in zip(nodes, weights, strict=True))
     change = second - first
-    n_kept = share * len(X)
+    n_retained = share * len(X)
     penalised = np.append(np.ones(X.shape[1]), 0.0)
-    found: FloatArray = share * (table.T @ (bent * (table @ change))) + _penalty(head, n_kept) * penalised * change
-    found -= (_penalty(head, n_kept + n_gone) - _penalty(head, n_kept)) * penalised * first
+    found: FloatArray = share * (table.T @ (bent * (table @ change))) + _penalty(head, n_retained) * penalised * change
+    found -= (_penalty(head, n_retained + n_gone) - _penalty(head, n_retained)) * penalised * first
     if not getattr(head, "fit_intercept", True):
         found[-1] = 0.0
     return found
@@ -202,33 +202,35 @@ def _row(z: FloatArray, intercept: bool) -> FloatArray:
     return z[:-1] / z[-1] if intercept and z[-1] != 0.0 else z[:-1]
 
 
-def _score(z: FloatArray, kept: FloatArray, gone: FloatArray, intercept: bool) -> tuple[float, float, int, FloatArray]:
+def _score(
+    z: FloatArray, retained: FloatArray, gone: FloatArray, intercept: bool
+) -> tuple[float, float, int, FloatArray]:
     """Cosine, error, rank, and the row that was rebuilt."""
     row = _row(z, intercept)
-    rows = np.vstack([gone, kept])
-    cosines = _cosines(row, rows, kept, intercept)
+    rows = np.vstack([gone, retained])
+    cosines = _cosines(row, rows, retained, intercept)
     mine = cosines[: len(gone)]
     rank = int(min(1 + np.count_nonzero(cosines[len(gone) :] >= value) for value in mine))
     error = np.nan
     if intercept:
         best = gone[int(np.argmax(mine))]
-        error = float(np.max(np.abs(row - best) / _scale(kept)))
+        error = float(np.max(np.abs(row - best) / _scale(retained)))
     return float(np.mean(mine)), error, rank, row
 
 
-def _chance(z: FloatArray, kept: FloatArray, intercept: bool) -> float:
-    return float(np.median(_cosines(_row(z, intercept), kept, kept, intercept)))
+def _chance(z: FloatArray, retained: FloatArray, intercept: bool) -> float:
+    return float(np.median(_cosines(_row(z, intercept), retained, retained, intercept)))
 
 
-def _scale(kept: FloatArray) -> FloatArray:
-    deviation = kept.std(axis=0)
+def _scale(retained: FloatArray) -> FloatArray:
+    deviation = retained.std(axis=0)
     return np.where(deviation > 0.0, deviation, 1.0)
 
 
-def _cosines(row: FloatArray, rows: FloatArray, kept: FloatArray, intercept: bool) -> FloatArray:
+def _cosines(row: FloatArray, rows: FloatArray, retained: FloatArray, intercept: bool) -> FloatArray:
     """Cosines after centring and scaling; without an intercept the sign is not known, and nothing can be centred."""
-    centre = kept.mean(axis=0) if intercept else np.zeros(kept.shape[1])
-    a, b = (row - centre) / _scale(kept), (rows - centre) / _scale(kept)
+    centre = retained.mean(axis=0) if intercept else np.zeros(retained.shape[1])
+    a, b = (row - centre) / _scale(retained), (rows - centre) / _scale(retained)
     with np.errstate(divide="ignore", invalid="ignore"):
         found = (b @ a) / (np.linalg.norm(b, axis=1) * np.linalg.norm(a))
     found = np.nan_to_num(found)

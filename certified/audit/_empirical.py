@@ -165,13 +165,13 @@ def empirical(
         raise InvalidInput("empirical got a direction without a whitening, in whose coordinates it would be.")
     white = None if whitening is None else np.asarray(whitening, dtype=np.float64)
     rule = _Rule(delta, alpha, gaussian, white, direction)
-    kept = _outcomes(refit, n_runs)
-    found = rule.compare(_outcomes(unlearn, n_runs), kept)
-    control = rule.compare(_outcomes(refit, n_runs), kept)
-    positive = None if nothing is None else rule.compare(_outcomes(nothing, n_runs), kept)
+    retained = _outcomes(refit, n_runs)
+    found = rule.compare(_outcomes(unlearn, n_runs), retained)
+    control = rule.compare(_outcomes(refit, n_runs), retained)
+    positive = None if nothing is None else rule.compare(_outcomes(nothing, n_runs), retained)
     epsilon_claim = epsilon_of(claim, delta)
     target = detect if detect is not None else (claim or np.inf)
-    values = kept.shape[1]
+    values = retained.shape[1]
     resolution = rule.detectable(n_runs, values, 0.0, power)
     if found.beyond(claim, epsilon_claim):
         verdict = REFUTED

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from certified.accounting import delta_of
+from certified.audit._models import private_parameter, refit, release_factor
 from certified.audit._result import INCONCLUSIVE, NOT_REFUTED, REFUTED, AuditResult
 from certified.audit._state import state_equal
-from certified.audit.models import private_parameter, refit, release_factor
 from certified.typing import FloatArray
 
 __all__ = ["EPSILONS", "ExactGap", "exact_gap", "gaussian_mu"]
@@ -74,8 +74,10 @@ def gaussian_mu(first: FloatArray, second: FloatArray, factor: FloatArray, sigma
     return distance / sigma
 
 
-def exact_gap(model: Any, X_kept: Any, y_kept: Any, ids: Any = None, *, recipe: Any = None, **fit: Any) -> ExactGap:
-    """Refit on the kept rows, tightly, and return the true mu between the two releases.
+def exact_gap(
+    model: Any, X_retained: Any, y_retained: Any, ids: Any = None, *, recipe: Any = None, **fit: Any
+) -> ExactGap:
+    """Refit on the retained rows, tightly, and return the true mu between the two releases.
 
     REFUTED if the parameter is farther from the refit's than the certificate allows, or if anything that has to be bit
     for bit a refit's (an exact model, a transformer, the metric of the noise) is not.
@@ -83,7 +85,7 @@ def exact_gap(model: Any, X_kept: Any, y_kept: Any, ids: Any = None, *, recipe: 
     Parameters
     ----------
     model : fitted keeper after deletions
-    X_kept, y_kept : array-like
+    X_retained, y_retained : array-like
         The rows that it should still know, in any order.
     ids : array-like or None
         Their subjects. Needed where the model depends on them (samples by hash, folds).
@@ -110,7 +112,7 @@ def exact_gap(model: Any, X_kept: Any, y_kept: Any, ids: Any = None, *, recipe: 
     >>> gap.verdict, gap.mu < gap.mu_certified
     ('NOT REFUTED', True)
     """
-    fresh = refit(model if recipe is None else recipe, X_kept, y_kept, ids, **fit)
+    fresh = refit(model if recipe is None else recipe, X_retained, y_retained, ids, **fit)
     certificate = model.certificate_
     state = state_equal(model, fresh)
     if certificate.claim != "exact" and hasattr(model, "best_estimator_"):
@@ -152,7 +154,7 @@ def _common(certificate: Any, differing: tuple[str, ...]) -> dict[str, Any]:
 
 def _measured(model: Any, fresh: Any) -> tuple[float, float] | None:
     """Distance of the parameters in the refit's metric and the refit's own error; None where they do not compare."""
-    if not (hasattr(model, "private_coef_") and hasattr(fresh, "release_metric_")):
+    if not (hasattr(model, "private_coef_") and hasattr(fresh, "noise_metric_")):
         return None
     ours, theirs = private_parameter(model), private_parameter(fresh)
     if ours.shape != theirs.shape:

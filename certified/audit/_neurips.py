@@ -1,4 +1,4 @@
-"""The forgetting score of the NeurIPS 2023 unlearning challenge, with the score of perfect unlearning beside it.
+"""The deleting score of the NeurIPS 2023 unlearning challenge, with the score of perfect unlearning beside it.
 
 For comparison with published numbers only. The score takes the best of thousands of attacks without a confidence
 bound, so refits against refits score far below 1: about 0.2 to 0.4 with 512 models of each kind. Read the ratio.
@@ -35,9 +35,9 @@ class NeuripsScore(AuditResult):
     verdict, reason
         Always INCONCLUSIVE: the score is no test of a claim.
     score : float
-        Forgetting quality times the two ratios of utility.
-    forgetting, forgetting_control : float
-        Forgetting quality, and what refits against refits get.
+        Deleting quality times the two ratios of utility.
+    deleting, forgetting_control : float
+        Deleting quality, and what refits against refits get.
     ratio : float
         Of the two: 1 is as good as a refit.
     retain_ratio, test_ratio : float
@@ -49,7 +49,7 @@ class NeuripsScore(AuditResult):
     """
 
     score: float
-    forgetting: float
+    deleting: float
     forgetting_control: float
     ratio: float
     retain_ratio: float
@@ -86,7 +86,7 @@ def neurips_score(
     >>> rng = np.random.default_rng(0)
     >>> a, b, c = rng.normal(size=(3, 128, 5))
     >>> found = neurips_score(a + 3.0, b, c, intervals=False)
-    >>> found.forgetting < found.forgetting_control < 1.0
+    >>> found.deleting < found.forgetting_control < 1.0
     True
     """
     u, r, c = (np.asarray(x, dtype=np.float64) for x in (unlearned, refitted, control))
@@ -103,7 +103,7 @@ def neurips_score(
         INCONCLUSIVE,
         f"For comparison only: {quality:.3f}, where refits against refits get {reference:.3f}.",
         score=quality * retain_ratio * test_ratio,
-        forgetting=quality,
+        deleting=quality,
         forgetting_control=reference,
         ratio=ratio,
         retain_ratio=retain_ratio,

@@ -1,7 +1,7 @@
-"""One published model and the kept rows, no secret: is it a release of a refit, with the noise that was promised?
+"""One published model and the retained rows, no secret: is it a release of a refit, with the noise that was promised?
 
-In whitened coordinates ``u = L'(theta - w_kept) / sigma`` a release of a refit is exactly N(0, I). A release to which
-nothing was done is N(d, I), with ``d = L'(w_all - w_kept) / sigma``. So the most powerful test that nothing was
+In whitened coordinates ``u = L'(theta - w_retained) / sigma`` a release of a refit is exactly N(0, I). A release to which
+nothing was done is N(d, I), with ``d = L'(w_all - w_retained) / sigma``. So the most powerful test that nothing was
 removed is ``z = <u, d> / ||d||``, which is N(0, 1) in the one world and N(||d||, 1) in the other (Neyman-Pearson). The
 length of u has a chi-square law: too long and too short both speak against the certificate.
 """
@@ -16,9 +16,9 @@ from scipy.special import ndtri
 from scipy.stats import chi2, ncx2, norm
 
 from certified.accounting import mu_of
+from certified.audit._models import features, final, parameter, private_parameter, refit, release_factor, steps
 from certified.audit._result import INCONCLUSIVE, NOT_REFUTED, REFUTED, SAMPLE, AuditResult
 from certified.audit.bounds import _level
-from certified.audit.models import features, final, parameter, private_parameter, refit, release_factor, steps
 from certified.errors import InvalidInput
 from certified.typing import FloatArray
 
@@ -72,8 +72,8 @@ class ReleaseTest(AuditResult):
 def release_test(
     published: Any,
     recipe: Any,
-    X_kept: Any,
-    y_kept: Any,
+    X_retained: Any,
+    y_retained: Any,
     *,
     ids: Any = None,
     X_deleted: Any = None,
@@ -83,7 +83,7 @@ def release_test(
     power: float = 0.5,
     **fit: Any,
 ) -> ReleaseTest:
-    """Test whether a published model is a release of a refit on the kept rows.
+    """Test whether a published model is a release of a refit on the retained rows.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def release_test(
     recipe : estimator
         Of this package, with the parameters that were used; it is cloned, and its ``noise`` is the noise promised.
     X_kept, y_kept, ids, **fit
-        The rows that stay, and other arguments of ``fit``.
+        The retained rows, and other arguments of ``fit``.
     X_deleted, y_deleted : array-like or None
         The deleted rows, for the directional test.
     mu : float or None
@@ -116,9 +116,9 @@ def release_test(
     'REFUTED'
     """
     releases = list(published) if isinstance(published, list | tuple) else [published]
-    fresh = refit(recipe, X_kept, y_kept, ids, **fit)
+    fresh = refit(recipe, X_retained, y_retained, ids, **fit)
     if len(steps(fresh)) > 1:
-        wrong = _other_features(releases, fresh.release(), X_kept)
+        wrong = _other_features(releases, fresh.release(), X_retained)
         if wrong:
             return _refuted_outright(wrong, len(releases), alpha)
     w, factor, sigma = private_parameter(fresh), release_factor(fresh), float(fresh.certificate_.sigma)
@@ -135,7 +135,7 @@ def release_test(
         )
     direction = None
     if X_deleted is not None:
-        direction = _influence(fresh, w, factor, sigma, (X_kept, y_kept), (X_deleted, y_deleted))
+        direction = _influence(fresh, w, factor, sigma, (X_retained, y_retained), (X_deleted, y_deleted))
     allowed = _promise(fresh) if mu is None else float(mu)
     return whitened_test(((theta - w) @ factor) / sigma, direction, mu=allowed, alpha=alpha, power=power)
 
@@ -148,9 +148,9 @@ def whitened_test(
     Parameters
     ----------
     whitened : array of shape (n_releases, p)
-        ``L'(theta - w_kept) / sigma``, each N(0, I) for a refit and N(shift, I), ``||shift|| <= mu``, under the claim.
+        ``L'(theta - w_retained) / sigma``, each N(0, I) for a refit and N(shift, I), ``||shift|| <= mu``, under the claim.
     direction : array of shape (p,) or None
-        ``L'(w_all - w_kept) / sigma``.
+        ``L'(w_all - w_retained) / sigma``.
     mu, alpha, power : float
         As in :func:`release_test`.
     """
@@ -216,24 +216,24 @@ def _promise(fresh: Any) -> float:
 
 
 def _influence(
-    fresh: Any, w: FloatArray, factor: FloatArray, sigma: float, kept: tuple[Any, Any], deleted: tuple[Any, Any]
+    fresh: Any, w: FloatArray, factor: FloatArray, sigma: float, retained: tuple[Any, Any], deleted: tuple[Any, Any]
 ) -> FloatArray:
     """Whitened shift of the parameter if the deleted rows had stayed, in the features of the refit."""
     steps_of = fresh.release()
-    X = np.vstack([features(steps_of, part) for part in (kept[0], deleted[0])])
-    y = np.concatenate([np.asarray(kept[1]), np.asarray(deleted[1])])
+    X = np.vstack([features(steps_of, part) for part in (retained[0], deleted[0])])
+    y = np.concatenate([np.asarray(retained[1]), np.asarray(deleted[1])])
     everything = refit(final(fresh), X, y)
     return (private_parameter(everything) - w) @ factor / sigma
 
 
 def _other_features(releases: list[Any], reference: Any, X: Any) -> str:
-    """Say which step of a release does not transform the kept rows as the refit's does; empty if all do."""
+    """Say which step of a release does not transform the retained rows as the refit's does; empty if all do."""
     for release in releases:
         left, right = X, X
         for (name, ours), (_, theirs) in zip(steps(release)[:-1], steps(reference)[:-1], strict=False):
             left, right = (x if isinstance(s, str) else s.transform(x) for s, x in ((ours, left), (theirs, right)))
             if np.shape(left) != np.shape(right) or not np.array_equal(np.asarray(left), np.asarray(right)):
-                return f"Step {name!r} does not transform the kept rows as that of a refit does."
+                return f"Step {name!r} does not transform the retained rows as that of a refit does."
     return ""
 
 

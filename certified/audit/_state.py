@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from certified._data.reproducible import digest
+from certified.audit._models import noise_metric, steps
 from certified.audit._result import NOT_REFUTED, REFUTED, AuditResult
-from certified.audit.models import release_metric, steps
-from certified.base import digest
 
 __all__ = ["StateEqual", "state_equal"]
 
@@ -39,7 +39,7 @@ def state_equal(model: Any, refit: Any) -> StateEqual:
     """Compare the state of a model that unlearned with that of a refit, bit for bit.
 
     Parts with a ``state_digest_`` are compared by it. Noisy models have none: of those only what must be exact is
-    compared, the release metric and the structure of trees; for their parameters see :func:`exact_gap`. Models from
+    compared, the noise metric and the structure of trees; for their parameters see :func:`exact_gap`. Models from
     elsewhere are compared by what their ``fit`` made, the attributes whose names end in an underscore.
 
     Examples
@@ -73,8 +73,8 @@ def _parts(model: Any) -> list[tuple[str, str]]:
 def _fingerprint(part: Any) -> str:
     if hasattr(part, "state_digest_"):
         return part.state_digest_
-    if hasattr(part, "release_metric_"):
-        return digest(getattr(part, "structure_digest_", ""), release_metric(part))
+    if hasattr(part, "noise_metric_"):
+        return digest(getattr(part, "structure_digest_", ""), noise_metric(part))
     return digest(*_leaves(part))
 
 

@@ -1,4 +1,4 @@
-"""Ensembles that forget, with scikit-learn's names. Each is imported when it is first asked for.
+"""Ensembles that delete, with scikit-learn's names. Each is imported when it is first asked for.
 
 Forests need numba and boosted trees XGBoost, which the extra ``certified[trees]`` installs.
 """
@@ -9,16 +9,16 @@ from importlib import import_module
 from typing import Any
 
 _WHERE = {
-    "DeletionCost": "_sharded_base",
+    "DeletionCost": "_sharding.base",
     "ExtraTreesClassifier": "_forest",
     "ExtraTreesRegressor": "_forest",
-    "GradientBoostingClassifier": "_boosting",
-    "GradientBoostingRegressor": "_boosting",
+    "GradientBoostingClassifier": "_boosting.estimators",
+    "GradientBoostingRegressor": "_boosting.estimators",
     "IsolationForest": "_isolation",
     "RandomForestClassifier": "_forest",
     "RandomForestRegressor": "_forest",
-    "ShardedClassifier": "_sharded",
-    "ShardedRegressor": "_sharded",
+    "ShardedClassifier": "_sharding.estimators",
+    "ShardedRegressor": "_sharding.estimators",
 }
 
 __all__ = sorted(_WHERE)

@@ -8,8 +8,8 @@ import numpy as np
 from sklearn import ensemble as plain
 from sklearn import tree as plain_trees
 
+from certified._trees.tasks import PLAIN, ClassifierTrees, RegressorTrees, Trees, scored
 from certified.errors import InvalidInput
-from certified.forest.tasks import PLAIN, ClassifierTrees, RegressorTrees, Trees, scored
 from certified.typing import FloatArray
 
 __all__ = ["ExtraTreesClassifier", "ExtraTreesRegressor", "RandomForestClassifier", "RandomForestRegressor"]
@@ -51,10 +51,10 @@ class _Forest(Trees):
         return float(share)
 
     def _released(self, values: Any) -> Any:
-        grove = self._grown()
+        forest = self._grown()
         given = {name: getattr(self, name) for name in ("n_estimators", *PLAIN)}
         out = self._forest_class(**given, bootstrap=bool(self.bootstrap))
-        out.estimators_ = [self._tree(t, values) for t in np.flatnonzero(grove.n_rows).tolist()]
+        out.estimators_ = [self._tree(t, values) for t in np.flatnonzero(forest.n_rows).tolist()]
         out.estimator_ = self._plain_class()
         out.n_outputs_, out.n_features_in_ = out.estimators_[0].n_outputs_, out.estimators_[0].n_features_in_
         for name in ("classes_", "n_classes_"):
@@ -66,13 +66,13 @@ class _Forest(Trees):
         """Return for each row held what the trees say that have not seen it; NaN where all have."""
         if not self.oob_score:
             raise AttributeError(f"{type(self).__name__} was made with oob_score=False.")
-        grove = self._grown()
-        return self._mean(grove.codes, grove.seen())[self._alive]
+        forest = self._grown()
+        return self._mean(forest.codes, forest.seen())[self._retained]
 
     @property
     def oob_score_(self) -> float:
-        """Accuracy or R2 on the rows held, each predicted by the trees that have not seen it."""
-        return scored(self, self._y[self._alive], self._out_of_bag())
+        """Accuracy or R2 on the retained rows, each predicted by the trees that have not seen it."""
+        return scored(self, self._y[self._retained], self._out_of_bag())
 
 
 class _Classifier(_Forest, ClassifierTrees):
@@ -122,7 +122,7 @@ class RandomForestClassifier(_Classifier):
     random_state : int or None, default=0
         The key, up to 128 bits; None draws one. Keep it secret where those who ask for deletions could profit from it.
     max_samples : float or None, default=None
-        Share of the trees that see a subject; None for ``1 - 1/e``. With 0.1 growing and forgetting are ten times as
+        Share of the trees that see a subject; None for ``1 - 1/e``. With 0.1 growing and deleting are ten times as
         fast.
     n_thresholds : int, default=16
         Cells of a feature in a node.

@@ -11,16 +11,16 @@ from sklearn.ensemble import IsolationForest as _Plain
 from sklearn.tree import ExtraTreeRegressor
 from sklearn.tree._tree import NODE_DTYPE, Tree
 
-from certified.base import Plan, digest
+from certified._data.hashing import bottom_k
+from certified._data.reproducible import digest
+from certified._trees.binning import encode, thresholds
+from certified._trees.estimator import ForestEstimator
+from certified._trees.forest import Work
+from certified._trees.kernels_grow import NODE
+from certified._trees.kernels_isolation import isolate, mean_length
+from certified._trees.kernels_predict import mean_depths, scramble
+from certified.base import Plan, named_like
 from certified.errors import InvalidInput
-from certified.forest.codes import encode, thresholds
-from certified.forest.grove import Work
-from certified.forest.grow import NODE
-from certified.forest.isolate import isolate, mean_length
-from certified.forest.model import GroveModel
-from certified.forest.walk import mean_depths, scramble
-from certified.hashing import bottom_k
-from certified.transformer import named_like
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["IsolationForest"]
@@ -34,7 +34,7 @@ class _Sample(NamedTuple):
 
 
 class _Stand:
-    """The trees, grown on samples of the rows alive; `subjects` are the hashes of these, each once."""
+    """The trees, grown on samples of the retained rows; `subjects` are the hashes of these, each once."""
 
     def __init__(self, trees: list[_Sample], salts: Any, codes: Any, subjects: Any, work: Work) -> None:
         self.trees, self.salts, self.codes, self.subjects, self.work = trees, salts, codes, subjects, work
@@ -64,7 +64,7 @@ class _Stand:
         """Nothing waits."""
 
 
-class IsolationForest(OutlierMixin, GroveModel):
+class IsolationForest(OutlierMixin, ForestEstimator):
     """Isolation forest for anomalies, exact under deletion.
 
     Each tree sees the rows of the subjects whose hashes with the tree are smallest. A deletion of one of them lets the
@@ -76,7 +76,7 @@ class IsolationForest(OutlierMixin, GroveModel):
     max_samples : "auto" or int, default="auto"
         Subjects that a tree sees; "auto" for 256. A share of the rows is refused: it changes with every deletion.
     contamination : "auto" or float, default="auto"
-        Share of the rows held that count as anomalies, which sets ``offset_``; "auto" sets it to -0.5.
+        Share of the retained rows that count as anomalies, which sets ``offset_``; "auto" sets it to -0.5.
     random_state : int or None, default=0
         The key, as in :class:`RandomForestClassifier`.
 
@@ -103,7 +103,7 @@ class IsolationForest(OutlierMixin, GroveModel):
     """
 
     n_jobs = None
-    _grove: Any
+    _forest: Any
 
     def __init__(
         self,
@@ -135,24 +135,24 @@ class IsolationForest(OutlierMixin, GroveModel):
             raise InvalidInput(f"IsolationForest(contamination={c!r}) is not allowed: 'auto' or a number in (0, 0.5].")
         return int(given)
 
-    def _grow(self, basis: Any, alive: BoolArray) -> Any:
+    def _grow(self, shared: Any, retained: BoolArray) -> Any:
         k = self._subjects_of_tree()
         seed = np.frombuffer(self._key.to_bytes(16, "little")[:8], dtype=np.uint64)
         salts = scramble(np.arange(self.n_estimators, dtype=np.uint64) + seed)
-        codes = encode(self._x, basis.coding)
-        codes[:, ~alive] = 0
-        subjects = np.unique(self._hashes[alive])
-        trees = [self._tree(codes, salt, alive, subjects, k) for salt in salts]
+        codes = encode(self._x, shared.coding)
+        codes[:, ~retained] = 0
+        subjects = np.unique(self._hashes[retained])
+        trees = [self._tree(codes, salt, retained, subjects, k) for salt in salts]
         return _Stand(trees, salts, codes, subjects, Work(0, 0, 0, 0))
 
-    def _tree(self, codes: Any, salt: Any, alive: BoolArray, subjects: Any, k: int) -> _Sample:
+    def _tree(self, codes: Any, salt: Any, retained: BoolArray, subjects: Any, k: int) -> _Sample:
         """Grow the tree of one salt on the rows of the k subjects that come first in its order."""
         drawn = scramble(subjects ^ salt)
         if len(drawn) > 8 * k:  # look among those that are likely to be in it
             some = drawn[drawn <= np.uint64(2.0**64 * (4.0 * k / len(drawn)))]
             drawn = some if len(some) >= k else drawn
         cut = bottom_k(drawn, k)
-        rows = np.flatnonzero((scramble(self._hashes ^ salt) <= cut) & alive).astype(np.int32)
+        rows = np.flatnonzero((scramble(self._hashes ^ salt) <= cut) & retained).astype(np.int32)
         nodes = np.zeros(2 * len(rows), NODE)
         order = np.arange(len(codes))
         depth = int(np.ceil(np.log2(max(min(k, len(rows)), 2))))
@@ -160,29 +160,29 @@ class IsolationForest(OutlierMixin, GroveModel):
         return _Sample(cut, nodes[:used].copy())
 
     def _plan(self, rows: IntArray) -> Plan:
-        grove, gone = self._grown(), rows[self._alive[rows]]
-        alive = self._alive.copy()
-        alive[rows] = False
-        self._check_some(alive)
-        basis = self._based(alive, self._basis, gone) if gone.size else self._basis
-        if basis.same(self._basis):
-            k, trees, gone_hashes = self._subjects_of_tree(), list(grove.trees), np.unique(self._hashes[gone])
-            subjects = np.delete(grove.subjects, np.searchsorted(grove.subjects, gone_hashes))
-            hit = grove.hit_by(gone_hashes).tolist()
+        forest, gone = self._grown(), rows[self._retained[rows]]
+        retained = self._retained.copy()
+        retained[rows] = False
+        self._check_some(retained)
+        shared = self._based(retained, self._shared, gone) if gone.size else self._shared
+        if shared.same(self._shared):
+            k, trees, gone_hashes = self._subjects_of_tree(), list(forest.trees), np.unique(self._hashes[gone])
+            subjects = np.delete(forest.subjects, np.searchsorted(forest.subjects, gone_hashes))
+            hit = forest.hit_by(gone_hashes).tolist()
             for t in hit:
-                trees[t] = self._tree(grove.codes, grove.salts[t], alive, subjects, k)
-            done = grove.work
+                trees[t] = self._tree(forest.codes, forest.salts[t], retained, subjects, k)
+            done = forest.work
             work = done._replace(
                 subtrees=done.subtrees + len(hit),
                 rows_regrown=done.rows_regrown + sum(int(trees[t].nodes["n"][0]) for t in hit),
             )
-            after = _Stand(trees, grove.salts, grove.codes, subjects, work)
+            after = _Stand(trees, forest.salts, forest.codes, subjects, work)
             regrown = bool(hit)
         else:
-            after, regrown = self._grow(basis, alive), True
+            after, regrown = self._grow(shared, retained), True
 
         def commit() -> None:
-            self._grove, self._basis = after, basis
+            self._forest, self._shared = after, shared
             after.codes[:, rows] = 0
             self._erase(rows)
 
@@ -195,11 +195,11 @@ class IsolationForest(OutlierMixin, GroveModel):
         return min(self._subjects_of_tree(), len(self._grown().subjects))
 
     def _scored(self, codes: Any) -> FloatArray:
-        grove, n = self._grown(), codes.shape[1]
+        forest, n = self._grown(), codes.shape[1]
         out, voters = np.zeros(n), np.zeros(n, np.int64)
-        lengths = mean_length(np.arange(int(grove.nodes["n"].max()) + 1))
-        mean_depths(codes, 0, n, grove.roots, grove.nodes, lengths, out, voters)
-        whole = float(mean_length(self.max_samples_)) * len(grove.trees)
+        lengths = mean_length(np.arange(int(forest.nodes["n"].max()) + 1))
+        mean_depths(codes, 0, n, forest.roots, forest.nodes, lengths, out, voters)
+        whole = float(mean_length(self.max_samples_)) * len(forest.trees)
         return -(2.0 ** (-out / whole)) if whole > 0.0 else -np.ones(n)
 
     def score_samples(self, X: Any) -> FloatArray:
@@ -220,12 +220,12 @@ class IsolationForest(OutlierMixin, GroveModel):
 
     @property
     def offset_(self) -> float:
-        """Scores below it are anomalies; with a given contamination, a quantile of the scores of the rows held."""
+        """Scores below it are anomalies; with a given contamination, a quantile of the scores of the retained rows."""
         self._check_fitted()
         if self.contamination == "auto":
             return -0.5
         if self._served is None:
-            scores = np.sort(self._scored(self._grown().codes)[self._alive])
+            scores = np.sort(self._scored(self._grown().codes)[self._retained])
             self._served = float(np.percentile(scores, 100.0 * self.contamination))
         return self._served
 
@@ -237,22 +237,22 @@ class IsolationForest(OutlierMixin, GroveModel):
     @property
     def state_digest_(self) -> str:
         """Digest of the trees: equal exactly when two states are equal bit for bit. Private."""
-        grove, coding = self._grown(), self._basis.coding
-        nodes = grove.nodes
+        forest, coding = self._grown(), self._shared.coding
+        nodes = forest.nodes
         parts = [nodes[name] for name in ("feature", "cut", "n", "left", "right", "depth")]
         return digest(coding.centre, coding.scale, self._key, self.offset_, *parts)
 
     def release(self) -> _Plain:
         """Return scikit-learn's estimator with these trees; it holds no training row."""
-        grove, k = self._grown(), self.max_samples_
+        forest, k = self._grown(), self.max_samples_
         out = _Plain(n_estimators=self.n_estimators, max_samples=k, contamination=self.contamination)
-        out.estimators_ = [self._plain_tree(tree.nodes) for tree in grove.trees]
-        out.estimators_features_ = [np.arange(self.n_features_in_)] * len(grove.trees)
+        out.estimators_ = [self._plain_tree(tree.nodes) for tree in forest.trees]
+        out.estimators_features_ = [np.arange(self.n_features_in_)] * len(forest.trees)
         out.estimator_, out._max_features = ExtraTreeRegressor(), self.n_features_in_
         out.max_samples_ = out._max_samples = k
         out.offset_, out._n_samples = self.offset_, self.n_rows_
-        out._average_path_length_per_tree = [mean_length(tree.nodes["n"]) for tree in grove.trees]
-        out._decision_path_lengths = [tree.nodes["depth"] + 1.0 for tree in grove.trees]
+        out._average_path_length_per_tree = [mean_length(tree.nodes["n"]) for tree in forest.trees]
+        out._decision_path_lengths = [tree.nodes["depth"] + 1.0 for tree in forest.trees]
         return named_like(out, self)
 
     def _plain_tree(self, nodes: Any) -> ExtraTreeRegressor:
@@ -261,7 +261,7 @@ class IsolationForest(OutlierMixin, GroveModel):
         made["left_child"], made["right_child"] = nodes["left"], nodes["right"]
         made["feature"] = np.where(inner, nodes["feature"], -2)
         made["threshold"] = -2.0
-        made["threshold"][inner] = thresholds(nodes["feature"][inner], nodes["cut"][inner], self._basis.coding)
+        made["threshold"][inner] = thresholds(nodes["feature"][inner], nodes["cut"][inner], self._shared.coding)
         made["n_node_samples"] = made["weighted_n_node_samples"] = nodes["n"]
         tree = Tree(int(self.n_features_in_), np.ones(1, dtype=np.intp), 1)
         depth = int(nodes["depth"].max())

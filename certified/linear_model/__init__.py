@@ -1,4 +1,4 @@
-"""Linear models that can forget, named as in scikit-learn."""
+"""Linear models that can delete, named as in scikit-learn."""
 
 from certified.linear_model._elastic_net import ElasticNet, Lasso
 from certified.linear_model._logistic import LogisticRegression

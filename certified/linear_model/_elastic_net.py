@@ -11,11 +11,11 @@ from sklearn.linear_model import ElasticNet as _SklearnElasticNet
 from sklearn.linear_model import Lasso as _SklearnLasso
 from sklearn.linear_model import enet_path
 
-from certified.active_set import search
+from certified._convex.active_set import search
+from certified._exact.moments import Moments, solved
 from certified.certificate import Certificate
 from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._least_squares import LeastSquares, number
-from certified.moments import Moments, solved
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["ElasticNet", "Lasso"]
@@ -45,7 +45,7 @@ class _Problem:
     b: float
     positive: bool
 
-    def slope(self, w: FloatArray) -> tuple[Any, Any]:
+    def gradient(self, w: FloatArray) -> tuple[Any, Any]:
         """Return ``q - (Q + b) w`` and a bound on its rounding error, shape (d,) each."""
         live = np.flatnonzero(w)
         wide = w.astype(np.longdouble)
@@ -60,7 +60,7 @@ class _Problem:
         gap to it is ``(1-c)^2 r/2 + sum(a |w_j| - c w_j g_j)``, r = y'y - q'w - w'g; its terms are all >= 0. With
         b > 0 the objective is strongly convex, and the gap is at most ``|v|^2 / (2 b)`` for every subgradient v.
         """
-        slope, error = self.slope(w)
+        slope, error = self.gradient(w)
         wide = w.astype(np.longdouble)
         size, live = np.abs(wide), w != 0.0
         steep = (slope if self.positive else np.abs(slope)) + error

@@ -12,23 +12,18 @@ from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from certified import noise as lattice
-from certified.base import (
-    Deletable,
-    Plan,
-    Transcript,
-    all_or_nothing,
-    digest,
-    generator,
-    split_column,
-    split_ids,
-    versions,
-)
-from certified.certificate import Certificate
+from certified._data.feature_change import FeatureChange
+from certified._data.frames import split_column, split_ids
+from certified._data.reproducible import digest, on_one_thread
+from certified._data.rows import Rows
+from certified._data.subjects import Subjects
+from certified._exact.moments import Moments
+from certified._exact.sums import Products
+from certified.accounting import Transcript
+from certified.base import Deletable, Plan, all_or_nothing
+from certified.certificate import Certificate, versions
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
-from certified.exact import Products
-from certified.moments import Moments, on_one_thread
-from certified.renewal import Renewal
-from certified.rows import Rows, Subjects
+from certified.noise import generator
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["LeastSquares", "number"]
@@ -196,7 +191,7 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
     def _plan(self, rows: IntArray) -> Plan:
         self._check_leaves_enough(rows)
         x, _, s = self._rows.take(rows)
-        products = self._products.minus(x, s)
+        products = self._products.subtract(x, s)
         if products is None:
             weight = self._rows.weight.copy()
             weight[rows] = 0.0
@@ -223,21 +218,21 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         return Plan(commit, differencing > 0, "exact", differencing)
 
     def _moved(self, change: FloatArray) -> float:
-        """Length of a change of the parameters in the release metric."""
+        """Length of a change of the parameters in the noise metric."""
         squares = [max(float(part @ self._metric(k) @ part), 0.0) for k, part in enumerate(change)]
         return float(np.sqrt(sum(squares)))
 
-    def _plan_features(self, rows: IntArray, new: Renewal) -> Plan:
+    def _plan_features(self, rows: IntArray, new: FeatureChange) -> Plan:
         """Plan for changed features, more or fewer too."""
         self._check_leaves_enough(rows)
-        storage = self._rows.renewed(new, self._rows.x.shape[1] - int(self.n_features_in_))
+        storage = self._rows.with_features(new, self._rows.x.shape[1] - int(self.n_features_in_))
         return self._planned(rows, Products.of(storage.x, storage.weight, limbs=2), storage)
 
     # ------------------------------------------------------------------ add
 
     @all_or_nothing
     def add(self, X: Any, y: Any, ids: Any, sample_weight: Any = None) -> Certificate:
-        """Add rows, exactly: the state is bit for bit that of a refit on the rows held and the new ones.
+        """Add rows, exactly: the state is bit for bit that of a refit on the retained rows and the new ones.
 
         All or nothing: after an error the model is what it was before.
 
@@ -246,7 +241,7 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         X, y, sample_weight
             As in :meth:`fit`, for the new rows.
         ids : array-like of shape (n_new_rows,) or column name
-            Subject of each row; a subject that is already held gets more rows.
+            Subject of each row; a subject that is already retained gets more rows.
 
         Returns
         -------
@@ -266,8 +261,8 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
             )
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         table = np.column_stack([X, y.reshape(len(X), outputs), np.ones(len(X))])
-        held, subjects = self._subjects.joined(ids, len(X))
-        rows = self._rows.joined(held, (table[None], np.zeros((1, len(X))), weight[None], np.zeros((1, 1))))
+        retained, subjects = self._subjects.added(ids, len(X))
+        rows = self._rows.added(retained, (table[None], np.zeros((1, len(X))), weight[None], np.zeros((1, 1))))
         products = self._products.plus(table, weight) or Products.of(rows.x, rows.weight, limbs=2)
         solution = self._solve(products, X.shape[1])
         change = solution.parameter - self._solution.parameter
@@ -301,7 +296,7 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
                 factor = cholesky(self._metric(k), lower=True)
             except LinAlgError:
                 raise CannotCertify(
-                    "The release metric is singular in float64, so noise cannot be calibrated. Scale the features, "
+                    "The noise metric is singular in float64, so noise cannot be calibrated. Scale the features, "
                     "remove duplicate columns, or set noise=0."
                 ) from None
             released.append(lattice.release(parameter, factor, self.noise, self._rng))
@@ -370,7 +365,7 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         return self._intercept_of(self._solution.parameter)
 
     @property
-    def release_metric_(self) -> FloatArray:
+    def noise_metric_(self) -> FloatArray:
         """G over [coef, intercept]: noise has covariance ``noise^2 G^-1``. For auditors; never to be published.
 
         Shape (p, p), p coefficients and the intercept; several outputs have one block each on the diagonal, shape

@@ -12,14 +12,15 @@ from sklearn.utils.extmath import softmax
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from certified.base import all_or_nothing, split_column, split_ids
+from certified._convex.losses import Logistic, Loss, Softmax
+from certified._convex.problem import Problem
+from certified._data.frames import split_column, split_ids
+from certified._data.targets import codes_among
+from certified.base import all_or_nothing
 from certified.errors import InvalidInput, InvalidRequest
-from certified.linear_model._glm import CertifiedLinear
-from certified.linear_model._heads import chosen
+from certified.linear_model._certified import CertifiedLinear
+from certified.linear_model._solvers import chosen
 from certified.linear_model._state import Totals
-from certified.losses import Logistic, Loss, Softmax
-from certified.objective import Problem
-from certified.transformer import codes_among
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["LogisticRegression"]
@@ -73,7 +74,7 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         Released intercept.
     certificate_ : Certificate
     ids_ : array
-        Ids of the subjects held.
+        Ids of the subjects retained.
     n_rows_ : int
     private_coef_, private_intercept_, release_metric_
         State without noise, for auditors; never to be published.
@@ -177,17 +178,24 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         return chosen(type(self).__name__, self.solver, X, loss.outputs, penalised, penalised and self.l1_ratio > 0)
 
     def _problem_of(self, loss: Loss, n_columns: int, totals: Totals | None) -> Problem:
-        pattern = self._pattern(loss, n_columns)
+        penalized = self._penalized(loss, n_columns)
         total, share = 1.0 / float(self.C), float(self.l1_ratio)
         if total == 0.0:
-            pattern = np.zeros_like(pattern)
+            penalized = np.zeros_like(penalized)
         factors = self._factors(totals)
-        most = 1.0 if factors is None else float(np.max(factors))
-        return Problem(loss, pattern, (1.0 - share) * total, loss.scale(0.5), corner=share * total, most=most)
+        max_weight_ratio = 1.0 if factors is None else float(np.max(factors))
+        return Problem(
+            loss,
+            penalized,
+            (1.0 - share) * total,
+            loss.scale(0.5),
+            l1_strength=share * total,
+            max_weight_ratio=max_weight_ratio,
+        )
 
     def _start(self, problem: Problem, totals: Totals | None, rows: Any) -> FloatArray:
         start = super()._start(problem, totals, rows)
-        if self.fit_intercept and not self._head.by_theorem2:
+        if self.fit_intercept and not self._solver.predicts:
             codes = np.arange(max(2, problem.loss.outputs))
             logs = np.log([float(np.sum(rows.weight[rows.y == k])) for k in codes])
             if problem.loss.outputs == 1:

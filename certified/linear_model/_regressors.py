@@ -15,15 +15,16 @@ from sklearn.linear_model import TweedieRegressor as _SklearnTweedie
 from sklearn.metrics import d2_tweedie_score
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from certified.base import all_or_nothing, split_column, split_ids
+from certified._convex.losses import Gamma, LogCosh, Loss, Poisson, Squared, Tweedie
+from certified._convex.newton_cg import improve
+from certified._convex.problem import Problem
+from certified._data.frames import split_column, split_ids
+from certified.base import all_or_nothing
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
-from certified.linear_model._glm import CertifiedLinear
-from certified.linear_model._heads import chosen
+from certified.linear_model._certified import CertifiedLinear
+from certified.linear_model._solvers import chosen
 from certified.linear_model._state import Totals
-from certified.losses import Gamma, LogCosh, Loss, Poisson, Squared, Tweedie
-from certified.objective import Problem
 from certified.typing import FloatArray, IntArray
-from certified.wide import improve
 
 __all__ = ["GammaRegressor", "LogCoshRegressor", "PoissonRegressor", "TweedieRegressor"]
 
@@ -133,10 +134,10 @@ class _Regressor(RegressorMixin, CertifiedLinear):
         # A power of two near the typical curvature: few deletions change it.
         scale = 2.0 ** round(float(np.log2(loss.scale(mean))))
         strength = float(self.alpha) * totals.weight
-        return Problem(loss, self._pattern(loss, n_columns), strength, scale, ridged=strength > 0.0)
+        return Problem(loss, self._penalized(loss, n_columns), strength, scale, strength_depends_on_rows=strength > 0.0)
 
     def _start(self, problem: Problem, totals: Totals | None, rows: Any) -> FloatArray:
-        start = np.zeros(len(problem.pattern))
+        start = np.zeros(len(problem.penalized))
         if not self.fit_intercept or totals is None:
             return start
         if not self._log_link:
@@ -395,12 +396,12 @@ class LogCoshRegressor(_Regressor):
 
     def _start(self, problem: Problem, totals: Totals | None, rows: Any) -> FloatArray:
         """Reweighted least squares: far from the minimum the loss is nearly flat, and Newton's method would fail."""
-        if not self._head.by_theorem2:
+        if not self._solver.predicts:
             return self._wide_start(problem, rows)
         some = rows.every(16) if len(rows.y) > _MANY else rows
         share = float(some.weight.sum() / rows.weight.sum())
         x, y, s = some.x, some.y - (0.0 if some.offset is None else some.offset), some.weight
-        w = np.zeros(len(problem.pattern))
+        w = np.zeros(len(problem.penalized))
         weight = s
         for _ in range(50):
             gram = (x * weight[:, None]).T @ x + np.diag(share * problem.penalty)
@@ -412,8 +413,8 @@ class LogCoshRegressor(_Regressor):
 
     def _wide_start(self, problem: Problem, rows: Any) -> FloatArray:
         quadratic = replace(problem, loss=Squared())
-        release = self._head.release(quadratic, self._head.sums(rows, rows.weight), 0)
-        w, weight, known = np.zeros(len(problem.pattern)), rows.weight, 0.0 if rows.offset is None else rows.offset
+        release = self._solver.noise_metric(quadratic, self._solver.sums(rows, rows.weight), 0)
+        w, weight, known = np.zeros(len(problem.penalized)), rows.weight, 0.0 if rows.offset is None else rows.offset
         for _ in range(50):
             before, w = w, improve(quadratic, rows, weight, release, w, 1.0, 1).w
             coef, intercept = self._shaped(w)

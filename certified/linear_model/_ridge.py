@@ -8,9 +8,9 @@ import numpy as np
 from sklearn.linear_model import LinearRegression as _SklearnLinearRegression
 from sklearn.linear_model import Ridge as _SklearnRidge
 
+from certified._exact.moments import Moments, solved
 from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._least_squares import LeastSquares
-from certified.moments import Moments, solved
 from certified.typing import FloatArray
 
 __all__ = ["LinearRegression", "Ridge"]
@@ -74,7 +74,7 @@ class Ridge(_NormalEquations):
     ----------
     coef_ : array of shape (n_features,) or (n_outputs, n_features)
     intercept_ : float or array of shape (n_outputs,)
-    release_metric_ : array of shape (n_outputs * p, n_outputs * p)
+    noise_metric_ : array of shape (n_outputs * p, n_outputs * p)
         With p coefficients and intercept: one block for each output, in the order of
         ``np.column_stack([coef_, intercept_]).ravel()``.
     certificate_, ids_, n_rows_, private_coef_, private_intercept_

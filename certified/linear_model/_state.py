@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from certified.anchor import Solution
-from certified.exact import Products
-from certified.objective import Problem
-from certified.renewal import Renewal
-from certified.rows import Rows
+from certified._convex.problem import Problem
+from certified._convex.state import Solution
+from certified._data.feature_change import FeatureChange
+from certified._data.rows import Rows
+from certified._exact.sums import Products
 from certified.typing import FloatArray
 
 __all__ = ["State", "Totals", "carried"]
@@ -21,7 +21,7 @@ _COLLINEAR = 2.0**-30  # smaller eigenvalues of a correlation matrix are roundin
 
 @dataclass(frozen=True, eq=False)
 class Totals:
-    """Exact weighted sums over the kept rows: of the targets or, for several classes, of each class; and of 1."""
+    """Exact weighted sums over the retained rows: of the targets or, for several classes, of each class; and of 1."""
 
     products: Products
     classes: int
@@ -32,14 +32,14 @@ class Totals:
         table = _table(np.where(weight > 0, y, 0.0), classes)
         return cls(Products.of(table, weight, limbs=2, gram=False), classes)
 
-    def minus(self, y: FloatArray, weight: FloatArray) -> Totals | None:
+    def subtract(self, y: FloatArray, weight: FloatArray) -> Totals | None:
         """Sums without these rows; None where they have to be formed anew."""
-        products = self.products.minus(_table(y, self.classes), weight)
+        products = self.products.subtract(_table(y, self.classes), weight)
         return None if products is None else Totals(products, self.classes)
 
     @property
     def weight(self) -> float:
-        """Sum of the weights, a fixed function of the kept rows."""
+        """Sum of the weights, a fixed function of the retained rows."""
         return float(np.ldexp(float(self.products.integers()[-1, 1]), 2 * int(self.products.unit_exponents[-1])))
 
     @property
@@ -66,14 +66,14 @@ class State:
     Attributes
     ----------
     problem : Problem
-        On the kept rows.
+        On the retained rows.
     totals : Totals or None
         Where the problem depends on them.
     anchor : Anchor or None
         None where every request takes passes.
     solution : Solution
     products : Products or ColumnSquares
-        Exact sums of the kept rows for the release metric: the Gram matrix, or its diagonal.
+        Exact sums of the retained rows for the noise metric: the Gram matrix, or its diagonal.
     """
 
     problem: Problem
@@ -83,11 +83,11 @@ class State:
     products: Any
 
 
-def carried(w: FloatArray, before: Rows, after: Rows, new: Renewal) -> FloatArray:
+def carried(w: FloatArray, before: Rows, after: Rows, new: FeatureChange) -> FloatArray:
     """Return where to start with new columns: coefficients that give nearly the same predictors, shape (P,).
 
     Columns that are the same keep theirs, those of `w`. The new ones, and what follows the features (ones), take by
-    least squares over the rows that stay what the columns that left have contributed.
+    least squares over the retained rows what the columns that left have contributed.
     """
     old, p = w.reshape(-1, before.x.shape[1]), after.x.shape[1]
     source = np.concatenate([new.source(), np.full(p - new.n_features, -1)])

@@ -15,11 +15,11 @@ __all__ = ["GridSearchCV", "RandomizedSearchCV"]
 
 
 class GridSearchCV(Search):
-    """Exhaustive search over parameters whose choice forgets too.
+    """Exhaustive search over parameters whose choice deletes too.
 
     Every candidate is fitted without each fold and scored on it. ``delete`` runs through all of these models, scores
     again and chooses again. A subject's fold follows from its hash, so the winner is the one that a fresh search on the
-    rows that stay would pick: exactly, if the estimator is exact; within the ``mu`` of all models composed, if it is
+    retained rows would pick: exactly, if the estimator is exact; within the ``mu`` of all models composed, if it is
     certified, because the choice sees their noisy releases.
 
     Parameters

@@ -22,15 +22,17 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_sample_weight, _num_samples
 from threadpoolctl import threadpool_limits
 
+from certified._data.frames import split_ids
+from certified._data.reproducible import digest, on_one_thread
+from certified._data.rows import sharing
+from certified._data.subjects import Subjects, as_ids
 from certified.accounting import compose
-from certified.base import Deletable, Plan, all_or_nothing, digest, split_ids, versions
-from certified.certificate import Certificate
+from certified.base import Deletable, Plan, all_or_nothing
+from certified.certificate import Certificate, versions
 from certified.errors import CannotCertify, CertifiedError, InvalidInput, InvalidRequest, NotDeletable
 from certified.model_selection._results import Measured, read, table, without_times
 from certified.model_selection._serving import Serving
-from certified.moments import on_one_thread
 from certified.progress import track
-from certified.rows import Subjects, as_ids, sharing
 from certified.typing import IntArray
 
 __all__ = ["Search"]
@@ -82,7 +84,7 @@ class Search(MetaEstimatorMixin, Serving):
         InvalidInput
             A fold has no subject, or no candidate can be fitted without each fold.
         NotDeletable
-            The estimator cannot forget.
+            The estimator cannot delete rows.
         """
         self._check_parameters()
         for name in _FOUND:
@@ -124,7 +126,7 @@ class Search(MetaEstimatorMixin, Serving):
         name = type(self).__name__
         if not isinstance(self.estimator, Deletable):
             raise NotDeletable(
-                f"{name} got a {type(self.estimator).__name__}, which cannot forget. Use an estimator of `certified`, "
+                f"{name} got a {type(self.estimator).__name__}, which cannot delete rows. Use an estimator of `certified`, "
                 "or certified.certify(...) to convert the whole search."
             )
         cv = 5 if self.cv is None else self.cv
@@ -348,9 +350,9 @@ class Search(MetaEstimatorMixin, Serving):
 
     def _without(self, rows: IntArray) -> Any:
         """Return this search without these rows; the search itself does not change."""
-        stay = self._subjects.kept.copy()
+        stay = self._subjects.retained.copy()
         stay[rows] = False
-        stay = stay[self._subjects.kept]
+        stay = stay[self._subjects.retained]
         if not stay.any():
             raise InvalidRequest("delete(ids=...) would remove every row. Nothing was changed.")
         self._check_folds(self._fold[stay])
@@ -381,20 +383,20 @@ class Search(MetaEstimatorMixin, Serving):
             f"rows. {(reasons or ['Nothing was changed.'])[0]}"
         )
 
-    def _on(self, kept: IntArray, models: list[list[Any]]) -> Any:
+    def _on(self, retained: IntArray, models: list[list[Any]]) -> Any:
         """Return this search with these rows and models, to choose anew; the search itself does not change."""
         after = copy(self)
-        after._models, after._X = models, _safe_indexing(self._X, kept)
-        after._ids, after._fold = self._ids[kept], self._fold[kept]
+        after._models, after._X = models, _safe_indexing(self._X, retained)
+        after._ids, after._fold = self._ids[retained], self._fold[retained]
         after._seconds = np.full(self._seconds.shape, np.nan)  # these depend on rows that are gone
-        after._y = None if self._y is None else _safe_indexing(self._y, kept)
-        after._weight = None if self._weight is None else self._weight[kept]
+        after._y = None if self._y is None else _safe_indexing(self._y, retained)
+        after._weight = None if self._weight is None else self._weight[retained]
         return after
 
     def _forgotten(self, model: Any, k: int, ids: Any, held: Any, reasons: list[str]) -> Any:
         """Return a copy of a model without these subjects, or None where it cannot be, and add why to the reasons.
 
-        It is a copy because a model that forgets does so in place, and an interrupt must find every model as it was.
+        It is a copy because a model that deletes does so in place, and an interrupt must find every model as it was.
         """
         if model is None:  # it could not be fitted before; a fresh search would try
             return self._try(k, held)[0]
@@ -422,7 +424,7 @@ class Search(MetaEstimatorMixin, Serving):
     def certificate_(self) -> Certificate:
         """Certificate of the search: of the choice and of the model chosen.
 
-        The choice is a function of all models' releases and of the rows that stay, so its mu is theirs composed. Where
+        The choice is a function of all models' releases and of the retained rows, so its mu is theirs composed. Where
         no model serves, it is of the choice alone, and its other fields are those of the model with the largest mu.
         """
         self._check_fitted()
@@ -449,7 +451,7 @@ class Search(MetaEstimatorMixin, Serving):
             mu_target=compose([c.mu_target for c in found]),
             mu_transcript=np.nan,
             mu_differencing=np.nan,
-            method=final.method if final.method != "exact" else "theorem-1",
+            method=final.method if final.method != "exact" else "measured",
         )
 
     @property

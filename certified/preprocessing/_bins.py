@@ -9,10 +9,11 @@ from sklearn.preprocessing import KBinsDiscretizer as _Plain
 from sklearn.preprocessing import OneHotEncoder as _PlainOneHot
 from sklearn.utils.validation import _check_feature_names_in
 
+from certified._data.table import Table
+from certified._steps.estimators import ExactTransformer
+from certified.base import named_like
 from certified.errors import InvalidInput
-from certified.preprocessing._order import extremes, extremes_without, sample, sample_without
-from certified.stable import Table
-from certified.transformer import StableTransformer, named_like
+from certified.preprocessing._quantiles import extremes, extremes_without, sample, sample_without
 from certified.typing import FloatArray
 
 __all__ = ["KBinsDiscretizer"]
@@ -20,10 +21,10 @@ __all__ = ["KBinsDiscretizer"]
 _NARROW = 1e-8  # bins of this width or less are joined with the next, as in scikit-learn
 
 
-class KBinsDiscretizer(StableTransformer):
+class KBinsDiscretizer(ExactTransformer):
     """Bin continuous features, exactly deletable.
 
-    Cuts are quantiles of the rows of the `max_subjects` subjects with the smallest keyed hash, so that a deletion of
+    Cuts are quantiles of the rows of the `sample_size` subjects with the smallest keyed hash, so that a deletion of
     others changes nothing; or they divide the range of all rows evenly; or they are given. As in scikit-learn, bins
     that are too narrow are joined, so that a deletion may change the number of features; the outermost bins are open,
     because their ends would be values of somebody.
@@ -38,7 +39,7 @@ class KBinsDiscretizer(StableTransformer):
         How cuts are found. A list gives the cuts of each feature, increasing; nothing is learned then.
     quantile_method : str, default="averaged_inverted_cdf"
         Method of :func:`numpy.percentile`.
-    max_subjects : int, default=10_000
+    sample_size : int, default=10_000
         Subjects in the sample.
 
     Attributes
@@ -64,13 +65,13 @@ class KBinsDiscretizer(StableTransformer):
         encode: str = "onehot-dense",
         strategy: Any = "quantile",
         quantile_method: str = "averaged_inverted_cdf",
-        max_subjects: int = 10_000,
+        sample_size: int = 10_000,
     ) -> None:
         self.n_bins = n_bins
         self.encode = encode
         self.strategy = strategy
         self.quantile_method = quantile_method
-        self.max_subjects = max_subjects
+        self.sample_size = sample_size
 
     def fit(self, X: Any, y: Any = None, ids: Any = None) -> KBinsDiscretizer:
         """Learn the cuts; ``ids`` names the subject of each row, an array or a column of the frame X."""
@@ -80,15 +81,15 @@ class KBinsDiscretizer(StableTransformer):
         self._check_parameters(table.x.shape[1])
         table = table.some("KBinsDiscretizer")
         if self.strategy == "quantile":
-            return sample(table, self.max_subjects, "KBinsDiscretizer")
+            return sample(table, self.sample_size, "KBinsDiscretizer")
         return extremes(table) if self.strategy == "uniform" else (table.x.shape[1],)
 
-    def _discount(self, statistic: Any, removed: Table) -> Any:
+    def _subtract(self, statistic: Any, removed: Table) -> Any:
         if self.strategy == "quantile":
             return sample_without(statistic, removed)
         return extremes_without(statistic, removed) if self.strategy == "uniform" else statistic
 
-    def _derive(self, statistic: Any) -> tuple[FloatArray, ...]:
+    def _learned_from(self, statistic: Any) -> tuple[FloatArray, ...]:
         """Return the cuts between the bins of each feature."""
         if not isinstance(self.strategy, str):
             return tuple(np.array(cuts, dtype=np.float64) for cuts in self.strategy)
@@ -119,8 +120,8 @@ class KBinsDiscretizer(StableTransformer):
     def _width(self, learned: tuple[FloatArray, ...], n_features: int) -> int:
         return n_features if self.encode == "ordinal" else sum(len(cuts) + 1 for cuts in learned)
 
-    def _serve(self, statistic: Any, learned: tuple[FloatArray, ...]) -> None:
-        super()._serve(statistic, learned)
+    def _store(self, statistic: Any, learned: tuple[FloatArray, ...]) -> None:
+        super()._store(statistic, learned)
         self.bin_edges_ = np.empty(len(learned), dtype=object)
         for j, cuts in enumerate(learned):
             self.bin_edges_[j] = np.concatenate([[-np.inf], cuts, [np.inf]])

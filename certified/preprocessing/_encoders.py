@@ -13,11 +13,13 @@ from sklearn.preprocessing import OneHotEncoder as _PlainOneHot
 from sklearn.preprocessing import OrdinalEncoder as _PlainOrdinal
 from sklearn.utils.validation import _check_feature_names_in
 
-from certified.columns import columns_of, row_of
+from certified._data.frames import columns_of, row_of
+from certified._data.reproducible import same
+from certified._data.table import Table
+from certified._exact.counts import Counts, as_text, codes_of, count, is_missing, subtracted
+from certified._steps.estimators import MixedTransformer
+from certified.base import named_like
 from certified.errors import InvalidInput
-from certified.preprocessing._counts import Counts, as_text, codes_of, count, is_missing, uncounted
-from certified.stable import Table, same
-from certified.transformer import MixedTransformer, named_like
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["OneHotEncoder", "OrdinalEncoder"]
@@ -59,12 +61,12 @@ class _Encoder(MixedTransformer):
         table = table.some(type(self).__name__)
         return len(table.x), tuple(count(column) for column in columns_of(table.x))
 
-    def _discount(self, statistic: Any, removed: Table) -> Any:
+    def _subtract(self, statistic: Any, removed: Table) -> Any:
         n_rows, counts = statistic
         columns = zip(counts, columns_of(removed.x), strict=True)
-        return n_rows - len(removed.x), tuple(uncounted(before, column) for before, column in columns)
+        return n_rows - len(removed.x), tuple(subtracted(before, column) for before, column in columns)
 
-    def _derive(self, statistic: Any) -> tuple[_Category, ...]:
+    def _learned_from(self, statistic: Any) -> tuple[_Category, ...]:
         n_rows, counts = statistic
         if isinstance(self.categories, str):
             return tuple(self._grouped(found, n_rows) for found in counts)
@@ -147,8 +149,8 @@ class _Encoder(MixedTransformer):
             f"one of {[how for how in self._unknowns if how != 'error']}."
         )
 
-    def _serve(self, statistic: Any, learned: tuple[_Category, ...]) -> None:
-        super()._serve(statistic, learned)
+    def _store(self, statistic: Any, learned: tuple[_Category, ...]) -> None:
+        super()._store(statistic, learned)
         self.categories_ = [self._shown(category.values, j) for j, category in enumerate(learned)]
 
     def _shown(self, values: Any, j: int) -> Any:
@@ -231,7 +233,7 @@ class OneHotEncoder(_Encoder):
     Parameters
     ----------
     categories : "auto" or list of n_features arrays, default="auto"
-        Those of the rows held, or given for each feature.
+        Those of the retained rows, or given for each feature.
     drop : {"first", "if_binary"}, array of shape (n_features,) or None, default=None
         Category of each feature without a column.
     sparse_output : bool, default=False
@@ -281,8 +283,8 @@ class OneHotEncoder(_Encoder):
         self.max_categories = max_categories
         self.feature_name_combiner = feature_name_combiner
 
-    def _derive(self, statistic: Any) -> tuple[_Category, ...]:
-        learned = super()._derive(statistic)
+    def _learned_from(self, statistic: Any) -> tuple[_Category, ...]:
+        learned = super()._learned_from(statistic)
         self._dropped(learned)
         return learned
 
@@ -339,7 +341,7 @@ class OneHotEncoder(_Encoder):
             codes = codes - (codes > dropped)
         return np.where(marked, codes, -1)
 
-    def _renewed(self, learned: tuple[_Category, ...], left: Callable[[], Table]) -> list[Any]:
+    def _changed_features(self, learned: tuple[_Category, ...], left: Callable[[], Table]) -> list[Any]:
         out: list[Any] = []
         start = 0
         before = zip(self._learned, self._dropped(self._learned), strict=True)
@@ -464,8 +466,8 @@ class OrdinalEncoder(OneToOneFeatureMixin, _Encoder):
             out.append(values)
         return np.column_stack(out)
 
-    def _derive(self, statistic: Any) -> tuple[_Category, ...]:
-        learned = super()._derive(statistic)
+    def _learned_from(self, statistic: Any) -> tuple[_Category, ...]:
+        learned = super()._learned_from(statistic)
         value = self.unknown_value
         if value is not None and any(0 <= value < c.n_groups - self._has_apart(c.values) for c in learned):
             raise InvalidInput(f"OrdinalEncoder(unknown_value={value!r}) is the number of a category. Choose another.")

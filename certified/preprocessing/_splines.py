@@ -7,19 +7,20 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import SplineTransformer as _Plain
 
+from certified._data.table import Table
+from certified._steps.estimators import ExactTransformer
+from certified.base import named_like
 from certified.errors import InvalidInput
-from certified.preprocessing._order import extremes, extremes_without, sample, sample_without
-from certified.stable import Table
-from certified.transformer import StableTransformer, named_like
+from certified.preprocessing._quantiles import extremes, extremes_without, sample, sample_without
 from certified.typing import FloatArray
 
 __all__ = ["SplineTransformer"]
 
 
-class SplineTransformer(StableTransformer):
+class SplineTransformer(ExactTransformer):
     """B-spline bases of the features, exactly deletable.
 
-    Knots are quantiles of the rows of the `max_subjects` subjects with the smallest keyed hash, so that a deletion of
+    Knots are quantiles of the rows of the `sample_size` subjects with the smallest keyed hash, so that a deletion of
     others changes nothing; or they divide the range of all rows evenly; or they are given. Where quantiles coincide,
     the knots of that feature divide the range of the sample evenly.
 
@@ -31,7 +32,7 @@ class SplineTransformer(StableTransformer):
         scikit-learn's default is "uniform", which the extreme rows decide.
     extrapolation : {"error", "constant", "linear", "continue", "periodic"}, default="constant"
     include_bias : bool, default=True
-    max_subjects : int, default=10_000
+    sample_size : int, default=10_000
         Subjects in the sample.
 
     Attributes
@@ -55,14 +56,14 @@ class SplineTransformer(StableTransformer):
         knots: Any = "quantile",
         extrapolation: str = "constant",
         include_bias: bool = True,
-        max_subjects: int = 10_000,
+        sample_size: int = 10_000,
     ) -> None:
         self.n_knots = n_knots
         self.degree = degree
         self.knots = knots
         self.extrapolation = extrapolation
         self.include_bias = include_bias
-        self.max_subjects = max_subjects
+        self.sample_size = sample_size
 
     def fit(self, X: Any, y: Any = None, ids: Any = None) -> SplineTransformer:
         """Learn the knots; ``ids`` names the subject of each row, an array or a column of the frame X."""
@@ -75,19 +76,19 @@ class SplineTransformer(StableTransformer):
         if not isinstance(self.knots, str):
             return (table.x.shape[1],)
         if self.knots == "quantile":
-            return sample(table, self.max_subjects, "SplineTransformer")
+            return sample(table, self.sample_size, "SplineTransformer")
         if self.knots == "uniform":
             return extremes(table)
         raise InvalidInput(
             f"SplineTransformer(knots={self.knots!r}) is not allowed: 'quantile', 'uniform' or an array."
         )
 
-    def _discount(self, statistic: Any, removed: Table) -> Any:
+    def _subtract(self, statistic: Any, removed: Table) -> Any:
         if not isinstance(self.knots, str):
             return statistic
         return (sample_without if self.knots == "quantile" else extremes_without)(statistic, removed)
 
-    def _derive(self, statistic: Any) -> FloatArray:
+    def _learned_from(self, statistic: Any) -> FloatArray:
         """Return the knots, shape (n_knots, n_features)."""
         if not isinstance(self.knots, str):
             knots = np.array(self.knots, dtype=np.float64)
@@ -126,8 +127,8 @@ class SplineTransformer(StableTransformer):
         per_feature = len(learned) - 1 + (0 if self.extrapolation == "periodic" else self.degree)
         return n_features * (per_feature - (not self.include_bias))
 
-    def _serve(self, statistic: Any, learned: FloatArray) -> None:
-        super()._serve(statistic, learned)
+    def _store(self, statistic: Any, learned: FloatArray) -> None:
+        super()._store(statistic, learned)
         self._plain = self._basis(learned)
         self.knots_, self.bsplines_ = learned, self._plain.bsplines_
         self.n_features_out_ = self._plain.n_features_out_

@@ -9,12 +9,14 @@ from sklearn.base import OneToOneFeatureMixin
 from sklearn.preprocessing import TargetEncoder as _Plain
 from sklearn.utils.multiclass import type_of_target
 
-from certified.columns import columns_of
+from certified._data.frames import columns_of
+from certified._data.table import Table
+from certified._data.targets import target_column
+from certified._exact.counts import Counts, codes_of, count, subtracted
+from certified._exact.sums import GroupSums
+from certified._steps.estimators import MixedTransformer
+from certified.base import named_like
 from certified.errors import InvalidInput, InvalidRequest
-from certified.exact import GroupSums
-from certified.preprocessing._counts import Counts, codes_of, count, uncounted
-from certified.stable import Table
-from certified.transformer import MixedTransformer, named_like, target_column
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["TargetEncoder", "WOEEncoder"]
@@ -78,20 +80,20 @@ class _ByTarget(OneToOneFeatureMixin, MixedTransformer):
         k = self._folds()
         return codes_of(found.values, column) * k + (table.hashes % np.uint64(k)).astype(np.int64)
 
-    def _discount(self, statistic: tuple[_Column, ...], removed: Table) -> tuple[_Column, ...] | None:
+    def _subtract(self, statistic: tuple[_Column, ...], removed: Table) -> tuple[_Column, ...] | None:
         out, k = [], self._folds()
         for (found, sums), column in zip(statistic, columns_of(removed.x), strict=True):
-            after = sums.minus(_one(removed.y), self._groups(found, column, removed), np.ones(len(removed.y)))
+            after = sums.subtract(_one(removed.y), self._groups(found, column, removed), np.ones(len(removed.y)))
             if after is None:
                 return None
-            left = uncounted(found, column)
+            left = subtracted(found, column)
             if len(left.values) < len(found.values):  # a category has lost its last row
                 stay = np.repeat(codes_of(left.values, found.values) >= 0, k)
                 after = GroupSums(after.exponents, after.top, after.sums[:, :, stay])
             out.append(_Column(left, after))
         return tuple(out)
 
-    def _derive(self, statistic: tuple[_Column, ...]) -> tuple[_Encoding, ...]:
+    def _learned_from(self, statistic: tuple[_Column, ...]) -> tuple[_Encoding, ...]:
         k, out = self._folds(), []
         for found, sums in statistic:
             encoded, unknown = [], []
@@ -124,8 +126,8 @@ class _ByTarget(OneToOneFeatureMixin, MixedTransformer):
     def _example(self, learned: tuple[_Encoding, ...], n_features: int) -> list[Any]:
         return [encoding.values[0] for encoding in learned]
 
-    def _serve(self, statistic: tuple[_Column, ...], learned: tuple[_Encoding, ...]) -> None:
-        super()._serve(statistic, learned)
+    def _store(self, statistic: tuple[_Column, ...], learned: tuple[_Encoding, ...]) -> None:
+        super()._store(statistic, learned)
         self.categories_ = [encoding.values.copy() for encoding in learned]
         self.encodings_ = [encoding.encoded[-1].copy() for encoding in learned]
 
@@ -241,8 +243,8 @@ class TargetEncoder(_ByTarget):
         out[live] = _rounded(share * means + (1.0 - share) * mean, np.sqrt(variance / (counts + 1.0)))
         return out, mean
 
-    def _serve(self, statistic: tuple[_Column, ...], learned: tuple[_Encoding, ...]) -> None:
-        super()._serve(statistic, learned)
+    def _store(self, statistic: tuple[_Column, ...], learned: tuple[_Encoding, ...]) -> None:
+        super()._store(statistic, learned)
         self.target_mean_ = float(learned[0].unknown[-1])
 
 
@@ -303,7 +305,7 @@ class WOEEncoder(_ByTarget):
         out = _rounded(value, np.sqrt(1.0 / (c1 + s) + 1.0 / (c0 + s)) / 2)
         return np.where(c0 + c1 > 0, out, 0.0), 0.0
 
-    def _derive(self, statistic: tuple[_Column, ...]) -> tuple[_Encoding, ...]:
+    def _learned_from(self, statistic: tuple[_Column, ...]) -> tuple[_Encoding, ...]:
         counts = [part.sum() for part in _classes(statistic[0].sums)]
         if not all(counts):
             gone = self.classes_.tolist()[0 if counts[0] == 0 else 1]
@@ -311,7 +313,7 @@ class WOEEncoder(_ByTarget):
                 f"WOEEncoder would be left without a row of class {gone!r}. Fit a model without that class instead. "
                 "Nothing was changed."
             )
-        return super()._derive(statistic)
+        return super()._learned_from(statistic)
 
     @property
     def information_value_(self) -> FloatArray:

@@ -1,0 +1,238 @@
+"""Estimators of scikit-learn, and others by their name, to their counterparts that can delete."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib import import_module
+from inspect import signature
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+
+from certified._steps.sequence import as_step
+from certified.base import Deletable
+from certified.errors import InvalidInput, NotDeletable
+
+__all__ = ["certify"]
+
+# How the work is done or shown, not what is fitted; or a sample drawn otherwise here, by the hashes of the subjects.
+_WORK = {"copy", "copy_X", "n_jobs", "verbose", "solver", "svd_solver", "precompute", "warm_start", "subsample"}
+_WORK |= {
+    "iterated_power",
+    "n_oversamples",
+    "power_iteration_normalizer",
+    "force_int_remainder_cols",
+    "copy_x",
+}
+_ELSEWHERE = {
+    ("interpret", "ExplainableBoostingClassifier"): ("additive", "AdditiveClassifier"),
+    ("interpret", "ExplainableBoostingRegressor"): ("additive", "AdditiveRegressor"),
+}
+_INSIDE = ("steps", "transformers", "transformer_list", "estimator", "remainder")
+
+
+def certify(estimator: Any) -> Any:
+    """Return the deletable counterpart of an unfitted estimator; see :func:`certified.certify`."""
+    if isinstance(estimator, type | str) or not hasattr(estimator, "get_params"):
+        raise InvalidInput(
+            f"certify got {estimator!r}. An estimator, a pipeline or a search is needed, unfitted: an object, for "
+            "example LogisticRegression(), and not the class or its name."
+        )
+    problems: list[str] = []
+    found = _converted(estimator, "", problems, top=True)
+    if problems:
+        raise NotDeletable(
+            "certify found no counterpart for:\n"
+            + "\n".join(f"- {problem}" for problem in problems)
+            + "\nReplace these, wrap what was fitted on other data in FrozenEstimator, or use FunctionTransformer for "
+            "what learns nothing. Any estimator, a whole pipeline too, deletes in shards: `certified.ensemble`."
+        )
+    return found
+
+
+def _converted(estimator: Any, name: str, problems: list[str], top: bool = False) -> Any:
+    if isinstance(estimator, str) or estimator is None:
+        return estimator
+    where = f"{name or type(estimator).__name__}"
+    if isinstance(estimator, Deletable):
+        return clone(estimator)
+    counterpart = _counterpart(estimator)
+    if counterpart is None:
+        try:
+            as_step(estimator, name, "certify")
+        except NotDeletable:
+            stateless = False
+        else:
+            stateless = not top
+        if not stateless:
+            problems.append(f"{where}: {type(estimator).__name__} learns from the data and has no counterpart here.")
+        return estimator
+    own, defaults = set(signature(counterpart.__init__).parameters), _defaults(type(estimator))
+    given: dict[str, Any] = {}
+    for parameter, value in estimator.get_params(deep=False).items():
+        if parameter in _INSIDE:
+            given[parameter] = _inside(value, name, problems)
+        elif _equal(value, defaults.get(parameter)):
+            continue
+        elif (type(estimator).__name__, parameter) in _MEANS:
+            given |= _MEANS[type(estimator).__name__, parameter](value, where, problems)
+        elif parameter in own and parameter != "solver":  # ours chooses by itself
+            given[parameter] = value
+        elif parameter not in _WORK:
+            why = _why(type(estimator).__name__, parameter)
+            problems.append(f"{where}: {type(estimator).__name__}({parameter}={value!r}) is not supported{why}.")
+    return counterpart(**given)
+
+
+def _inside(value: Any, name: str, problems: list[str]) -> Any:
+    """Return steps, ``(name, estimator)`` or ``(name, estimator, columns)``, converted."""
+    if not isinstance(value, list):
+        return _converted(value, f"{name}__estimator" if name else "estimator", problems)
+    out = []
+    for inner, step, *columns in value:
+        out.append((inner, _converted(step, f"{name}__{inner}" if name else inner, problems), *columns))
+    return out
+
+
+def _counterpart(estimator: Any) -> Any:
+    """Return the class of the same name in the module of the same name, one known by its name, or None."""
+    root, _, rest = type(estimator).__module__.partition(".")
+    if (known := _ELSEWHERE.get((root, type(estimator).__name__))) is not None:
+        return getattr(import_module(f"certified.{known[0]}"), known[1])
+    if root != "sklearn" or not isinstance(estimator, BaseEstimator):
+        return None
+    try:
+        module = import_module("certified." + rest.partition(".")[0])
+    except ModuleNotFoundError:
+        return None
+    name = type(estimator).__name__
+    return getattr(module, name) if name in module.__all__ else None
+
+
+def _defaults(kind: Any) -> dict[str, Any]:
+    return {name: parameter.default for name, parameter in signature(kind.__init__).parameters.items()}
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return a is b or (type(a) is type(b) and np.ndim(a) == 0 and bool(a == b)) or (_is_nan(a) and _is_nan(b))
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and np.isnan(value)
+
+
+def _penalty(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    if value is None or value == "none":
+        return {"C": np.inf}
+    return {"l1": {"l1_ratio": 1.0}, "l2": {"l1_ratio": 0.0}}.get(value, {})  # l1_ratio of its own for "elasticnet"
+
+
+def _dense(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    return {}  # our features are dense; the values are the same
+
+
+def _encode(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    return {"encode": "ordinal" if value == "ordinal" else "onehot-dense"}
+
+
+def _seedless(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    return {}  # of a solver or a subsample; here a seed would make the noise of a release known
+
+
+def _seed(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    if isinstance(value, int | np.integer):
+        return {"random_state": int(value)}
+    problems.append(f"{where}: random_state={value!r} is not supported, a refit has to repeat it: give a whole number.")
+    return {}
+
+
+def _objective(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    losses = {"poisson_deviance": "poisson", "gamma_deviance": "gamma"}
+    if value not in losses:
+        problems.append(f"{where}: objective={value!r} is not supported; one of {['rmse', *losses]} is.")
+        return {}
+    return {"loss": losses[value]}
+
+
+def _folds(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    if value is None or (isinstance(value, int | np.integer) and not isinstance(value, bool)):
+        return {} if value is None else {"cv": int(value)}
+    problems.append(f"{where}: cv={value!r} is not supported: folds follow from the hashes of subjects; give a number.")
+    return {}
+
+
+def _pairs(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    if value is None or isinstance(value, str | float):
+        problems.append(f"{where}: interactions={value!r} is not supported: give a whole number or a list of pairs.")
+        return {}
+    return {"interactions": value}
+
+
+def _why(name: str, parameter: str) -> str:
+    if name not in _TREES:
+        return ""
+    from certified._trees.unsupported import REASONS  # needs numba, which is optional
+
+    return f": {REASONS[parameter]}" if parameter in REASONS else ""
+
+
+def _rows(value: Any, where: str, problems: list[str], parameter: str) -> dict[str, Any]:
+    if isinstance(value, float):
+        problems.append(f"{where}: {parameter}={value!r} is a share of the rows, which changes with every deletion.")
+        return {}
+    return {parameter: value}
+
+
+def _sample(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    if isinstance(value, int | np.integer):
+        problems.append(f"{where}: max_samples={value!r} is another share after every deletion: give a float.")
+        return {}
+    return {"max_samples": value}
+
+
+def _impurity(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    if value not in ("gini", "entropy", "log_loss", "squared_error"):
+        problems.append(f"{where}: criterion={value!r} is not supported: sums of whole numbers do not give it.")
+        return {}
+    return {"criterion": value}
+
+
+def _weights(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    if value != "balanced" and not isinstance(value, dict):
+        problems.append(f"{where}: class_weight={value!r} is not supported: a dict or 'balanced' is.")
+        return {}
+    return {"class_weight": value}
+
+
+_FORESTS = ("RandomForestClassifier", "RandomForestRegressor", "ExtraTreesClassifier", "ExtraTreesRegressor")
+_TREES = (*_FORESTS, "DecisionTreeClassifier", "DecisionTreeRegressor")
+_MEANS: dict[tuple[str, str], Any] = {
+    **{
+        (name, parameter): partial(_rows, parameter=parameter)
+        for name in _TREES
+        for parameter in ("min_samples_leaf", "min_samples_split")
+    },
+    **{(name, "criterion"): _impurity for name in _TREES},
+    **{(name, "class_weight"): _weights for name in _TREES if name.endswith("Classifier")},
+    **{(name, "max_samples"): _sample for name in _FORESTS},
+    **{(name, "random_state"): _seed for name in (*_TREES, "IsolationForest")},
+    ("ExplainableBoostingRegressor", "objective"): _objective,
+    ("ExplainableBoostingClassifier", "interactions"): _pairs,
+    ("ExplainableBoostingRegressor", "interactions"): _pairs,
+    ("LogisticRegression", "penalty"): _penalty,
+    ("OneHotEncoder", "sparse_output"): _dense,
+    ("ColumnTransformer", "sparse_threshold"): _dense,
+    ("KBinsDiscretizer", "encode"): _encode,
+    ("KMeans", "random_state"): _seed,
+    ("RandomizedSearchCV", "random_state"): _seed,
+    ("GridSearchCV", "cv"): _folds,
+    ("RandomizedSearchCV", "cv"): _folds,
+    **{
+        (name, "random_state"): _seedless
+        for name in (
+            *("LogisticRegression", "Ridge", "ElasticNet", "Lasso", "KBinsDiscretizer", "PCA", "TargetEncoder"),
+            *("ExplainableBoostingClassifier", "ExplainableBoostingRegressor"),
+        )
+    },
+}

@@ -1,0 +1,317 @@
+"""Passes over the retained rows, counted: gradients, Hessians, steps, and the certificate of theorem 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from certified._convex import bounds, derivatives, downdate
+from certified._convex.bounds import gamma, or_inf, up
+from certified._convex.derivatives import Blocks
+from certified._convex.new_columns import ColumnWarmStart
+from certified._convex.problem import NoiseMetric, Problem
+from certified._convex.state import Anchor, Metric, Solution, with_noise_metric
+from certified._data.rows import Rows
+from certified.errors import CannotCertify
+from certified.typing import FloatArray
+
+__all__ = ["Gradient", "Iteration"]
+
+_STALE = 0.5  # rebuild the Hessian when a pass shrinks the gradient by less than this factor
+_PATIENCE = 16  # a new Hessian costs P / 16 passes
+_STILL = 2.0**-7  # movement of the predictors below which a bound will do
+_SHARP = 1.25  # measure M anew where a bound of it may have grown by more than this
+_LOWEST = 0.25  # rebuild the Hessian when the retained rows may have less than this part of it in some direction
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Gradient at a point, penalty included, with what its rounding envelope needs.
+
+    ``moved`` bounds kappa times the change of any retained row's linear predictor since the base of the metric; inf or NaN
+    where that has not been measured. ``seen`` is that change where it was measured here, else 0.
+    """
+
+    value: FloatArray
+    slopes: float
+    sizes: float
+    bend: float
+    moved: float
+    seen: float = 0.0
+
+
+class Iteration:
+    """Passes over the rows of positive weight, for one problem."""
+
+    def __init__(
+        self, problem: Problem, rows: Rows, weight: FloatArray, noise_metric: NoiseMetric, max_passes: int
+    ) -> None:
+        self.problem, self.noise_metric = problem, noise_metric
+        self.known: ColumnWarmStart | None = None
+        x, y, _, offset = rows.blocks()
+        sparse_copy = rows.sparse_copy if derivatives.on_host() else None
+        self.rows = Blocks(x, y, weight.reshape(y.shape), offset, sparse_copy)
+        self.chain = max(derivatives.chain(len(y), y[0].size), 0 if sparse_copy is None else sparse_copy.chain)
+        # Upper bounds of the root mean square and of the largest offset, for rounding.
+        self.offset = 0.0 if rows.offset is None else up(float(np.sqrt(np.sum(self.rows.s * offset**2))))
+        self.most_offset = 0.0 if rows.offset is None else float(np.max(np.abs(offset)))
+        # At least the largest absolute value of each column; it serves bounds of rounding errors only.
+        self.peak = np.ldexp(1.0, noise_metric.products.exponents) if rows.unweighted else rows.peak
+        self.passes, self.max_passes = 0, max_passes
+
+    def gradient(self, w: FloatArray, moved: float) -> Gradient:
+        """Pass at w; moved as far as it is known."""
+        self.passes += 1
+        loss = self.problem.loss
+        found = derivatives.gradient(loss, self.rows, w)
+        value = found.gradient + self.problem.gradient(w)
+        return Gradient(value, float(found.slopes), float(found.sizes), float(found.bend), moved)
+
+    def still(self, w: FloatArray, g: Gradient, metric: Metric) -> Gradient:
+        """Measure how far the predictors have moved, unless a bound is known that is hardly above the last measure."""
+        loss, hessian_point = self.problem.loss, metric.origin
+        move = w - hessian_point.point
+        if loss.kappa == 0.0 or not np.any(move):
+            return replace(g, moved=0.0)
+        if g.moved <= max(hessian_point.seen, g.seen) + _STILL:
+            return g
+        # The difference of two points is rounded, too.
+        largest = self._largest_predictor(np.abs(move) + np.abs(w) + np.abs(hessian_point.point))
+        measured = float(derivatives.reach(loss, self.rows, move))
+        moved = up(loss.kappa * (measured + 2.0 * gamma(len(w) + 8) * largest))
+        return replace(g, moved=moved, seen=moved)
+
+    def _largest_predictor(self, w: FloatArray) -> float:
+        """Upper bound of the sum of the absolute terms of any predictor."""
+        return up(float(np.max(np.abs(w).reshape(self.problem.loss.outputs, -1) @ self.peak)))
+
+    def metric(self, w: FloatArray) -> Metric:
+        """Form and factorise the Hessian at w. M and k_G follow in `measured`, when they are needed."""
+        self.passes += 1
+        loss, p = self.problem.loss, len(w)
+        hessian = derivatives.curvature(loss, self.rows, w) + self.problem.curvature()
+        inverse = downdate.factorise(hessian, None if self.known is None else self.known.order)
+        if inverse is None:
+            raise CannotCertify(
+                "The Hessian is singular in float64, so the minimiser is not unique or does not exist (separable "
+                "classes, duplicate columns). Add a penalty (a smaller C or a larger alpha) or remove columns. "
+                "Nothing was changed."
+            )
+        score = gamma(p + 4) * (self._largest_predictor(w) + self.most_offset)
+        relative = gamma(self.chain + 2048) + 4.0 * loss.kappa * score
+        diagonal = (
+            np.diag(hessian) if loss.outputs == 1 else self.noise_metric.root_x**2 + np.diag(self.problem.curvature())
+        )
+        root = np.sqrt(diagonal) * (1 + 2.0**-20)
+        rho = bounds.sandwich(hessian, inverse, root, relative)
+        if not rho < 0.5:
+            raise CannotCertify(
+                f"The Hessian is too ill-conditioned to bound in float64 (relative uncertainty {rho:.2g}, below 0.5 "
+                "is needed). Scale the features (StandardScaler), remove nearly duplicate columns or add a penalty. "
+                "Nothing was changed."
+            )
+        ridge = (inverse * self.problem.penalized) @ inverse.T if self.problem.strength_depends_on_rows else None
+        return Metric(w, inverse, root, np.zeros((p, p)), np.eye(p), 0.0, rho, 0.0, np.nan, np.nan, ridge)
+
+    def formed_anew(self, w: FloatArray, g: Gradient, metric: Metric) -> Metric:
+        """Form the Hessian at w, with M from the metric A at hand where that is sharp enough, which saves a pass.
+
+        The new metric B has ``(1 + rho) B >= Hess F(w) >= low A``, so that every ``||x_i||_{B^-1}`` is at most
+        ``sqrt((1 + rho) / low)`` times ``||x_i||_{A^-1}``.
+        """
+        fresh, low = self.metric(w), self.drifted(g, metric)[0]
+        if self.known is not None and np.isinf(metric.rho):
+            return self.from_before(w, fresh, self.known)
+        M = up(metric.M * float(np.sqrt((1.0 + fresh.rho) / low))) if low > 0.0 else np.inf
+        return replace(fresh, M=M, M_seen=metric.M_seen) if _SHARP * metric.M_seen >= M else fresh
+
+    def from_before(self, w: FloatArray, fresh: Metric, known: ColumnWarmStart) -> Metric:
+        """Bound M of a metric on columns of which some are new, where that is sharp enough."""
+        loss, old, V = self.problem.loss, known.metric, fresh.inverse_factor
+        z = derivatives.predictors(loss, self.rows, w)
+        largest = self._largest_predictor(w) + self.most_offset + known.largest
+        away = float(np.max(np.abs(z - known.z), where=self.rows.s > 0.0, initial=0.0))
+        away = up(loss.kappa * (away + 2.0 * gamma(len(w) + 8) * largest))
+        low = self.drifted(Gradient(w, 0.0, 0.0, 0.0, away), old)[0]
+        if not low > 0.0:
+            return fresh
+        last = V[len(w) - known.n_new :]
+        squared = derivatives.lengths(self.rows, last)
+        own = float(np.sqrt(squared)) * (1 + 2.0**-40)
+        own += 2.0 * gamma(2 * len(w) + 8) * float(np.linalg.norm(np.abs(last) @ self.peak))
+        M = up(float(np.hypot(np.sqrt((1.0 + fresh.rho) / low) * old.M, loss.kappa * own)))
+        return replace(fresh, M=M, M_seen=old.M_seen) if _SHARP * old.M_seen >= M else fresh
+
+    def rough(self, w: FloatArray, factor: FloatArray) -> Metric:
+        """A metric of which nothing is known: good for steps, not for certificates."""
+        p = len(w)
+        return Metric(w, factor, np.zeros(p), np.zeros((p, p)), np.eye(p), 0.0, np.inf, 0.0, np.nan, np.nan)
+
+    def reused(self, anchor: Anchor) -> Metric | None:
+        """The anchor's metric for the noise metric at hand; None where too much was removed for it to serve."""
+        if not (anchor.metric.low > _LOWEST and anchor.metric.rise < 1.0):
+            return None
+        return with_noise_metric(anchor, self.noise_metric).metric
+
+    def measured(self, metric: Metric) -> Metric:
+        """Return the metric with M (one pass) and k_G."""
+        if np.isnan(metric.M):
+            M = self._M(metric.inverse_factor)
+            metric = replace(metric, M=M, M_seen=M)
+        if np.isnan(metric.k_G):
+            k_G = bounds.metric_constant(self.noise_metric.factor, metric.inverse_factor, self.noise_metric.root)
+            metric = replace(metric, k_G=k_G)
+        return metric
+
+    def _M(self, inverse: FloatArray) -> float:
+        loss = self.problem.loss
+        if loss.kappa == 0.0:
+            return 0.0
+        self.passes += 1
+        squared = float(derivatives.leverage(loss, self.rows, inverse))
+        rounding = gamma(2 * len(inverse) + 8) * float(
+            np.linalg.norm(np.abs(inverse) @ np.tile(self.peak, loss.outputs))
+        )
+        return up(loss.kappa * (np.sqrt(squared) * (1 + 2.0**-40) + 2.0 * rounding))
+
+    def newton_length(self, g: Gradient, metric: Metric) -> float:
+        """Length of the Newton step in the noise metric, roughly."""
+        return float(np.linalg.norm(self.noise_metric.factor.T @ self.step(g, metric)[2]))
+
+    def step(self, g: Gradient, metric: Metric) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Whitened gradient, whitened Newton step and Newton step, the steps with the sign of the gradient."""
+        white = metric.inverse_factor @ g.value
+        pi = metric.P @ white
+        return white, pi, pi @ metric.inverse_factor
+
+    def certify(self, w: FloatArray, g: Gradient, metric: Metric) -> Solution:
+        """Bound the distance by theorem 1 and its corollary."""
+        p = len(w)
+        white, pi, step = self.step(g, metric)
+        envelope = self.envelope(w, g, metric)
+        nu = up(float(np.linalg.norm(white)) * (1.0 + gamma(p + 4)) + envelope)
+        length = up(float(np.linalg.norm(pi)) * (1.0 + gamma(p + 4)))
+        residual = float(np.linalg.norm(white - pi + metric.W @ pi)) * (1.0 + gamma(p + 4))
+        residual = up(residual + gamma(p + 8) * (nu + length * (2.0 + float(np.linalg.norm(metric.W)))) + envelope)
+        spread = (np.abs(pi) @ np.abs(metric.inverse_factor)) @ self.noise_metric.root
+        in_release = float(np.linalg.norm(self.noise_metric.factor.T @ step)) * (1.0 + gamma(p + 4))
+        in_release = up(in_release + gamma(3 * p + 8) * float(spread))
+        low, rho = self.drifted(g, metric)
+        distance = bounds.measured_distance(
+            nu, metric.M, low, rho, in_release, length, residual, metric.k_G, metric.rise
+        )
+        assumptions = {
+            "nu": nu,
+            "M": metric.M,
+            "b": up(metric.M * nu),
+            "eta": metric.eta,
+            "rho": rho,
+            "k_G": metric.k_G,
+            "step": 0.0,
+            "rounding_envelope": up(metric.k_G * envelope),
+        }
+        weight = up(float(np.abs(w) @ self.noise_metric.root))
+        return Solution(w, or_inf(distance), "measured", assumptions, weight, self.passes)
+
+    def drifted(self, g: Gradient, metric: Metric) -> tuple[float, float]:
+        """Lower bound and uncertainty of the whitened Hessian after the predictors have moved (lemma 2)."""
+        hessian_point, grow = metric.origin, up(np.expm1(min(g.moved, 600.0)))
+        # Rows that were removed elsewhere were removed with another curvature than they had at the base.
+        gone = (
+            up(np.expm1(min(hessian_point.path, 600.0)) * (metric.eta + metric.rise + metric.rho))
+            if hessian_point.path
+            else 0.0
+        )
+        rho = up(metric.rho + hessian_point.drift + gone)
+        low = (1.0 - up(rho + metric.eta)) / (1.0 + grow)
+        return low - 2.0**-40 * abs(low), up(rho + grow * (1.0 + rho + metric.rise))
+
+    def old(self, g: Gradient, metric: Metric, fresh: float) -> bool:
+        """Whether the curvature may have drifted by more than `fresh` since the Hessian was formed.
+
+        Once as many requests took passes as a new Hessian costs, an eighth of that is enough.
+        """
+        drift = self.drifted(g, metric)[1] - metric.rho
+        many = metric.origin.visits * _PATIENCE > len(metric.point)
+        return bool(np.isinf(metric.rho) or drift > (fresh / 8.0 if many else fresh))
+
+    def envelope(self, w: FloatArray, g: Gradient, metric: Metric) -> float:
+        absolute = np.abs(metric.inverse_factor)
+        root, p = self.noise_metric.root_x, len(w)
+        widen = 1.0 + 2.0**-30
+        rows = bounds.gradient_envelope(
+            reach=float(np.linalg.norm(absolute @ root)) * widen,
+            slopes=float(np.sqrt(g.slopes)) * widen,
+            sizes=float(np.sqrt(g.sizes)) * widen,
+            predictor=(float(np.abs(w) @ root) + self.problem.loss.outputs * self.offset) * widen,
+            penalty=float(np.linalg.norm(absolute @ (np.abs(self.problem.curvature()) @ np.abs(w)))) * widen,
+            n_terms=self.chain,
+            p=p,
+            bend=2.0 * g.bend,
+        )
+        return up(rows + gamma(p + 4) * float(np.linalg.norm(absolute @ np.abs(g.value))) * widen)
+
+    def advance(
+        self, w: FloatArray, g: Gradient, metric: Metric, target: float, fresh: float
+    ) -> tuple[FloatArray, Gradient, Metric] | None:
+        """Take a step that shrinks the gradient; None at the rounding floor.
+
+        The Hessian is formed anew where further steps with the factor at hand would cost more.
+        """
+        formed_here = metric.point is w and metric.drift == 0.0 and np.isfinite(metric.rho)
+        white, pi, step = self.step(g, metric)
+        if float(np.linalg.norm(white)) <= self.envelope(w, g, metric):
+            return None  # no more than what rounding may have made of zero
+        alpha = 1.0
+        while self.passes < self.max_passes:
+            size = float(np.linalg.norm(white))
+            trial = w - alpha * step
+            found = self.gradient(trial, self.moved(g.moved, metric, trial, alpha * pi))
+            left = float(np.linalg.norm(metric.inverse_factor @ found.value))
+            if left <= (1.0 - 0.25 * alpha) * size:
+                rate = left / size if size else 0.0
+                ahead = self.newton_length(found, metric) / target
+                steps = np.log(ahead) / -np.log(rate) if 0.0 < rate < 1.0 and ahead > 1.0 else 0.0
+                many = steps > max(4.0, 2.0 * len(w) / _PATIENCE)  # a new Hessian about halves the passes ahead
+                if rate > _STALE or (many and self._would_stay(found, metric, fresh)):
+                    metric, found = self.metric(trial), replace(found, moved=0.0)
+                return trial, found, metric
+            if size <= 4.0 * self.envelope(w, g, metric):
+                return None
+            if not formed_here:
+                metric, formed_here, alpha = self.metric(w), True, 1.0
+                g = replace(g, moved=0.0)
+                white, pi, step = self.step(g, metric)
+                continue
+            alpha *= 0.5
+            if alpha < 2.0**-30:
+                return None
+        return None
+
+    def _would_stay(self, g: Gradient, metric: Metric, fresh: float) -> bool:
+        """Whether a Hessian formed here would still be fresh at the minimiser, as far as the next step tells."""
+        loss = self.problem.loss
+        return loss.kappa * float(derivatives.reach(loss, self.rows, self.step(g, metric)[2])) <= 0.5 * fresh
+
+    def moved(self, before: float, metric: Metric, w: FloatArray, pi: FloatArray) -> float:
+        """Bound kappa times the movement of any predictor after a further step, by Cauchy-Schwarz; NaN without M."""
+        length = float(np.linalg.norm(pi)) * (1.0 + 2.0**-30) + 2.0 * metric.place(w, pi, metric.root)
+        return up(before + metric.M * length)
+
+    def anchor(self, w: FloatArray, g: Gradient, metric: Metric) -> Anchor:
+        """The state to delete from: the same metric, seen from w."""
+        _, rho = self.drifted(g, metric)
+        hessian_point = metric.origin
+        seen = min(g.seen or hessian_point.seen, g.moved)
+        hessian_point = replace(
+            hessian_point,
+            away=g.moved,
+            path=max(hessian_point.path, g.moved),
+            seen=seen,
+            visits=hessian_point.visits + 1,
+        )
+        here = replace(metric, point=w, drift=up(max(rho - metric.rho, 0.0)), hessian_point=hessian_point)
+        white = metric.inverse_factor @ g.value
+        envelope = self.envelope(w, g, metric)
+        return Anchor(here, self.noise_metric, white, np.zeros(len(w)), envelope, self.problem.strength)

@@ -1,0 +1,181 @@
+"""The state of a certified head as values: a metric, an anchor in it, a solution with its bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from certified._convex import bounds
+from certified._convex.bounds import gamma, up
+from certified._convex.problem import NoiseMetric
+from certified.typing import FloatArray
+
+__all__ = ["Anchor", "HessianPoint", "Metric", "Solution", "reweighted", "with_noise_metric"]
+
+
+@dataclass(frozen=True)
+class HessianPoint:
+    """Where the Hessian of a metric was formed, and how far the linear predictors are from there.
+
+    Attributes
+    ----------
+    point : array of shape (p,)
+    drift : float
+        That of the metric at this point.
+    away : float
+        At least kappa times the change of any retained row's linear predictor from here to the metric's point.
+    path : float
+        The same of every row that was removed since, from here to where it was removed.
+    seen : float
+        The change as it was last measured.
+    visits : int
+        How often passes have led away from here.
+    """
+
+    point: FloatArray
+    drift: float
+    away: float = 0.0
+    path: float = 0.0
+    seen: float = 0.0
+    visits: int = 0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The metric ``A = (V'V)^-1`` and how the Hessian of the retained rows compares with it.
+
+    In whitened coordinates the Hessian at ``point`` is ``I - W`` up to ``rho + drift``: W is what was removed since it
+    was formed, rho is rounding, and drift is how far the curvature can have moved since (lemma 2).
+
+    Attributes
+    ----------
+    point : array of shape (p,)
+    inverse_factor : array of shape (p, p)
+        V.
+    root : array of shape (p,)
+        Upper bounds of the square roots of the diagonal of everything added up to the Hessian.
+    W, P : arrays of shape (p, p)
+        What was removed, and an approximate inverse of ``I - W``.
+    eta, rho, drift : float
+        ``||W||_2 <= eta`` and ``||V Hess F(point) V' - (I - W)||_2 <= rho + drift``.
+    M : float
+        At least ``kappa max ||x_i||_{A^-1}`` over the retained rows (for several predictors: of their differences).
+    k_G : float
+        ``||v||_G <= k_G ||v||_A`` for the noise metric G and every v.
+    ridge : array of shape (P, P) or None
+        ``V diag(penalized) V'``, where rows take a part of the penalty with them.
+    M_seen : float
+        M as a pass has found it, of this metric or of one before, from which M was bounded.
+    rise : float
+        ``-W <= rise``: what was added since the Hessian was formed, so that it is at most ``1 + rise + rho + drift``.
+    hessian_point : Base or None
+        Where movements are measured from; None for the point itself.
+    """
+
+    point: FloatArray
+    inverse_factor: FloatArray
+    root: FloatArray
+    W: FloatArray
+    P: FloatArray
+    eta: float
+    rho: float
+    drift: float
+    M: float
+    k_G: float
+    ridge: FloatArray | None = None
+    rise: float = 0.0
+    M_seen: float = np.nan
+    hessian_point: HessianPoint | None = None
+
+    @property
+    def origin(self) -> HessianPoint:
+        """The base, or the point itself where there is none."""
+        return HessianPoint(self.point, self.drift) if self.hessian_point is None else self.hessian_point
+
+    @property
+    def low(self) -> float:
+        """Lower bound of the Hessian at the point: ``Hess F(point) >= low A``."""
+        return 1.0 - up(self.rho + self.drift + self.eta)
+
+    def place(self, w: FloatArray, pi: FloatArray, root: FloatArray) -> float:
+        """Bound the rounding of ``w = point + V'pi`` in any norm whose unit vectors have lengths at most `root`."""
+        spread = (np.abs(pi) @ np.abs(self.inverse_factor)) @ root
+        return up(up(float(np.abs(w) @ root)) * 4.0 * bounds.UNIT + gamma(len(w) + 4) * up(float(spread)))
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A metric whose gradient at ``metric.point`` is known, and the rows deleted since it was measured.
+
+    Attributes
+    ----------
+    metric : Metric
+    noise_metric : NoiseMetric
+        The noise metric for which ``metric.k_G`` was computed; later, smaller ones are covered.
+    g : array of shape (p,)
+        Whitened gradient of the retained rows at the point.
+    pi : array of shape (p,)
+        Whitened Newton step from the point to the present parameter.
+    envelope_g : float
+        Bounds the rounding error of g.
+    strength : float
+        Of the penalty in g.
+    """
+
+    metric: Metric
+    noise_metric: NoiseMetric
+    g: FloatArray
+    pi: FloatArray
+    envelope_g: float
+    strength: float
+
+    @property
+    def here(self) -> FloatArray:
+        """The present parameter, shape (p,)."""
+        with np.errstate(all="ignore"):
+            return self.metric.point + self.pi @ self.metric.inverse_factor
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A parameter and a bound of its distance to the exact minimiser on the retained rows.
+
+    Attributes
+    ----------
+    w : array of shape (p,)
+    distance : float
+        ``||w - w*||_G <= distance``; inf where nothing can be said.
+    method : {"measured", "predicted"}
+    assumptions : dict
+        Measured values that the bound rests on.
+    weight : float
+        At least ``sum_j |w_j| sqrt(G_jj)``: size of the whitened parameter, for its rounding error.
+    passes : int
+        Passes over the retained rows.
+    """
+
+    w: FloatArray
+    distance: float
+    method: str
+    assumptions: dict[str, float] = field(default_factory=dict)
+    weight: float = 0.0
+    passes: int = 0
+
+
+def reweighted(anchor: Anchor, spread: float) -> Anchor:
+    """Return the anchor for rows whose weights have changed by factors within ``1 - spread`` and ``1 + spread``.
+
+    Its gradient is no longer that of the rows: only its factor can be used.
+    """
+    metric = anchor.metric
+    drift = up(metric.drift + up(spread) * (1.0 + metric.rho + metric.drift + metric.rise))
+    return replace(anchor, metric=replace(metric, drift=drift, hessian_point=None))
+
+
+def with_noise_metric(anchor: Anchor, noise_metric: NoiseMetric) -> Anchor:
+    """Return the anchor with k_G for another noise metric, unless its own covers it (deletions shrink G)."""
+    if anchor.noise_metric.covers(noise_metric):
+        return anchor
+    k_G = bounds.metric_constant(noise_metric.factor, anchor.metric.inverse_factor, noise_metric.root)
+    return replace(anchor, metric=replace(anchor.metric, k_G=k_G), noise_metric=noise_metric)

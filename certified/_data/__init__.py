@@ -1,0 +1,1 @@
+"""What an estimator keeps of the rows: found by subject, in one form, overwritten when deleted."""

@@ -1,0 +1,205 @@
+"""Ids: one form for each type, and the rows of each subject."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certified._data.hashing import subject_hash
+from certified.errors import InvalidInput, InvalidRequest, UnknownIds
+from certified.typing import BoolArray, IntArray
+
+__all__ = ["Subjects", "as_ids"]
+
+_LARGEST = np.iinfo(np.int64).max
+
+
+def as_ids(ids: Any, caller: str) -> Any:
+    """Return ids as a one-dimensional array of int64 or text, or raise InvalidInput.
+
+    Integers, text and UUIDs are ids. Floats are refused: 17.0 and a missing value would both pass for an id.
+    """
+    if isinstance(ids, Collection | Iterator) and not (isinstance(ids, str | bytes) or hasattr(ids, "__array__")):
+        ids = list(ids)
+    elif isinstance(ids, str | bytes | uuid.UUID) or np.ndim(ids) == 0:
+        ids = [ids]
+    if hasattr(ids, "to_numpy"):
+        ids = ids.to_numpy()
+    array = np.asarray(ids)
+    if array.ndim != 1:
+        raise InvalidInput(f"{caller} got ids of shape {array.shape}. One id per row is allowed, shape (n_rows,).")
+    if array.dtype.kind in "iu" and (array.size == 0 or array.max() <= np.iinfo(np.int64).max):
+        return array.astype(np.int64)
+    if array.dtype.kind in "UT":
+        return array.astype(np.str_)
+    if array.dtype.kind == "O":
+        if all(isinstance(i, int | np.integer) and not isinstance(i, bool) for i in array):
+            if any(abs(int(i)) > _LARGEST for i in array):
+                raise InvalidInput(f"{caller} got integers beyond 64 bits. Give them as text. Nothing was changed.")
+            return array.astype(np.int64)
+        if all(isinstance(i, str | uuid.UUID) for i in array):
+            return np.array([str(i) for i in array], dtype=np.str_)
+    if array.size == 0:
+        return np.empty(0, dtype=np.int64)
+    absent = np.flatnonzero([i is None or i != i for i in array.tolist()]) if array.dtype.kind in "fO" else array[:0]
+    if absent.size:
+        raise InvalidInput(
+            f"{caller} got {absent.size} ids that are missing (null) among {array.size}, the first at position "
+            f"{absent[0]}. An id names a subject, so none may be missing: leave these out, or give rows without one "
+            "an id of their own. Nothing was changed."
+        )
+    raise InvalidInput(
+        f"{caller} got ids of type {array.dtype}. Integers, text and UUIDs without missing values are allowed. "
+        "Convert the column, for example with `.astype(str)`. Nothing was changed."
+    )
+
+
+class Subjects:
+    """Which rows belong to which subject.
+
+    Ids are kept sorted; a deleted subject's id is overwritten by a neighbour's, so that no trace of it stays.
+
+    Parameters
+    ----------
+    ids : array of shape (n_rows,) or None
+        The subject of each row; None numbers the rows 0..n-1.
+    n_rows : int
+
+    Attributes
+    ----------
+    retained : bool array of shape (n_rows,)
+        Which positions still hold a row.
+    n_rows : int
+        How many do.
+    """
+
+    @classmethod
+    def of(cls, ids: Any, n_rows: int) -> Subjects:
+        """Return `ids` if a pipeline shares its subjects with this step, else new subjects."""
+        return ids if isinstance(ids, Subjects) else cls(ids, n_rows)
+
+    def __init__(self, ids: Any, n_rows: int) -> None:
+        ids = np.arange(n_rows) if ids is None else as_ids(ids, "fit(ids=...)")
+        if len(ids) != n_rows:
+            raise InvalidInput(
+                f"fit(ids=...) got {len(ids)} ids for {n_rows} rows. One id per row is allowed, naming the subject "
+                "that the row belongs to; several rows may share one."
+            )
+        self._order: IntArray = np.argsort(ids, kind="stable")
+        self._sorted = ids[self._order]
+        self.retained: BoolArray = np.ones(n_rows, dtype=bool)
+        self.n_rows = n_rows
+        self._rank: Any = None
+        self._first = 0  # first kept position in sorted order
+
+    @property
+    def ids(self) -> Any:
+        """Ids of the subjects retained, sorted, each once."""
+        return np.unique(self._sorted[self.retained[self._order]])
+
+    def ids_at(self, rows: IntArray) -> Any:
+        """Return the ids of the subjects of these rows, which are held."""
+        return self._sorted[self._spots(rows)]
+
+    def hashes(self, key: int = 0) -> NDArray[np.uint64]:
+        """Return the keyed hash of every row's subject, shape (n_rows,); anything at positions no longer kept."""
+        out = np.zeros(self.retained.size, dtype=np.uint64)
+        fresh = np.concatenate([[True], self._sorted[1:] != self._sorted[:-1]])
+        out[self._order] = subject_hash(self._sorted[fresh], key)[np.cumsum(fresh) - 1]
+        return out
+
+    def rows_of(self, ids: Any, caller: str = "delete(ids=...)") -> IntArray:
+        """Return the positions of all rows of these subjects; raise if the request is empty, repeats or unknown."""
+        ready = isinstance(ids, np.ndarray) and ids.ndim == 1 and (ids.dtype == np.int64 or ids.dtype.kind == "U")
+        wanted = ids if ready else as_ids(ids, caller)
+        if wanted.size == 0:
+            raise InvalidRequest(
+                f"{caller} got no ids. At least one subject is needed; `model.ids_` lists those retained. "
+                "Nothing was changed."
+            )
+        if wanted.size > 1:
+            unique, counts = np.unique(wanted, return_counts=True)
+            if unique.size < wanted.size:
+                raise InvalidRequest(
+                    f"{caller} got {_some(unique[counts > 1])} more than once. Each subject may be named once; "
+                    "remove the repetitions, for example with `set(ids)`. Nothing was changed."
+                )
+        if wanted.dtype.kind != self._sorted.dtype.kind:
+            self._raise_unknown(wanted, caller)
+        low = self._sorted.searchsorted(wanted, side="left")
+        high = self._sorted.searchsorted(wanted, side="right")
+        if wanted.size == 1:
+            rows = self._order[low[0] : high[0]]
+            rows = rows[self.retained[rows]]
+            if rows.size == 0:
+                self._raise_unknown(wanted, caller)
+            return rows
+        owner = np.repeat(np.arange(wanted.size), high - low)
+        spots = np.arange(owner.size) - np.repeat(np.cumsum(high - low) - (high - low), high - low) + low[owner]
+        rows = self._order[spots]
+        retained = self.retained[rows]
+        missing = np.setdiff1d(np.arange(wanted.size), owner[retained])
+        if missing.size:
+            self._raise_unknown(wanted[missing], caller)
+        return rows[retained]
+
+    def added(self, ids: Any, n_rows: int) -> tuple[IntArray, Subjects]:
+        """Return the positions still held, and subjects in which they come first, followed by rows with these ids."""
+        new = as_ids(ids, "add(ids=...)")
+        if new.size != n_rows:
+            raise InvalidInput(f"add(ids=...) got {new.size} ids for {n_rows} rows. One id per row is needed.")
+        if new.dtype.kind != self._sorted.dtype.kind:
+            raise InvalidInput(
+                f"add(ids=...) got ids of type {new.dtype}, those retained are of type {self._sorted.dtype}. Convert them. "
+                "Nothing was changed."
+            )
+        retained = np.flatnonzero(self.retained)
+        by_position = np.empty(self.retained.size, dtype=self._sorted.dtype)
+        by_position[self._order] = self._sorted
+        return retained, Subjects(np.concatenate([by_position[retained], new]), retained.size + new.size)
+
+    def drop(self, rows: IntArray) -> None:
+        """Forget the subjects of these rows (whole subjects: the output of :meth:`rows_of`)."""
+        self.retained[rows] = False
+        self.n_rows -= rows.size
+        if rows.size > 16:
+            live = self.retained[self._order]
+            self._sorted, self._order, self._rank = self._sorted[live], self._order[live], None
+            self._first = 0
+            return
+        of_rows = self.ids_at(rows)
+        for gone in of_rows if rows.size == 1 else np.unique(of_rows):
+            low, high = self._sorted.searchsorted(gone, side="left"), self._sorted.searchsorted(gone, side="right")
+            if low:
+                self._sorted[low:high] = self._sorted[low - 1]
+        while not self.retained[self._order[self._first]]:
+            self._first += 1
+        self._sorted[: self._first] = self._sorted[self._first]  # nothing kept on the left: take the first kept id
+
+    def _spots(self, rows: IntArray) -> IntArray:
+        """Positions of rows in the sorted order (their ids are contiguous runs)."""
+        if self._rank is None:
+            self._rank = np.empty(self.retained.size, dtype=np.int64)
+            self._rank[self._order] = np.arange(self._order.size)
+        return self._rank[rows]
+
+    def _raise_unknown(self, ids: Any, caller: str) -> None:
+        advice = "Ids must have been given to fit and not deleted since; `model.ids_` lists them."
+        if ids.dtype.kind != self._sorted.dtype.kind:
+            kinds = {"i": "integers", "U": "text"}
+            advice = (
+                f"Those retained are {kinds[self._sorted.dtype.kind]}, these are {kinds[ids.dtype.kind]}: convert them."
+            )
+        raise UnknownIds(
+            f"{caller} got {len(ids)} ids that this model does not hold: {_some(ids)}. {advice} Nothing was changed."
+        )
+
+
+def _some(ids: Any) -> str:
+    """Return up to five ids as text."""
+    shown = ", ".join(repr(i) for i in np.asarray(ids)[:5].tolist())
+    return f"[{shown}{', ...' if len(ids) > 5 else ''}]"

@@ -1,0 +1,1 @@
+"""Statistics from which rows can be subtracted exactly: sums, counts, moments."""

@@ -1,0 +1,1 @@
+"""What a pipeline is made of: steps that are functions of the set of rows."""

@@ -1,0 +1,171 @@
+"""What estimators that delete exactly share: fit with ids, transform or predict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin, RegressorMixin, TransformerMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, has_fit_parameter, validate_data
+
+from certified._data.frames import Columns, Schema, is_frame, read, split_ids
+from certified._data.subjects import Subjects
+from certified._data.table import Table
+from certified._data.targets import codes_among, target_column
+from certified._steps.step import ExactStep
+from certified.base import all_or_nothing
+from certified.certificate import Certificate
+from certified.errors import InvalidInput, InvalidRequest
+from certified.typing import FloatArray, IntArray
+
+__all__ = ["ExactClassifier", "ExactRegressor", "ExactTransformer", "MixedTransformer"]
+
+
+class _Fitted(ExactStep):
+    """``_validated(X, reset)`` makes the array that the steps of :class:`certified._steps.step.ExactStep` take."""
+
+    @all_or_nothing
+    def fit(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Any:
+        """Learn from all rows.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,)
+            Ignored by what learns without targets.
+        ids : array-like of shape (n_rows,), column name or None
+            Subject of each row.
+        sample_weight : array-like of shape (n_rows,) or None
+            Weights >= 0. A row of weight 0 counts as absent.
+
+        Returns
+        -------
+        self
+        """
+        self._ready()
+        X, ids = split_ids(X, ids)
+        x = self._validated(X, reset=True)
+        self._see(X if is_frame(X) else x, getattr(self, "feature_names_in_", None), self._schema)
+        x = x if isinstance(x, Columns) else np.array(x)
+        y = self._target(y, len(x))
+        ones = np.ones(len(x))
+        weight = np.array(_check_sample_weight(sample_weight, ones, dtype=np.float64, ensure_non_negative=True))
+        subjects = Subjects(ids, len(x))
+        self._learn(Table(x, weight, y, subjects.hashes()), subjects)
+        return self
+
+    @all_or_nothing
+    def add(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Certificate:
+        """Add rows, exactly: the state is bit for bit that of a fit on the retained rows and the new ones.
+
+        All or nothing: after an error the model is what it was before. All rows are counted anew.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in :meth:`fit`, for the new rows. Of classes, those of the fit only.
+        ids : array-like of shape (n_new_rows,) or column name
+            Subject of each row; a subject that is already retained gets more rows.
+
+        Returns
+        -------
+        Certificate
+            Of the new state.
+        """
+        self._check_whole("add")
+        if sample_weight is not None and not has_fit_parameter(self, "sample_weight"):
+            raise InvalidInput(f"{type(self).__name__}.add got sample_weight, which its fit does not take.")
+        X, ids = split_ids(X, ids)
+        x = self._validated(X, reset=False)
+        x = x if isinstance(x, Columns) else np.array(x)
+        ones = np.ones(len(x))
+        weight = np.array(_check_sample_weight(sample_weight, ones, dtype=np.float64, ensure_non_negative=True))
+        retained, subjects = self._subjects.added(ids, len(x))
+        new = Table(x, weight, self._more_targets(y, len(x)))
+        self._learn(self._table.added(retained, new, subjects.hashes()), subjects)
+        return self.certificate_
+
+    def _more_targets(self, y: Any, n_rows: int) -> Any:
+        """Return the targets of rows that are added, as the table holds them."""
+        if hasattr(self, "classes_"):
+            return codes_among(self.classes_, y, n_rows, f"{type(self).__name__}.add")
+        return self._target(y, n_rows)
+
+    def _validated(self, X: Any, reset: bool) -> Any:
+        return validate_data(self, X, dtype=np.float64, reset=reset)
+
+
+class ExactTransformer(TransformerMixin, _Fitted):
+    """Base class of transformers."""
+
+    def fit_transform(self, X: Any, y: Any = None, ids: Any = None, **fit_params: Any) -> Any:
+        """Fit, and return the transformed rows; ``ids`` may name a column, which is not a feature."""
+        X, ids = split_ids(X, ids)
+        self.fit(X, y, ids=ids, **fit_params)
+        return self._fitted_rows() if self._supervised else self.transform(X)
+
+    def _fitted_rows(self) -> Any:
+        """Return the rows of the fit as the steps behind see them; rows of weight 0 as new ones."""
+        table, retained = self._table, self._table.weight > 0.0
+        if retained.all():
+            out = self._apply_rows(self._learned, table)
+            return np.asarray(out) if isinstance(out, Columns) else out
+        out = np.array(self._apply(self._learned, table.x))
+        out[retained] = np.asarray(self._apply_rows(self._learned, table.with_weight()))
+        return out
+
+    def transform(self, X: Any) -> Any:
+        """Return the transformed rows, shape (n_rows, n_features_out)."""
+        self._check_fitted()
+        out = self._apply(self._learned, self._validated(X, reset=False))
+        return np.asarray(out) if isinstance(out, Columns) else out
+
+
+class MixedTransformer(ExactTransformer):
+    """Base class of those that take text and missing values, and frames with both."""
+
+    def _validated(self, X: Any, reset: bool) -> Any:
+        if reset:
+            x, self._schema = read(self, X)
+            return x
+        return read(self, X, self._schema or Schema(("float",) * self.n_features_in_))[0]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
+        return tags
+
+
+class ExactClassifier(ClassifierMixin, _Fitted):
+    """Base class of classifiers: targets are counted as codes, the positions of their values in ``classes_``."""
+
+    _supervised = True
+
+    def _target(self, y: Any, n_rows: int) -> IntArray:
+        name = type(self).__name__
+        y = target_column(y, n_rows, name)
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise InvalidInput(f"{name}.fit got y with one class ({self.classes_[0]!r}). Two classes are needed.")
+        return codes.astype(np.int64)
+
+    def _all_present(self, weights: FloatArray) -> FloatArray:
+        """Return the weights of the classes; raise if one has none."""
+        if np.all(weights > 0):
+            return weights
+        gone = self.classes_.tolist()[np.flatnonzero(~(weights > 0))[0]]
+        raise InvalidRequest(
+            f"{type(self).__name__} would be left without a row of class {gone!r}. Fit a model without that class "
+            "instead. Nothing was changed."
+        )
+
+
+class ExactRegressor(RegressorMixin, _Fitted):
+    """Base class of regressors."""
+
+    _supervised = True
+
+    def _target(self, y: Any, n_rows: int) -> FloatArray:
+        return np.array(target_column(y, n_rows, type(self).__name__), dtype=np.float64)

@@ -1,0 +1,217 @@
+"""Steps that learn nothing from the rows: transformers of others, functions, frozen ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array, issparse
+from sklearn.base import clone
+from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.frozen import FrozenEstimator
+from sklearn.kernel_approximation import AdditiveChi2Sampler, PolynomialCountSketch, RBFSampler, SkewedChi2Sampler
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import Binarizer, FunctionTransformer, Normalizer, PolynomialFeatures
+from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
+from sklearn.utils import get_tags
+from sklearn.utils.validation import _check_feature_names_in
+
+from certified._data.frames import Columns, columns_of, row_of, values_of
+from certified._data.reproducible import same
+from certified._data.table import Table
+from certified._steps.step import ExactStep
+from certified.errors import InvalidInput, NotDeletable
+from certified.typing import FloatArray
+
+__all__ = ["StatelessStep", "is_of_text", "is_passthrough", "of_table"]
+
+_STATELESS = (
+    AdditiveChi2Sampler,
+    Binarizer,
+    FunctionTransformer,
+    HashingVectorizer,
+    Normalizer,
+    PolynomialFeatures,
+)
+
+
+_BY_ELEMENT = (AdditiveChi2Sampler, Binarizer, Normalizer, PolynomialFeatures)  # no sum but within a row, in its order
+
+
+_ROWS = 256  # in a block
+
+
+_TRIED = 8
+
+
+# Drawn by their seed and the number of features alone, unless a parameter has one of these values.
+_SEEDED = (GaussianRandomProjection, PolynomialCountSketch, RBFSampler, SkewedChi2Sampler, SparseRandomProjection)
+
+
+_OF_ROWS = {"gamma": "scale", "n_components": "auto"}
+
+
+def _is_drawn(step: Any) -> bool:
+    """Whether a transformer is random and does not depend on the rows, only on a seed that it was given."""
+    if not isinstance(step, _SEEDED) or not isinstance(step.random_state, int | np.integer):
+        return False
+    return all(getattr(step, name, None) != value for name, value in _OF_ROWS.items())
+
+
+def is_of_text(step: Any) -> bool:
+    """Whether a transformer takes documents, one for each row, and not a table; a union where all of its parts do."""
+    step = step.step if isinstance(step, StatelessStep) else step
+    if isinstance(step, str):
+        return False
+    if hasattr(step, "steps"):
+        entered = [part for _, part in step.steps if part != "passthrough" and not is_passthrough(part)]
+        return bool(entered) and is_of_text(entered[0])
+    if hasattr(step, "transformer_list"):
+        return all(is_of_text(part) for _, part in step.transformer_list if part != "drop")
+    tags = get_tags(step).input_tags
+    return bool(tags.string and not tags.two_d_array)
+
+
+def is_passthrough(step: Any) -> bool:
+    """Whether a step hands on what it gets."""
+    return isinstance(step, StatelessStep) and isinstance(step.step, str)
+
+
+def of_table(step: Any, plain: Any) -> Any:
+    """Return what a step released as it takes a table: scikit-learn's vectorisers take a plain column of documents."""
+    if not is_of_text(step):
+        return plain
+    return Pipeline([("column", FunctionTransformer(np.ravel, feature_names_out="one-to-one")), ("text", plain)])
+
+
+class StatelessStep(ExactStep):
+    """A transformer that learns nothing from the rows but their number of features: the statistic and what is served.
+
+    What it makes of text or of sparse features may be sparse; what it makes of an array is an array. One that takes
+    documents has a single column of text.
+
+    A row must come out the same, bit for bit, whichever rows are beside it: else what a deletion takes back is not what
+    the fit counted. A matrix product rounds a row otherwise where there are fewer of them, so an array is handed over
+    in blocks of one shape, the last one filled up; and what depends on the other rows all the same is refused.
+
+    Parameters
+    ----------
+    step : "passthrough", FrozenEstimator or transformer
+        Fitted on rows of zeros, where it has to be fitted.
+    """
+
+    def __init__(self, step: Any) -> None:
+        self.step = step
+
+    def _count(self, table: Table) -> tuple[int]:
+        if is_of_text(self.step):
+            self._documents(table.x)
+        else:
+            self._check_rows_apart(table.x)
+        return (table.x.shape[1],)
+
+    def _check_rows_apart(self, x: Any) -> None:
+        """Raise NotDeletable if a row comes out differently beside other rows."""
+        n = x.shape[0]
+        if isinstance(self.step, str) or n < 2:
+            return
+        some = np.unique(np.linspace(0, n - 1, _TRIED).astype(np.intp))
+        together, learned = self._apply((x.shape[1],), x[some]), (x.shape[1],)
+        for k in (0, len(some) // 2, len(some) - 1):
+            alone = self._apply(learned, x[some[k : k + 1]])
+            if not same(values_of(alone), values_of(together[k : k + 1])):
+                raise NotDeletable(
+                    f"{type(self.step).__name__} makes another value of a row when other rows are beside it, so it "
+                    "learns from them and cannot delete rows. Let the function treat every row by itself, or use a "
+                    "transformer of `certified`. Nothing was changed."
+                )
+
+    def _subtract(self, statistic: tuple[int], removed: Table) -> tuple[int]:
+        return statistic
+
+    def _learned_from(self, statistic: tuple[int]) -> tuple[int]:
+        return statistic
+
+    def _apply(self, learned: tuple[int], X: Any) -> Any:
+        if isinstance(self.step, str):
+            return X
+        if not X.shape[0]:  # transformers of others refuse to see no row
+            return np.empty((0, self._width(learned, learned[0])))
+        of_text = is_of_text(self.step)
+        plain = self._fitted(learned[0])
+        if not (of_text or issparse(X) or isinstance(self.step, _BY_ELEMENT)):
+            return _in_blocks(plain.transform, np.asarray(X))
+        out = plain.transform(self._documents(X) if of_text else X if issparse(X) else np.asarray(X))
+        if issparse(out) and (of_text or issparse(X)):
+            return csr_array(out, dtype=np.float64)
+        return _dense(out)
+
+    def _documents(self, X: Any) -> Any:
+        """Return the one column of a table of text."""
+        name, columns = type(self.step).__name__, columns_of(X) if isinstance(X, Columns) else []
+        if len(columns) != 1:
+            raise InvalidInput(
+                f"{name} got {X.shape[1]} columns, or numbers. One column of text is needed. Give a list of texts, or "
+                f"choose a column: ColumnTransformer([('text', {name}(), 'column')])."
+            )
+        missing = np.array([text is None for text in columns[0]])
+        if missing.any():
+            raise InvalidInput(
+                f"{name} got {int(missing.sum())} rows without text, the first at position "
+                f"{int(np.argmax(missing))}. Text is needed in every row. Write an empty text where there is none."
+            )
+        return columns[0]
+
+    def _fitted(self, n_features: int) -> Any:
+        if isinstance(self.step, FrozenEstimator):
+            return self.step
+        if "_statistic" in self.__dict__ and self._learned[0] == n_features:
+            return self._plain
+        return clone(self.step).fit(["a"] if is_of_text(self.step) else np.zeros((1, n_features)))
+
+    def _width(self, learned: tuple[int], n_features: int) -> int:
+        if isinstance(self.step, str):
+            return n_features
+        made_up = row_of(["a"]) if is_of_text(self.step) else np.zeros((1, n_features))
+        return self._apply(learned, made_up).shape[1]
+
+    def _example(self, learned: tuple[int], n_features: int) -> list[Any]:
+        return ["a"] if is_of_text(self.step) else super()._example(learned, n_features)
+
+    def _store(self, statistic: tuple[int], learned: tuple[int]) -> None:
+        if not isinstance(self.step, str):
+            self._plain = self._fitted(learned[0])
+        super()._store(statistic, learned)
+
+    def get_feature_names_out(self, input_features: Any = None) -> Any:
+        """Return the names that the transformer gives, or numbered ones where it gives none."""
+        names = _check_feature_names_in(self, input_features)
+        if isinstance(self.step, str):
+            return names
+        if hasattr(self._plain, "get_feature_names_out"):
+            return np.asarray(self._plain.get_feature_names_out(names), dtype=object)
+        return np.array([f"x{j}" for j in range(self._width(self._learned, len(names)))], dtype=object)
+
+    def release(self) -> Any:
+        """Return the transformer itself, with the names of the features where it was given some."""
+        if isinstance(self.step, str | FrozenEstimator) or not hasattr(self, "feature_names_in_"):
+            return self.step if isinstance(self.step, str) else self._plain
+        out = copy(self._plain)
+        out.feature_names_in_ = self.feature_names_in_.copy()
+        return out
+
+
+def _in_blocks(transform: Callable[[Any], Any], X: Any) -> FloatArray:
+    """Return what a transformer makes of an array, handed over in blocks of `_ROWS` rows, the last one filled up."""
+    out = []
+    for start in range(0, max(len(X), 1), _ROWS):
+        part = X[start : start + _ROWS]
+        whole = part[np.minimum(np.arange(_ROWS), len(part) - 1)] if 0 < len(part) < _ROWS else part
+        out.append(_dense(transform(np.ascontiguousarray(whole)))[: len(part)])
+    return np.concatenate(out) if len(out) > 1 else out[0]
+
+
+def _dense(out: Any) -> FloatArray:
+    return np.asarray(out.toarray() if hasattr(out, "toarray") else out, dtype=np.float64)

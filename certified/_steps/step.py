@@ -1,0 +1,151 @@
+"""Estimators that delete exactly: all they learn is a function of an exact statistic of the *set* of rows.
+
+Pure steps make such an estimator, in a pipeline or on its own; none but the last changes it::
+
+    statistic = _count(table)                  # of all rows, whatever their order
+    statistic = _discount(statistic, removed)  # of the retained rows; None where they must be counted again
+    learned = _derive(statistic)               # what is served; may refuse
+    X = _apply(learned, X)                     # of a transformer
+    _serve(statistic, learned)                 # store both; cannot fail
+
+A deletion gives bit for bit the state of a refit if ``_subtract(_count(D), S)`` is ``_count(D without S)``, which
+:func:`certified.testing.check_deletable` tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from certified._data.frames import Schema
+from certified._data.reproducible import _leaves, digest, same
+from certified._data.subjects import Subjects
+from certified._data.table import RemainingRows, Table
+from certified.base import Deletable, Plan
+from certified.certificate import Certificate, versions
+from certified.errors import InvalidRequest
+from certified.typing import IntArray
+
+__all__ = ["ExactStep"]
+
+
+class ExactStep(Deletable):
+    """Base class. Subclasses set ``_table`` and ``_subjects`` by :meth:`_learn` and give the four steps."""
+
+    _table: Table
+    _statistic: Any
+    _learned: Any
+    _supervised = False  # whether the targets are used
+    _schema: Schema | None = None  # of the features as given; None for features that other steps make
+
+    def _ready(self) -> None:
+        """Make what ``_count`` needs, from the parameters alone; raise NotDeletable for a part that cannot delete rows."""
+
+    def _see(self, X: Any, names: Any, schema: Schema | None) -> None:
+        """Look at the features as given: the frame X or their table, their names or None, and their schema."""
+        self._schema = schema
+        if names is not None:
+            self.feature_names_in_ = names
+
+    def _target(self, y: Any, n_rows: int) -> Any:
+        """Return the targets as the table holds them, a copy; None where they are not used."""
+        return None
+
+    def _count(self, table: Table) -> Any:
+        """Return the exact statistic of these rows, all of positive weight."""
+        raise NotImplementedError
+
+    def _subtract(self, statistic: Any, removed: Table) -> Any:
+        """Return the statistic without the deleted rows, or None where it must be counted again."""
+        raise NotImplementedError
+
+    def _update_statistic(self, statistic: Any, removed: Table, left: Callable[[], Table]) -> Any:
+        """Return the statistic without the deleted rows; `left` gives all others where they must be counted again."""
+        after = self._subtract(statistic, removed)
+        return self._count(left()) if after is None else after
+
+    def _learned_from(self, statistic: Any) -> Any:
+        """Return what is served, nested tuples and mappings of arrays; raise where nothing can be."""
+        raise NotImplementedError
+
+    def _learned_again(self, statistic: Any) -> Any:
+        """Return what :meth:`_learned_from` does, without the work where the statistic is the one that is served."""
+        return self._learned if statistic is self.__dict__.get("_statistic") else self._learned_from(statistic)
+
+    def _apply(self, learned: Any, X: Any) -> Any:
+        """Return the validated rows X as a transformer that learned this transforms them; others leave them alone."""
+        return X
+
+    def _apply_rows(self, learned: Any, table: Table) -> Any:
+        """Return the rows of the fit, transformed; another value than for new rows where their targets had a part."""
+        return self._apply(learned, table.x)
+
+    def _changed_features(self, learned: Any, left: Callable[[], Table]) -> list[Any]:
+        """Return the retained rows as :meth:`_apply_rows` does, in pieces from left to right.
+
+        What entered must be what entered before. A piece is an array of columns, or a slice of the columns that came
+        out before where they are still right.
+        """
+        if same(learned, self._learned):
+            return [slice(0, self._width(learned, int(self.n_features_in_)))]
+        return [self._apply_rows(learned, left())]
+
+    def _width(self, learned: Any, n_features: int) -> int:
+        """Return how many features come out where this many come in."""
+        return n_features
+
+    def _example(self, learned: Any, n_features: int) -> list[Any]:
+        """Return made-up values, one for each feature, that :meth:`_apply` takes."""
+        return [0.0] * n_features
+
+    def _store(self, statistic: Any, learned: Any) -> None:
+        """Store both. Subclasses set their public attributes here."""
+        self._statistic, self._learned = statistic, learned
+
+    def _learn(self, table: Table, subjects: Subjects) -> None:
+        """Fit: count, derive, serve, and keep the rows."""
+        statistic = self._count(table.with_weight())
+        self._store(statistic, self._learned_from(statistic))
+        self._table, self._subjects = table, subjects
+
+    def _plan(self, rows: IntArray) -> Plan:
+        if rows.size >= self.n_rows_:
+            raise InvalidRequest(
+                "delete(ids=...) would remove every row. Discard the model instead. Nothing was changed."
+            )
+        removed = self._table.take(rows).with_weight()
+        statistic = self._update_statistic(self._statistic, removed, RemainingRows(self._table, rows))
+        learned = self._learned_from(statistic)
+        changed = not same(learned, self._learned)
+
+        def commit() -> None:
+            self._table.erase(rows)
+            self._store(statistic, learned)
+
+        return Plan(commit, changed, "exact", np.inf if changed else 0.0)
+
+    @property
+    def certificate_(self) -> Certificate:
+        """Certificate of the present state: exact."""
+        self._check_fitted()
+        return Certificate.exact(
+            estimator=type(self).__name__,
+            n_rows=self.n_rows_,
+            n_features=int(self.n_features_in_),
+            versions=versions(),
+        )
+
+    @property
+    def state_digest_(self) -> str:
+        """Digest of the learned state: equal exactly when two states are equal bit for bit. Private."""
+        self._check_fitted()
+        return digest(*_leaves(self._statistic), *_leaves(self._learned))
+
+    def _check_fitted(self) -> None:
+        if "_statistic" not in self.__dict__:
+            super()._check_fitted()
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "_statistic" in self.__dict__

@@ -1,0 +1,482 @@
+"""What every estimator made of exact trees shares: fit with ids, delete, predict.
+
+The trees are a function of the set of (id, row) pairs, of the parameters and of the key. A deletion changes them in
+place; if that is interrupted, they are grown again from the rows, which gives the same trees.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+from joblib import effective_n_jobs
+from sklearn.utils import check_array, get_tags
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from certified._data.feature_change import FeatureChange
+from certified._data.frames import Schema, columns_of, is_frame, read, split_ids
+from certified._data.reproducible import digest
+from certified._data.subjects import Subjects
+from certified._trees.binning import Coding, coding_of, encode, hashed
+from certified._trees.categories import Categories
+from certified._trees.forest import Forest, Growth, Work
+from certified._trees.shared_state import BITS, SharedState, rounded
+from certified.base import Deletable, Plan, all_or_nothing
+from certified.certificate import Certificate, versions
+from certified.errors import InvalidInput, InvalidRequest
+from certified.typing import BoolArray, FloatArray, IntArray
+
+__all__ = ["ForestEstimator"]
+
+_SAMPLE = 1000  # subjects that choose the centre and scale of the codes
+
+
+class ForestEstimator(Deletable):
+    """Base class. Subclasses say how to grow (:meth:`_growth`) and what the targets are (:meth:`_target`)."""
+
+    n_jobs: Any
+    random_state: Any
+    _lazy = False
+    _forest: Any
+    _schema: Schema | None = None  # of a table with categories
+    _categorical: Any = None  # bool array of shape (n_features,)
+    _labels: Any = None  # the categories of the retained rows
+
+    def _growth(self, n_features: int, weighted: bool) -> Growth:
+        """Return how trees are grown; raise InvalidInput for parameters that are not allowed."""
+        raise NotImplementedError
+
+    def _floor(self, shared: SharedState) -> float:
+        """Return what a split has to explain, in units of the integers."""
+        return 0.0
+
+    def _target(self, y: Any, n_rows: int) -> Any:
+        """Return targets of shape (n_rows, n_targets): codes of classes as uint16, or float64."""
+        raise NotImplementedError
+
+    def _check_left(self, rows: IntArray) -> None:
+        """Raise InvalidRequest where too little would be left."""
+
+    # ------------------------------------------------------------------ fit
+
+    @all_or_nothing
+    def fit(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Any:
+        """Grow trees on all rows.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+            Read as float32, as scikit-learn's trees do; NaN and nulls stand for missing values. Columns of text and of
+            pandas' or polars' categorical types are categories.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+        ids : array-like of shape (n_rows,), column name or None
+            Subject of each row. All rows of a subject are seen by the same trees.
+        sample_weight : array-like of shape (n_rows,) or None
+            Weights >= 0, rounded to 38 binary digits of the largest. A row of weight 0 counts as absent.
+
+        Returns
+        -------
+        self
+        """
+        X, ids = split_ids(X, ids)
+        self._schema, self._categorical = self._table_kind(X)
+        self._labels = None
+        x, categories = self._read(X, reset=True)
+        x = np.array(x, order="C") + np.float32(0.0)  # -0.0 and 0.0 are one value
+        targets = self._target(y, len(x))
+        weight = np.array(_check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True))
+        key = self.random_state
+        if key is None:
+            key = secrets.randbits(128)
+        if isinstance(key, bool) or not isinstance(key, int | np.integer) or not 0 <= key < 2**128:
+            raise InvalidInput(
+                f"{type(self).__name__}(random_state={key!r}) is not allowed: a whole number from 0 to 2**128 - 1, or "
+                "None to draw one. A generator would give another forest at every fit."
+            )
+        subjects = Subjects.of(ids, len(x))
+        self._subjects, self._key = subjects, int(key)
+        self._x, self._y, self._weight = x, targets, weight
+        self._hashes = subjects.hashes(self._key)
+        self._retained = weight > 0.0
+        if not self._retained.any():
+            raise InvalidInput(f"{type(self).__name__}.fit got only rows of weight 0. One row of weight > 0 is needed.")
+        self._labels = Categories(categories, self._retained) if categories else None
+        self._shared = self._based(self._retained, None, None)
+        self._check_left(np.empty(0, np.int64))
+        self._forest = None
+        self._changed()
+        self._grown()
+        return self
+
+    def _table_kind(self, X: Any) -> tuple[Schema | None, Any]:
+        """Return the schema of a table with categories and which features are these; None where there are none."""
+        given = getattr(self, "categorical_features", None)
+        from_dtype = isinstance(given, str) and given == "from_dtype"
+        if given is None or (from_dtype and not is_frame(X)):
+            return None, None
+        schema = read(self, X)[1]
+        n = len(schema.kinds)
+        mask: BoolArray = np.zeros(n, dtype=bool)
+        if from_dtype:
+            types = nw.from_native(X, eager_only=True).schema.values()
+            mask[:] = [
+                kind == "text" or dtype in (nw.Categorical, nw.Enum)
+                for kind, dtype in zip(schema.kinds, types, strict=True)
+            ]
+        else:
+            names = [str(name) for name in getattr(self, "feature_names_in_", [])]
+            wanted = np.asarray(given)
+            if wanted.dtype == bool and wanted.shape == (n,):
+                mask[:] = wanted
+            elif wanted.ndim == 1 and wanted.dtype.kind in "iu" and np.all((wanted >= 0) & (wanted < n)):
+                mask[wanted] = True
+            elif wanted.ndim == 1 and all(str(name) in names for name in wanted.tolist()):
+                mask[[names.index(str(name)) for name in wanted.tolist()]] = True
+            else:
+                raise InvalidInput(
+                    f"{type(self).__name__}(categorical_features={given!r}) does not fit X with {n} features"
+                    f"{f' named {names}' if names else ''}. None, 'from_dtype', a mask, positions or names are allowed."
+                )
+        left = [j for j, kind in enumerate(schema.kinds) if kind == "text" and not mask[j]]
+        if left:
+            raise InvalidInput(
+                f"{type(self).__name__}.fit got text in column {left[0]}, which is not among categorical_features="
+                f"{given!r}. Name it there, or encode it."
+            )
+        return (schema, mask) if mask.any() else (None, None)
+
+    def _validated(self, X: Any, reset: bool) -> Any:
+        """Return features as float32, a category that no row held has as missing."""
+        return self._read(X, reset)[0]
+
+    def _read(self, X: Any, reset: bool) -> tuple[Any, list[Any]]:
+        """Return features as float32, and the columns of those that are categories."""
+        if self._categorical is not None:
+            columns = columns_of(read(self, X, self._schema)[0])
+            where = np.flatnonzero(self._categorical).tolist()
+            x = np.empty((len(columns[0]), self.n_features_in_), dtype=np.float32)
+            for j, column in enumerate(columns):
+                known = None if self._labels is None or j not in where else self._labels.held(where.index(j))
+                x[:, j] = hashed(column, known) if j in where else column
+            x = check_array(x, dtype=np.float32, ensure_all_finite="allow-nan")
+            return x, [columns[j] for j in where]
+        nan: Any = "allow-nan" if get_tags(self).input_tags.allow_nan else True
+        return validate_data(self, X, dtype=np.float32, reset=reset, ensure_all_finite=nan), []
+
+    def _based(self, retained: BoolArray, before: SharedState | None, gone: Any) -> SharedState:
+        """Return the basis of the retained rows; what the rows gone cannot have changed is taken from before."""
+        if before is None or np.any(self._hashes[gone] <= before.coding.cut):
+            coding = self._coding(retained, before)
+        else:
+            coding = before.coding
+        weighted, exponent, exponents, factors = False, 0, np.zeros(0, np.int64), self._factors(retained)
+        if before is None or before.weighted or factors.size:
+            weight = self._weight_with(factors)[retained]
+            weighted = bool(np.any(weight != 1.0))
+            exponent = int(np.frexp(weight.max())[1]) if weighted else 0
+        if self._y.dtype != np.uint16:
+            if (
+                before is not None
+                and not before.weighted
+                and np.all(np.frexp(np.abs(self._y[gone]).max(axis=0))[1] < before.exponents)
+            ):
+                exponents = before.exponents
+            else:
+                size = np.abs(self._y[retained]) * (self._weight[retained, None] if weighted else 1.0)
+                exponents = np.frexp(size.max(axis=0))[1].astype(np.int64)
+        mass = 0.0
+        if self._weighs():
+            units = np.rint(np.ldexp(weight, BITS - exponent)).astype(np.int64).sum() if weighted else retained.sum()
+            mass = float(np.ldexp(rounded(float(units)), exponent - BITS if weighted else 0))
+        return SharedState(coding, exponents, weighted, exponent, factors, mass)
+
+    def _weighs(self) -> bool:
+        """Whether the trees depend on the weight of all rows."""
+        return False
+
+    def _factors(self, retained: BoolArray) -> FloatArray:
+        """Return what the weights of each class are multiplied by; empty for nothing."""
+        return np.empty(0)
+
+    def _weight_with(self, factors: FloatArray) -> FloatArray:
+        return self._weight * factors[self._y[:, 0]] if factors.size else self._weight
+
+    def _coding(self, retained: BoolArray, before: SharedState | None) -> Coding:
+        if before is not None and before.coding.cut < 2**62:  # the new sample is among twice as many subjects
+            near = np.flatnonzero(retained & (self._hashes <= 2 * before.coding.cut))
+            if np.unique(self._hashes[near]).size >= _SAMPLE:
+                return coding_of(self._x[near], self._hashes[near], _SAMPLE, self._categorical)
+        return coding_of(self._x[retained], self._hashes[retained], _SAMPLE, self._categorical)
+
+    def _grow(self, shared: SharedState, retained: BoolArray) -> Any:
+        """Grow all trees on the retained rows."""
+        growth = replace(self._growth(self._x.shape[1], shared.weighted), floor=self._floor(shared))
+        n, summed = len(self._x), shared.weighted or self._y.dtype != np.uint16
+        if n * growth.trees * growth.share >= 2**31 or (summed and n > 2**24):
+            raise InvalidInput(
+                f"{type(self).__name__} got {n} rows. Sums stay exact up to {2**24} rows with weights or targets, and "
+                f"the trees may see {2**31} rows together. Lower n_estimators or max_samples, or fit on fewer rows. "
+                "Nothing was changed."
+            )
+        weights = np.empty(0, np.int64)
+        targets, w = self._y, self._weight_with(shared.factors)
+        if shared.weighted:
+            weights = np.rint(np.ldexp(np.where(retained, w, 0.0), BITS - shared.exponent)).astype(np.int64)
+            retained = retained & (weights > 0)
+        if targets.dtype == np.uint16:
+            targets = targets.copy()
+        else:
+            values = np.where(retained[:, None], targets * w[:, None] if shared.weighted else targets, 0.0)
+            targets = np.rint(np.ldexp(values, BITS - shared.exponents)).astype(np.int64)
+        codes = encode(self._x, shared.coding)
+        codes[:, ~retained] = 0
+        return Forest(growth, codes, targets, weights, retained.copy(), self._hashes, shared.coding.categorical)
+
+    def _grown(self) -> Any:
+        """Return the trees, every subtree up to date."""
+        self._check_fitted()
+        if self._forest is None:
+            self._forest = self._grow(self._shared, self._retained)
+        self._forest.flush()
+        return self._forest
+
+    def _changed(self) -> None:
+        """Forget what was computed from the trees."""
+        self._served: Any = None
+
+    def _threads(self) -> int:
+        return int(effective_n_jobs(self.n_jobs))
+
+    @property
+    def _scale(self) -> FloatArray:
+        """Units of the sums of targets over those of the weights."""
+        return self._units(self._shared)
+
+    def _units(self, shared: SharedState) -> FloatArray:
+        return np.ldexp(1.0, shared.exponents - (shared.exponent if shared.weighted else BITS))
+
+    # --------------------------------------------------------------- delete
+
+    def _plan(self, rows: IntArray) -> Plan:
+        self._check_left(rows)
+        retained = self._retained.copy()
+        retained[rows] = False
+        self._check_some(retained)
+        gone = rows[self._retained[rows]]
+        shared = self._based(retained, self._shared, gone) if gone.size else self._shared
+        if shared.same(self._shared):
+            return Plan(lambda: self._remove(rows, gone, shared), True, "exact", np.inf)
+        forest = self._grow(shared, retained)
+
+        def commit() -> None:
+            self._forest, self._shared = forest, shared
+            self._erase(rows)
+
+        return Plan(commit, True, "exact", np.inf)
+
+    def _check_some(self, retained: BoolArray) -> None:
+        if not retained.any():
+            raise InvalidRequest(
+                "delete(ids=...) would remove every row (of weight > 0). Discard the model instead. Nothing was "
+                "changed."
+            )
+
+    def _plan_features(self, rows: IntArray, new: FeatureChange) -> Plan:
+        """Plan for changed features, more or fewer too."""
+        if self._categorical is not None:
+            raise InvalidRequest(
+                f"{type(self).__name__} holds categories, and this deletion changes the features that a pipeline "
+                "makes. Give the frame to the forest itself, or encode the categories in a step. Nothing was changed."
+            )
+        self._check_left(rows)
+        x = np.zeros((len(self._x), new.n_features), dtype=np.float32)
+        new.write(x, self._x)
+        x = check_array(x, ensure_all_finite="allow-nan") + np.float32(0.0)
+        retained = self._retained.copy()
+        retained[rows] = False
+        before = self._x
+        try:
+            self._x = x
+            shared = self._based(retained, None, None)
+            forest = self._grow(shared, retained)
+        finally:
+            self._x = before
+
+        def commit() -> None:
+            self._x, self.n_features_in_ = x, x.shape[1]
+            self._forest, self._shared = forest, shared
+            self._erase(rows)
+
+        return Plan(commit, True, "exact", np.inf)
+
+    def _remove(self, rows: IntArray, gone: IntArray, shared: SharedState) -> None:
+        forest = self._grown() if self._forest is None else self._forest
+        try:
+            forest.delete(gone)
+            if not self._lazy:
+                forest.flush()
+        except Exception:  # out of memory half-way: the rows go all the same, and the trees are grown when needed
+            self._forest = None
+        except BaseException:  # interrupted half-way: as if nothing had been asked, and grown again when needed
+            self._forest = None
+            raise
+        else:
+            forest.erase(rows)
+        self._shared = shared
+        self._erase(rows)
+
+    def _erase(self, rows: IntArray) -> None:
+        """Overwrite what is kept of these rows."""
+        self._retained[rows] = False
+        self._x[rows], self._y[rows], self._weight[rows], self._hashes[rows] = 0, 0, 0.0, 0
+        if self._labels is not None:
+            self._labels.erase(rows)
+        self._changed()
+
+    @all_or_nothing
+    def add(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Certificate:
+        """Add rows, so that the state is that of a fit on all rows then retained. The trees are grown again.
+
+        All or nothing: after an error the model is what it was before.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in :meth:`fit`, for the new rows. A classifier knows the classes of the fit only.
+        ids : array-like of shape (n_new_rows,) or column name
+            Subject of each row; a subject that is already retained gets more rows.
+
+        Returns
+        -------
+        Certificate
+            Of the new state.
+        """
+        self._check_whole("add")
+        X, ids = split_ids(X, ids)
+        labels, self._labels = self._labels, None  # new rows may have new categories
+        x, categories = self._read(X, reset=False)
+        x = np.array(x) + np.float32(0.0)
+        held, subjects = self._subjects.added(ids, len(x))
+        targets = self._more_targets(y, len(x))
+        weight = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
+        self._subjects = subjects
+        self._x = np.concatenate([self._x[held], x])
+        self._y = np.concatenate([self._y[held], targets])
+        self._weight = np.concatenate([self._weight[held], weight])
+        self._hashes, self._retained = subjects.hashes(self._key), self._weight > 0.0
+        if labels is not None:
+            both = zip(labels.columns(held), categories, strict=True)
+            self._labels = Categories([np.concatenate(pair) for pair in both], self._retained)
+        self._shared = self._based(self._retained, None, None)
+        self._forest = self._grow(self._shared, self._retained)
+        self._changed()
+        return self.certificate_
+
+    def _more_targets(self, y: Any, n_rows: int) -> Any:
+        """Return targets of rows that are added, as :meth:`_target` does."""
+        return self._target(y, n_rows)
+
+    def flush(self) -> Any:
+        """Grow anew the subtrees that deletions have left waiting (``lazy=True``); queries do so by themselves."""
+        self._grown()
+        return self
+
+    @property
+    def work_(self) -> Work:
+        """What deletions have cost since the trees were last grown as a whole."""
+        self._check_fitted()
+        return self._forest.work if self._forest is not None else Work(0, 0, 0, 0)
+
+    @property
+    def memory_(self) -> int:
+        """Bytes that the trees take, without the rows."""
+        return self._grown().memory()
+
+    @property
+    def key_(self) -> int:
+        """The key that decides all that is random. Private: who knows it can choose requests that depend on it."""
+        self._check_fitted()
+        return self._key
+
+    def rekey(self, random_state: Any = None) -> Any:
+        """Grow the trees again with another key, as a fit on the retained rows with this ``random_state`` would.
+
+        Afterwards what anybody has learned of the old key says nothing of the new trees.
+
+        Parameters
+        ----------
+        random_state : int or None, default=None
+            The new key; None draws one. The parameter ``random_state`` becomes this.
+        """
+        self._check_fitted()
+        before = dict(self.__dict__)
+        try:
+            self._key = secrets.randbits(128) if random_state is None else int(random_state)
+            self._hashes = self._subjects.hashes(self._key) * self._subjects.retained
+            self._shared = self._based(self._retained, None, None)
+            self._forest = self._grow(self._shared, self._retained)
+            self.random_state = random_state
+            self._changed()
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        return self
+
+    # ---------------------------------------------------------------- serve
+
+    def _codes(self, X: Any) -> Any:
+        self._check_fitted()
+        return encode(np.ascontiguousarray(self._validated(X, reset=False)), self._shared.coding)
+
+    def _mean(self, codes: Any, seen: Any = None) -> FloatArray:
+        """Return the mean of what the trees say, shape (n_rows, n_values); NaN where none says anything."""
+        out, voters = self._grown().predict(codes, self._scale, seen)
+        with np.errstate(invalid="ignore"):
+            return out / np.where(voters, voters, np.nan)[:, None]
+
+    @property
+    def certificate_(self) -> Certificate:
+        """Certificate of the present state: exact, for a refit with the same key."""
+        self._check_fitted()
+        return _certificate(type(self).__name__, int(self.n_features_in_), self._adaptivity()).for_rows(self.n_rows_)
+
+    def _adaptivity(self) -> str:
+        same = "all requests, against a refit with the same key"
+        if self.random_state is None:
+            return f"{same}; against a refit with a fresh key, requests that do not depend on what this model answered"
+        return f"{same}; the key was given, not drawn, so nothing is said about a refit with a fresh key"
+
+    @property
+    def state_digest_(self) -> str:
+        """Digest of trees and of the map of codes: equal exactly when two states are equal bit for bit. Private."""
+        forest, shared = self._grown(), self._shared
+        parts = [shared.coding.centre, shared.coding.scale, shared.exponents, shared.exponent, self._key]
+        for t in range(forest.growth.trees):
+            nodes, stats = forest.tree(t)
+            inner = nodes["feature"] >= 0
+            cuts, sides = nodes["cut"] * inner, nodes["missing"] * inner
+            parts += [nodes["feature"], cuts, sides, nodes["n"], nodes["left"], stats]
+        return digest(*parts)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if "_subjects" in self.__dict__:
+            self._grown()
+        return super().__getstate__()
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+
+@lru_cache(maxsize=64)
+def _certificate(estimator: str, n_features: int, adaptivity: str) -> Certificate:
+    """Return the certificate of an exact state without rows."""
+    return Certificate.exact(
+        estimator=estimator, n_rows=0, n_features=n_features, versions=versions(), adaptivity=adaptivity
+    )

@@ -1,0 +1,377 @@
+"""Classification and regression by exact trees: parameters, targets, predictions, releases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.pipeline import Pipeline
+from sklearn.utils import assert_all_finite, check_array
+from sklearn.utils.multiclass import check_classification_targets
+
+from certified import noise
+from certified._data.targets import codes_among, target_column
+from certified._trees.categories import reader
+from certified._trees.estimator import ForestEstimator
+from certified._trees.forest import Growth
+from certified._trees.shared_state import BITS, SharedState, rounded
+from certified._trees.to_sklearn import folded, leaf_values, plain_tree, voted, width_of
+from certified.base import named_like
+from certified.errors import InvalidInput, InvalidRequest
+from certified.typing import BoolArray, FloatArray, IntArray
+
+__all__ = ["PLAIN", "ClassifierTrees", "RegressorTrees", "Trees"]
+
+_DEEP = 2**31 - 1
+PLAIN = ("criterion", "max_depth", "min_samples_split", "min_samples_leaf", "min_impurity_decrease", "max_features")
+"""Parameters that a plain tree or forest of scikit-learn has too."""
+
+
+class Trees(ForestEstimator):
+    """Base class of trees that are asked for a prediction; subclasses have scikit-learn's parameters."""
+
+    criterion: str
+    max_depth: Any
+    min_samples_split: Any
+    min_samples_leaf: Any
+    min_impurity_decrease: Any
+    max_features: Any
+    n_thresholds: Any
+    _random = False  # one threshold of each feature, chosen by hash
+    _plain_class: Any  # of a tree
+    _criteria: tuple[str, ...]
+
+    def _n_trees(self) -> int:
+        return 1
+
+    def _share(self) -> float:
+        """Return the share of the trees that see a row."""
+        return 1.0
+
+    def _values(self) -> tuple[int, int]:
+        """Return the number of classes (0 for regression) and of targets."""
+        raise NotImplementedError
+
+    def _growth(self, n_features: int, weighted: bool) -> Growth:
+        name = type(self).__name__
+        if self.criterion not in self._criteria:
+            raise InvalidInput(f"{name}(criterion={self.criterion!r}) is not allowed: one of {self._criteria}.")
+        depth = _DEEP if self.max_depth is None else self._whole("max_depth", 1)
+        classes, outputs = self._values()
+        n_bins = self._whole("n_thresholds", 2)
+        width = (classes or 1 + outputs) + 1
+        if n_bins > 1024 or (n_bins + 1) * width > 60_000:
+            raise InvalidInput(
+                f"{name}(n_thresholds={n_bins}) is not allowed with {classes or outputs} "
+                f"{'classes' if classes else 'targets'}: at most {min(1024, 60_000 // width - 1)}."
+            )
+        return Growth(
+            trees=self._n_trees(),
+            criterion=self.criterion,
+            classes=classes,
+            outputs=outputs,
+            weighted=weighted,
+            max_features=self._tries(n_features),
+            n_bins=n_bins,
+            depth=depth,
+            min_samples_leaf=self._whole("min_samples_leaf", 1),
+            min_samples_split=self._whole("min_samples_split", 2),
+            random=self._random,
+            share=self._share(),
+            key=self._key,
+            threads=self._threads(),
+        )
+
+    def _whole(self, name: str, min_samples_leaf: int) -> int:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < min_samples_leaf:
+            raise InvalidInput(
+                f"{type(self).__name__}({name}={value!r}) is not allowed: a whole number >= {min_samples_leaf}. A share of the "
+                "rows would change with every deletion."
+            )
+        return int(value)
+
+    def _tries(self, n_features: int) -> int:
+        """Return how many features a node looks at."""
+        given = self.max_features
+        if given is None:
+            return n_features
+        if given in ("sqrt", "log2"):
+            return max(1, int(np.sqrt(n_features) if given == "sqrt" else np.log2(n_features)))
+        if isinstance(given, int | np.integer) and not isinstance(given, bool) and given >= 1:
+            return min(int(given), n_features)
+        if isinstance(given, float) and 0.0 < given <= 1.0:
+            return max(1, int(given * n_features))
+        raise InvalidInput(
+            f"{type(self).__name__}(max_features={given!r}) is not allowed: 'sqrt', 'log2', None, a whole number >= 1 "
+            "or a share of the features in (0, 1]."
+        )
+
+    def _weighs(self) -> bool:
+        min_samples_leaf = self.min_impurity_decrease
+        if (
+            isinstance(min_samples_leaf, bool)
+            or not isinstance(min_samples_leaf, float | int | np.number)
+            or not 0.0 <= min_samples_leaf < np.inf
+        ):
+            raise InvalidInput(
+                f"{type(self).__name__}(min_impurity_decrease={min_samples_leaf!r}) is not allowed: a finite number >= 0."
+            )
+        return bool(min_samples_leaf > 0.0)
+
+    def _floor(self, shared: SharedState) -> float:
+        if shared.mass == 0.0:
+            return 0.0
+        unit = np.ldexp(1.0, shared.exponent - BITS) if shared.weighted else 1.0
+        if self._values()[1]:
+            if len(shared.exponents) > 1:
+                raise InvalidInput(
+                    f"{type(self).__name__}(min_impurity_decrease={self.min_impurity_decrease!r}) is not allowed with "
+                    f"{len(shared.exponents)} targets, which have different units. Fit a model for each target."
+                )
+            unit *= float(self._units(shared)[0]) ** 2
+        return float(self.min_impurity_decrease) * shared.mass * self._share() / float(unit)
+
+    # ---------------------------------------------------------------- serve
+
+    def _tree(self, t: int, values: Any) -> Any:
+        """Return tree t as a plain scikit-learn tree."""
+        forest, coding = self._grown(), self._shared.coding
+        out = self._plain_class(**{name: getattr(self, name) for name in PLAIN})
+        unit = float(np.ldexp(1.0, self._shared.exponent - BITS)) if self._shared.weighted else 1.0
+        out.tree_ = plain_tree(forest, t, coding, values, unit)
+        out.n_outputs_, out.max_features_, out.n_features_in_ = 1, forest.growth.max_features, width_of(coding)
+        return out
+
+    def _said(self, stats: Any) -> tuple[FloatArray, FloatArray]:
+        return leaf_values(self._grown(), stats, self._scale)
+
+    def _plain(self) -> Any:
+        """Return the release, made once after each change."""
+        self._check_fitted()
+        if self._served is None:
+            self._served = self._released(self._said)
+        return self._served
+
+    def _released(self, values: Any) -> Any:
+        """Return the plain scikit-learn estimator, with what its nodes say."""
+        raise NotImplementedError
+
+    def _reader(self) -> Any:
+        """Return the plain transformer to the features of the plain trees."""
+        return reader(self._labels, self._categorical, getattr(self, "feature_names_in_", None))
+
+    def _public(self, trees: Any) -> Any:
+        """Return plain trees as they are published: behind the transformer of categories, where there are any."""
+        if self._categorical is None:
+            return named_like(trees, self)
+        return Pipeline([("categories", self._reader()), ("trees", trees)])
+
+    def _features(self, X: Any) -> Any:
+        """Return the features of the plain trees."""
+        x = self._validated(X, reset=False)
+        return x if self._categorical is None else self._reader().transform(X)
+
+    @property
+    def feature_importances_(self) -> FloatArray:
+        """Share of each feature in what the splits explain, as scikit-learn's."""
+        return folded(self._plain().feature_importances_, self._shared.coding)
+
+    def apply(self, X: Any) -> Any:
+        """Return the leaf of each row, as the position in the released tree."""
+        self._check_fitted()
+        return self._plain().apply(self._features(X))
+
+    def decision_path(self, X: Any) -> Any:
+        """Return the nodes on the way of each row, as scikit-learn does."""
+        self._check_fitted()
+        return self._plain().decision_path(self._features(X))
+
+
+class ClassifierTrees(ClassifierMixin, Trees):
+    """Trees that say the shares of the classes."""
+
+    _criteria = ("gini", "entropy", "log_loss")
+    _class_rows: Any
+    class_weight: Any
+
+    def _target(self, y: Any, n_rows: int) -> Any:
+        name = type(self).__name__
+        y = target_column(y, n_rows, name)
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        self.n_classes_ = len(self.classes_)
+        self._class_rows = None
+        if self.n_classes_ < 2:
+            raise InvalidInput(f"{name}.fit got y with one class ({self.classes_[0]!r}). Two classes are needed.")
+        return codes.astype(np.uint16)[:, None]
+
+    def _in_classes(self, rows: IntArray) -> IntArray:
+        """Return how many of these rows that count are in each class."""
+        return np.bincount(self._y[rows, 0][self._retained[rows]], minlength=len(self.classes_))
+
+    def _factors(self, retained: BoolArray) -> FloatArray:
+        given, name = self.class_weight, type(self).__name__
+        if given is None:
+            return np.empty(0)
+        if isinstance(given, str) and given == "balanced":
+            counts = np.bincount(self._y[retained, 0], minlength=len(self.classes_))
+            shares = counts.sum() / (len(counts) * np.maximum(counts, 1))
+            return rounded(shares)
+        known = self.classes_.tolist()
+        if not isinstance(given, dict) or not all(k in known and 0.0 < w < np.inf for k, w in given.items()):
+            why = " Counts of each tree's rows would change with every deletion." if isinstance(given, str) else ""
+            raise InvalidInput(
+                f"{name}(class_weight={given!r}) is not allowed: None, 'balanced', or positive numbers for classes "
+                f"among {known}.{why} Nothing was changed."
+            )
+        return np.array([float(given.get(k, 1.0)) for k in known])
+
+    def _erase(self, rows: IntArray) -> None:
+        self._class_rows = None if self._class_rows is None else self._class_rows - self._in_classes(rows)
+        super()._erase(rows)
+
+    def _more_targets(self, y: Any, n_rows: int) -> Any:
+        self._class_rows = None
+        return codes_among(self.classes_, y, n_rows, f"{type(self).__name__}.add").astype(np.uint16)[:, None]
+
+    def _values(self) -> tuple[int, int]:
+        return len(self.classes_), 0
+
+    def _check_left(self, rows: IntArray) -> None:
+        if self._class_rows is None:
+            self._class_rows = self._in_classes(np.flatnonzero(self._retained))
+        counts = self._class_rows - self._in_classes(rows)
+        if not counts.any() or counts.all():
+            return
+        gone = self.classes_.tolist()[int(np.flatnonzero(counts == 0)[0])]
+        raise InvalidRequest(
+            f"{type(self).__name__} would be left without a row of class {gone!r}. Fit a model without that class "
+            "instead. Nothing was changed."
+        )
+
+    def predict_proba(self, X: Any) -> FloatArray:
+        """Return the mean over the trees of the shares of the classes, shape (n_rows, n_classes)."""
+        return self._mean(self._codes(X))
+
+    def predict_log_proba(self, X: Any) -> FloatArray:
+        """Return the logarithm of :meth:`predict_proba`."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+    def predict(self, X: Any) -> Any:
+        """Return the class of the largest probability, shape (n_rows,)."""
+        self._check_fitted()
+        said = self.predict_proba(X)
+        return self.classes_[np.argmax(said, axis=1)]
+
+    def _tree(self, t: int, values: Any) -> Any:
+        out = super()._tree(t, values)
+        out.classes_, out.n_classes_ = np.arange(len(self.classes_), dtype=np.float64), len(self.classes_)
+        return out
+
+    def release(self, leaves: str = "shares", sigma: float = 0.0) -> Any:
+        """Return scikit-learn's estimator with these trees; it holds no training row.
+
+        With categorical features it is a pipeline: a transformer that turns each of them into its places in 8 orders,
+        and the trees. It names the categories that rows have.
+
+        An exact model publishes the counts of its leaves. Whoever holds the releases before and after a deletion sees
+        which leaves changed, and so where the deleted row lay. The two parameters say less.
+
+        Parameters
+        ----------
+        leaves : {"shares", "votes"}, default="shares"
+            "votes" keeps of each leaf the most frequent class alone, and no counts.
+        sigma : float, default=0.0
+            Standard deviation of discrete Gaussian noise that is added to every count of a leaf, fresh at each release.
+            A row is counted in one leaf of each tree that sees it, so of T such trees the counts of two releases that
+            differ in one row are ``sqrt(T) / sigma`` apart. The splits are not noised.
+        """
+        self._check_fitted()
+        if leaves not in ("shares", "votes") or not (np.isfinite(sigma) and sigma >= 0.0):
+            raise InvalidInput(
+                f"{type(self).__name__}.release(leaves={leaves!r}, sigma={sigma!r}) is not allowed: leaves is 'shares' "
+                "or 'votes', sigma a finite number >= 0. Nothing was released."
+            )
+
+        def values(stats: Any) -> tuple[FloatArray, FloatArray]:
+            if sigma > 0.0:
+                unit = np.ldexp(1.0, self._shared.exponent - BITS) if self._shared.weighted else 1.0
+                stats = stats[:, : len(self.classes_)].astype(np.float64)
+                drawn = noise.discrete_gaussian(stats.size, max(1, round(sigma / unit))).reshape(stats.shape)
+                stats = np.maximum(stats + np.asarray(drawn, dtype=np.float64), 0.0)
+                stats[~stats.any(axis=1)] = 1.0
+            said, weight = leaf_values(self._grown(), stats, self._scale)
+            return (voted(said), np.ones_like(weight)) if leaves == "votes" else (said, weight)
+
+        out = self._released(values)
+        for tree in getattr(out, "estimators_", [out]):
+            if sigma > 0.0 or leaves == "votes":
+                state = tree.tree_.__getstate__()
+                state["nodes"]["n_node_samples"] = 1
+                tree.tree_.__setstate__(state)
+        return self._public(out)
+
+
+class RegressorTrees(RegressorMixin, Trees):
+    """Trees that say means of targets."""
+
+    _criteria = ("squared_error",)
+
+    def _target(self, y: Any, n_rows: int) -> Any:
+        name = type(self).__name__
+        if y is None:
+            raise InvalidInput(f"{name} requires y to be passed, but the target y is None.")
+        y = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
+        if y.ndim != 2 or y.shape[1] == 1:
+            y = target_column(y, n_rows, name)
+        self._flat = y.ndim == 1
+        y = np.array(check_array(y, ensure_2d=False, dtype=np.float64))
+        assert_all_finite(y, estimator_name=name, input_name="y")
+        if len(y) != n_rows:
+            raise InvalidInput(f"{name}.fit got X and y of inconsistent numbers of rows: {n_rows} and {len(y)}.")
+        return y.reshape(n_rows, -1)
+
+    def _values(self) -> tuple[int, int]:
+        return 0, self._y.shape[1]
+
+    def _more_targets(self, y: Any, n_rows: int) -> Any:
+        flat, more = self._flat, self._target(y, n_rows)
+        self._flat = flat
+        if more.shape[1] != self._y.shape[1]:
+            raise InvalidInput(
+                f"{type(self).__name__}.add got {more.shape[1]} targets, the fit had {self._y.shape[1]}. Nothing was "
+                "changed."
+            )
+        return more
+
+    def predict(self, X: Any) -> FloatArray:
+        """Return the mean over the trees of the means in the leaves, shape (n_rows,) or (n_rows, n_outputs)."""
+        out = self._mean(self._codes(X))
+        return out[:, 0] if self._flat else out
+
+    def _tree(self, t: int, values: Any) -> Any:
+        out = super()._tree(t, values)
+        out.n_outputs_ = self._y.shape[1]
+        return out
+
+    def release(self) -> Any:
+        """Return scikit-learn's estimator with these trees, or a pipeline for categories; it holds no training row.
+
+        The mean of a leaf is a function of the rows in it: with ``min_samples_leaf=1`` it may be the target of one row.
+        """
+        self._check_fitted()
+        return self._public(self._released(self._said))
+
+
+def scored(model: Any, truth: Any, said: FloatArray) -> float:
+    """Return accuracy or R2 of rows that are predicted; NaN where none is."""
+    known = ~np.isnan(said).any(axis=1)
+    if not known.any():
+        return float("nan")
+    if hasattr(model, "classes_"):
+        return float(accuracy_score(truth[known, 0], np.argmax(said[known], axis=1)))
+    return float(r2_score(truth[known], said[known]))

@@ -1,0 +1,116 @@
+"""Grown trees as scikit-learn's own, for releases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.tree._tree import NODE_DTYPE, Tree
+
+from certified._trees.binning import Coding, thresholds
+from certified._trees.forest import Forest
+from certified._trees.kernels_predict import orders_of
+from certified._trees.kernels_split import ORDERS
+from certified.typing import FloatArray, IntArray
+
+__all__ = ["columns_of", "folded", "leaf_values", "plain_tree", "voted", "width_of"]
+
+
+def width_of(coding: Coding) -> int:
+    """Return the number of features that plain trees are given: see :func:`certified._trees.categories.reader`."""
+    return len(coding.centre) + (2 * ORDERS - 1) * int(coding.categorical.sum())
+
+
+def folded(importances: FloatArray, coding: Coding) -> FloatArray:
+    """Return for each feature the sum over its columns in plain trees."""
+    is_categorical, n = coding.categorical == 1, int(coding.categorical.sum())
+    first = 2 * ORDERS * n
+    out = np.empty(len(is_categorical))
+    out[is_categorical], out[~is_categorical] = (
+        importances[:first].reshape(2 * ORDERS, n).sum(axis=0),
+        importances[first:],
+    )
+    return out
+
+
+def columns_of(nodes: Any, missing_left: Any, coding: Coding) -> IntArray:
+    """Return the feature of a plain tree that each node splits."""
+    is_categorical, feature = coding.categorical == 1, nodes["feature"]
+    n = int(is_categorical.sum())
+    first = np.where(is_categorical, np.cumsum(is_categorical) - 1, 2 * ORDERS * n + np.cumsum(~is_categorical) - 1)[
+        feature
+    ]
+    block = orders_of(nodes["path"], feature) + ORDERS * missing_left
+    return first + np.where(is_categorical[feature], n * block, 0)
+
+
+def leaf_values(forest: Forest, stats: Any, scale: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return what every node says, shape (n_nodes, n_values), and the weight of its rows, shape (n_nodes,)."""
+    plan = forest.plan
+    if plan.classes:
+        counts = stats[:, : plan.classes].astype(np.float64)
+        weight = counts.sum(axis=1)
+        return counts / weight[:, None], weight
+    weight = stats[:, 0].astype(np.float64)
+    return stats[:, 1 : 1 + plan.outputs] / weight[:, None] * scale, weight
+
+
+def voted(values: FloatArray) -> FloatArray:
+    """Return 1 for the most frequent class of every node, the first of equals, 0 for the others."""
+    return np.eye(values.shape[1])[np.argmax(values, axis=1)]
+
+
+def plain_tree(forest: Forest, t: int, coding: Coding, values: Any, unit: float = 1.0) -> Any:
+    """Return tree t as a :class:`sklearn.tree._tree.Tree`.
+
+    Parameters
+    ----------
+    values : callable
+        From sums of nodes to what they say and the weights of their rows.
+    unit : float
+        Of the weights.
+    """
+    nodes, stats = forest.tree(t)
+    said, weight = values(stats)
+    inner = np.flatnonzero(nodes["feature"] >= 0)
+    out = np.zeros(len(nodes), dtype=NODE_DTYPE)
+    out["left_child"], out["right_child"], out["feature"], out["threshold"] = -1, -1, -2, -2.0
+    left, right = nodes["left"][inner], nodes["right"][inner]
+    out["left_child"][inner], out["right_child"][inner] = left, right
+    cut = nodes["cut"][inner]
+    at = thresholds(nodes["feature"][inner], cut, coding)
+    of_places = nodes["missing"][inner] >= 4  # in an order of categories
+    side, larger = nodes["missing"][inner] & 3, nodes["n"][left] > nodes["n"][right]
+    missing_left = np.where(side == 2, larger, side == 1)
+    out["feature"][inner] = columns_of(nodes[inner], missing_left, coding)
+    out["threshold"][inner] = np.where(of_places, cut + 0.5, np.where(cut == 65534, np.inf, at))
+    out["missing_go_to_left"][inner] = missing_left
+    out["n_node_samples"], out["weighted_n_node_samples"] = nodes["n"], weight * unit
+    out["impurity"] = _impurity(forest.plan.criterion, said, weight, inner, left, right)
+    plan = forest.plan
+    tree = Tree(width_of(coding), np.full(plan.outputs or 1, plan.classes or 1, dtype=np.intp), plan.outputs or 1)
+    shape = (-1, 1, plan.classes) if plan.classes else (-1, plan.outputs or 1, 1)
+    tree.__setstate__(
+        {
+            "max_depth": int(nodes["depth"].max()),
+            "node_count": len(nodes),
+            "nodes": out,
+            "values": np.ascontiguousarray(said.reshape(shape)),
+        }
+    )
+    return tree
+
+
+def _impurity(criterion: str, said: FloatArray, weight: FloatArray, inner: Any, left: Any, right: Any) -> FloatArray:
+    """Impurity of every node; with squared errors, the part of it that the splits below explain."""
+    if criterion == "gini":
+        return 1.0 - np.sum(said**2, axis=1)
+    if criterion in ("entropy", "log_loss"):
+        return -np.sum(said * np.log2(np.where(said > 0, said, 1.0)), axis=1)
+    out = np.zeros(len(weight))
+    if criterion == "squared_error":
+        for k, a, b in zip(inner[::-1], left[::-1], right[::-1], strict=True):  # children come after their parents
+            share = weight[a] / weight[k]
+            between = share * (1.0 - share) * np.mean((said[a] - said[b]) ** 2)
+            out[k] = share * out[a] + (1.0 - share) * out[b] + between
+    return out

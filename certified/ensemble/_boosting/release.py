@@ -1,0 +1,159 @@
+"""From certified leaf values to an ordinary XGBoost model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xgboost
+from sklearn.utils.validation import validate_data
+
+from certified import noise
+from certified._convex.released import Released
+from certified._convex.state import Solution
+from certified._data.reproducible import digest
+from certified.ensemble._boosting import structure as trees
+from certified.ensemble._boosting.leaf_metric import LeafNoiseMetric, LeafProblem
+from certified.ensemble._boosting.leaf_solver import LeafAnchor
+from certified.ensemble._boosting.monotone import clipped, sides_of, signs_of
+from certified.ensemble._boosting.structure import Structure
+from certified.errors import InvalidInput
+from certified.typing import FloatArray, IntArray
+
+__all__ = ["BoostedState", "ReleasedTrees"]
+
+
+@dataclass(frozen=True, eq=False)
+class BoostedState:
+    """All that a deletion changes, except the rows.
+
+    Attributes
+    ----------
+    structures : tuple of Structure
+        One for each group.
+    base : float
+        Predictor where every leaf value is 0, the structure sample's.
+    problem, release, anchor, solution
+        Of the leaf values. The release is changed in place where rows are deleted.
+    seconds : float
+        What it took to build the structure and to solve for the leaf values.
+    """
+
+    structures: tuple[Structure, ...]
+    base: float
+    problem: LeafProblem
+    noise_metric: LeafNoiseMetric
+    anchor: LeafAnchor
+    solution: Solution
+    seconds: float
+
+
+class ReleasedTrees(Released):
+    """Base class: the parameter is the leaf values, tree after tree."""
+
+    feature_types: Any
+    monotone_constraints: Any
+    _state: BoostedState
+    _model: Any
+
+    def _base_score(self, base: float) -> float:
+        """XGBoost's base_score for a predictor."""
+        raise NotImplementedError
+
+    def _noised(self, w: FloatArray) -> FloatArray:
+        return noise.release(w, self._state.noise_metric.factor(), self.noise, self._rng)
+
+    def _draw(self) -> None:
+        super()._draw()
+        self._model = None
+        if self.monotone_constraints is not None:
+            structures = self._state.structures
+            sides = sides_of(structures, self._signs(structures[0].n_features))
+            self._released = clipped(self._released, sides)
+
+    def _signs(self, n_features: int) -> IntArray:
+        """Monotone constraints as numbers, one for each feature."""
+        names = getattr(self, "feature_names_in_", ())
+        return signs_of(self.monotone_constraints, names, self.feature_types, n_features)
+
+    def _booster(self) -> xgboost.Booster:
+        """XGBoost's model with the released leaf values."""
+        v = self._parameter
+        if self._model is None:
+            state = self._state
+            self._model = trees.released(state.structures, v, self._base_score(state.base))
+        return xgboost.Booster(model_file=self._model)
+
+    @property
+    def n_leaves_(self) -> int:
+        """Number of leaves of all trees, which is the number of leaf values learned."""
+        self._check_fitted()
+        return len(self._state.problem.penalty)
+
+    @property
+    def coef_(self) -> FloatArray:
+        """Released leaf values, tree after tree, shape (n_leaves,)."""
+        return self._parameter.copy()
+
+    @property
+    def intercept_(self) -> FloatArray:
+        """Predictors where every leaf value is 0, shape (n_outputs,): a function of the structure sample."""
+        self._check_fitted()
+        return np.full(self._state.problem.outputs, self._state.base)
+
+    @property
+    def private_coef_(self) -> FloatArray:
+        """Leaf values without noise. For auditors; never to be published."""
+        self._check_fitted()
+        return self._state.solution.w.copy()
+
+    @property
+    def private_intercept_(self) -> FloatArray:
+        """As ``intercept_``, which has no noise."""
+        return self.intercept_
+
+    @property
+    def noise_metric_(self) -> FloatArray:
+        """G over the leaf values: the noise has covariance ``noise^2 G^-1``. For auditors; never to be published."""
+        self._check_fitted()
+        return self._state.noise_metric.matrix
+
+    @property
+    def structure_digest_(self) -> str:
+        """Digest of the structure: equal to that of a refit on the retained rows, bit for bit."""
+        self._check_fitted()
+        parts = [part for s in self._state.structures for part in (s.text, s.index, s.values)]
+        return digest(self._state.base, *parts)
+
+    def _margins(self, X: Any) -> Any:
+        X = self._read(X)
+        return self._booster().predict(xgboost.DMatrix(X), output_margin=True, validate_features=False)
+
+    def _means(self, X: Any) -> Any:
+        X = self._read(X)
+        return self._booster().predict(xgboost.DMatrix(X), validate_features=False)
+
+    def _read(self, X: Any, y: Any = None, *, reset: bool = False) -> Any:
+        """Return features as XGBoost has them, float32 and NaN where missing; with `reset` the targets too."""
+        checked = {"dtype": np.float64, "order": "C", "ensure_all_finite": "allow-nan", "reset": reset}
+        if reset:
+            X, y = validate_data(self, X, y, **checked)
+        else:
+            X = validate_data(self, X, **checked)
+        out = self._narrowed(X)
+        return (out, y) if reset else out
+
+    def _narrowed(self, X: FloatArray) -> Any:
+        with np.errstate(over="ignore"):
+            out = X.astype(np.float32)
+        if np.any(np.isinf(out)):
+            raise InvalidInput(
+                f"{type(self).__name__} got features beyond the range of float32, in which XGBoost works. Scale them."
+            )
+        return out
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags

@@ -1,0 +1,1 @@
+"""Any estimator in shards: a deletion refits only the shards that hold the subject."""

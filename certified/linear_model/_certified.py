@@ -1,0 +1,395 @@
+"""What the linear models with a certified convex head share: state, deletion path, noisy release."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from certified._convex.derivatives import Blocks
+from certified._convex.losses import Loss
+from certified._convex.problem import Problem
+from certified._convex.state import Solution, reweighted
+from certified._data.feature_change import FeatureChange
+from certified._data.frames import split_column
+from certified._data.subjects import Subjects
+from certified.accounting import Transcript
+from certified.base import Plan, all_or_nothing
+from certified.certificate import Certificate
+from certified.errors import CannotCertify, InvalidInput
+from certified.linear_model._released import ReleasedLinear
+from certified.linear_model._state import State, Totals
+from certified.noise import generator
+from certified.typing import FloatArray, IntArray
+
+__all__ = ["CertifiedLinear"]
+
+_DRAWN = 10_000  # larger releases take seconds to draw, so they are drawn when they are asked for
+
+
+class CertifiedLinear(ReleasedLinear):
+    """Base class: subclasses give the problem, check the data and turn the parameter vector into attributes.
+
+    The parameter vector is ``[coef, intercept]``, shape (p,), without the last entry if ``fit_intercept=False``; with
+    several predictors, one such vector after the other.
+    """
+
+    max_iter: int
+    solver: str
+    _log_link = False
+
+    def _problem_of(self, loss: Loss, n_columns: int, totals: Totals | None) -> Problem:
+        """The problem on rows with these totals; `n_columns` counts the column of ones."""
+        raise NotImplementedError
+
+    def _chosen(self, X: Any, loss: Loss) -> Any:
+        """The head that solves the problem on these features."""
+        raise NotImplementedError
+
+    def _summed_classes(self, loss: Loss) -> int | None:
+        """How many classes the problem needs totals of, 0 for the targets themselves, None for no totals."""
+        return None
+
+    def _factors(self, totals: Totals | None) -> FloatArray | None:
+        """Factors of the weights of each class, shape (classes,); None for none that depend on the rows."""
+        return None
+
+    def _totals(self, loss: Loss, rows: Any) -> Totals | None:
+        """Totals where the problem needs them; balances the weights of the rows if they are to be balanced."""
+        classes = self._summed_classes(loss)
+        if classes is None:
+            return None
+        totals = Totals.of(rows.y, rows.weight, classes)
+        factors = self._factors(totals)
+        if factors is not None:
+            rows.reweight(rows.weight * factors[rows.y.astype(np.int64)])
+        return totals
+
+    def _penalized(self, loss: Loss, n_columns: int) -> FloatArray:
+        """1 for coefficients, 0 for intercepts."""
+        one = np.ones(n_columns)
+        if self.fit_intercept:
+            one[-1] = 0.0
+        return np.tile(one, loss.outputs)
+
+    def _start(self, problem: Problem, totals: Totals | None, rows: Any) -> FloatArray:
+        """Where a fit starts, shape (P,)."""
+        return np.zeros(len(problem.penalized))
+
+    # ------------------------------------------------------------------ fit
+
+    def _fit_rows(
+        self, loss: Loss, X: Any, y: FloatArray, weight: FloatArray, ids: Any, offset: FloatArray | None = None
+    ) -> None:
+        """Fit on checked data; on an error the estimator keeps its former state."""
+        self._check_parameters()
+        self._solver = self._chosen(X, loss)
+        subjects = Subjects.of(ids, X.shape[0])
+        rows = self._solver.rows(X, y, weight, offset=offset, intercept=self.fit_intercept)
+        state = self._solve(rows, *self._posed(loss, rows, X.shape[1] + self.fit_intercept))
+        self._subjects, self._rows = subjects, rows
+        self._transcript = Transcript()
+        self._released = None
+        self._rng = generator(self.random_state)
+        self._store(state, 0.0)
+        if self._solver.predicts or len(state.solution.w) <= _DRAWN:
+            self._draw()
+
+    def _posed(self, loss: Loss, rows: Any, n_columns: int, sums: Any = None) -> tuple[Totals | None, Problem, Any]:
+        """Return totals, problem and exact sums of the rows; balances their weights if they are to be balanced."""
+        totals = self._totals(loss, rows)
+        problem = self._problem_of(loss, n_columns, totals)
+        return totals, problem, self._solver.sums(rows, rows.base_weight) if sums is None else sums
+
+    def _solve(
+        self,
+        rows: Any,
+        totals: Totals | None,
+        problem: Problem,
+        sums: Any,
+        start: FloatArray | None = None,
+        known: Any = None,
+    ) -> State:
+        """Minimise from `start`, with what is known of the columns, or from where a fit starts."""
+        guess = start is None
+        start = self._start(problem, totals, rows) if start is None else start
+        problem, anchor, solution = self._solver.fit(problem, rows, sums, start, self.tol, self.max_iter, guess, known)
+        if solution.distance > self._acceptable(solution):
+            raise CannotCertify(
+                f"fit reached a distance of at most {solution.distance:.3g} standard errors to the minimiser in "
+                f"{solution.passes} passes; {self._distance_target(solution):.3g} is needed. Scale the features "
+                "(StandardScaler), add a penalty, or raise max_iter, noise or epsilon."
+            )
+        return State(problem, totals, anchor, solution, sums)
+
+    def _offset(self, call: str, offset: Any, exposure: Any, n_rows: int) -> FloatArray | None:
+        name = f"{type(self).__name__}.{call}"
+        if offset is None and exposure is None:
+            return None
+        if offset is not None and exposure is not None:
+            raise InvalidInput(f"{name} got both offset and exposure. Give one: offset = log(exposure).")
+        what, given = ("offset", offset) if exposure is None else ("exposure", exposure)
+        try:
+            values = np.asarray(given, dtype=np.float64)
+        except (TypeError, ValueError):
+            values = np.full(1, np.nan)
+        if exposure is not None and not self._log_link:
+            raise InvalidInput(f"{name} got an exposure, which has no meaning with the identity link. Use offset.")
+        good = values.shape == (n_rows,) and np.all(np.isfinite(values))
+        if not good or (exposure is not None and np.any(values <= 0)):
+            kind = "finite" if exposure is None else "positive and finite"
+            raise InvalidInput(
+                f"{name}({what}=...) needs one {kind} number for each of the {n_rows} rows. Correct or leave out the "
+                "rows that lack one."
+            )
+        return values if exposure is None else np.log(values)
+
+    def _check_parameters(self) -> None:
+        for name, low, strict in (("epsilon", 0.0, True), ("noise", 0.0, False), ("tol", 0.0, True)):
+            value = getattr(self, name)
+            if not np.isfinite(value) or value < low or (strict and value == low):
+                raise InvalidInput(
+                    f"{type(self).__name__}({name}={value!r}) is not allowed: a finite number {'>' if strict else '>='}"
+                    f" {low:g} is needed."
+                )
+        if not 0.0 < self.delta < 1.0:
+            raise InvalidInput(f"{type(self).__name__}(delta={self.delta!r}) is not allowed: 0 < delta < 1 is needed.")
+        if not (isinstance(self.max_iter, int | np.integer) and self.max_iter > 0):
+            raise InvalidInput(f"{type(self).__name__}(max_iter={self.max_iter!r}): a whole number > 0 is needed.")
+
+    # --------------------------------------------------------------- delete
+
+    def _plan(self, rows: IntArray) -> Plan:
+        self._check_leaves_enough(rows)
+        state, retained = self._state, self._rows
+        base_gone = retained.base_weight[rows]
+        products = state.products.subtract(retained.x[rows], base_gone)
+        totals, problem = state.totals, state.problem
+        if totals is not None:
+            classes = totals.classes
+            totals = totals.subtract(retained.y[rows], base_gone)
+            totals = totals or Totals.of(retained.y, _without(retained.base_weight, rows), classes)
+            n_columns = len(problem.penalized) // problem.loss.outputs
+            problem = replace(
+                self._problem_of(problem.loss, n_columns, totals), identifiability=problem.identifiability
+            )
+        factors, before = self._factors(totals), self._factors(state.totals)
+        target = self._distance_target(state.solution)
+        anchor, solution = None, state.solution
+        few = 2 * rows.size < self.n_rows_ and problem.scale == state.problem.scale
+        if self._solver.predicts and products is not None and few:
+            anchor, solution = self._solver.delete(problem, state.anchor, Blocks(*retained.block_of(rows)))
+            if factors is None and solution.distance <= target:
+                moved = anchor.noise_metric.whitened(solution.w - state.solution.w)
+                return self._planned(rows, State(problem, totals, anchor, solution, products), moved)
+            if factors is not None and before is not None:
+                anchor = reweighted(anchor, float(np.max(np.abs(factors / before - 1.0))))
+        # Theorem 2 did not reach the target: pass over the retained rows until theorem 1 does.
+        base = _without(retained.base_weight, rows)
+        weight = base if factors is None else base * factors[retained.y.astype(np.int64)]
+        if products is None:
+            products = self._solver.sums(retained, base)
+        noise_metric = self._solver.noise_metric(problem, products, int(np.count_nonzero(base)))
+        start = solution.w if np.all(np.isfinite(solution.w)) and np.isfinite(solution.distance) else state.solution.w
+        anchor, found = self._solver.improve(
+            problem, retained, weight, noise_metric, start, target, self.max_iter, anchor
+        )
+        self._require(found, self._acceptable(found))
+        moved = noise_metric.whitened(found.w - state.solution.w)
+        return self._planned(rows, State(problem, totals, anchor, found, products), moved, weight)
+
+    def _require(self, found: Solution, target: float) -> None:
+        if found.distance > target:
+            raise CannotCertify(
+                f"The distance to the minimiser on the retained rows is at most {found.distance:.3g} standard errors after "
+                f"{found.passes} passes, and {target:.3g} is needed for epsilon={self.epsilon:g} at noise="
+                f"{self.noise:g}. Raise max_iter, noise or epsilon, or add a penalty. Nothing was changed."
+            )
+
+    def _planned(self, rows: IntArray, state: State, whitened: FloatArray, weight: FloatArray | None = None) -> Plan:
+        moved = float(np.linalg.norm(whitened))
+        differencing = moved / self.noise if self.noise > 0 else (np.inf if moved > 0 else 0.0)
+
+        def commit() -> None:
+            self._count_out(rows)
+            if weight is not None and self._rows.base is not None:
+                self._rows.reweight(weight)
+            self._rows.erase(rows)
+            self._store(state, self._since_release() + differencing)
+            self._released = None
+
+        return Plan(commit, True, state.solution.method, differencing, state.solution.passes)
+
+    def _plan_features(self, rows: IntArray, new: FeatureChange) -> Plan:
+        """Plan for changed features, more or fewer too."""
+        self._check_leaves_enough(rows)
+        old, before, retained = self._rows, self._state, self._solver
+        new = retained.narrowed(old, new, int(self.fit_intercept))
+        if new.nothing_changed(self.n_features_in_):  # a category left that shared its column with others
+            return self._plan(rows)
+        fresh, start = retained.with_features(old, new, before.solution.w, int(self.fit_intercept))
+        n = len(new.retained)
+        x = fresh.x[:n, : new.n_features]
+        head, sums = self._chosen(x, before.problem.loss), None
+        if head is not retained:  # the number of columns decides, as in a refit
+            known = None if fresh.offset is None else fresh.offset[:n]
+            fresh = head.rows(x, fresh.y[:n], fresh.base_weight[:n], offset=known, intercept=self.fit_intercept)
+        else:
+            sums = head.sums_with_features(before.products, old, rows, new, fresh)
+        self._solver = head
+        try:
+            posed = self._posed(before.problem.loss, fresh, new.n_features + self.fit_intercept, sums)
+            known = head.column_warm_start(posed[1], before, old, rows, new, fresh) if head is retained else None
+            try:
+                state = self._solve(fresh, *posed, start, known)
+            except CannotCertify:  # as a fit starts
+                state = self._solve(fresh, *posed)
+        finally:
+            self._solver = retained
+        self._require(state.solution, self._acceptable(state.solution))
+
+        def commit() -> None:
+            self._count_out(rows)
+            old.clear()
+            self._solver, self._rows, self.n_features_in_ = head, fresh, new.n_features
+            self._store(state, np.inf)
+            self._released = None
+
+        return Plan(commit, True, state.solution.method, np.inf, state.solution.passes)
+
+    def _check_leaves_enough(self, rows: IntArray) -> None:
+        raise NotImplementedError
+
+    def _count_out(self, rows: IntArray) -> None:
+        """Take rows that are about to be erased out of any counts."""
+
+    def _store(self, state: State, differencing: float) -> None:
+        self._state, self._differencing = state, differencing
+
+    def refine(self) -> Certificate:
+        """Pass over the retained rows until the parameter is within ``tol`` of the minimiser, and measure it.
+
+        Afterwards the state depends on deleted rows through a distance of ``tol`` at most: until then it holds the
+        anchor from before the deletions (see "what a keeper remembers" in the documentation). The next access to
+        the released parameters draws fresh noise, which is one more release in the transcript.
+
+        Returns
+        -------
+        Certificate
+            Of the measured state (theorem 1).
+        """
+        self._check_fitted()
+        state, noise_metric = self._state, self._noise_metric_now()
+        anchor, found = self._solver.improve(
+            state.problem,
+            self._rows,
+            self._rows.weight,
+            noise_metric,
+            state.solution.w,
+            self.tol,
+            self.max_iter,
+            state.anchor,
+            fresh=2.0**-7,
+        )
+        self._require(found, self._acceptable(found))
+        moved = float(np.linalg.norm(noise_metric.whitened(found.w - state.solution.w)))
+        after = State(state.problem, state.totals, anchor, found, state.products)
+        self._store(after, self._since_release() + (moved / self.noise if self.noise else 0.0))
+        self._released = None
+        return self.certificate_
+
+    # ------------------------------------------------------------------ add
+
+    @all_or_nothing
+    def add(
+        self, X: Any, y: Any, ids: Any, sample_weight: Any = None, offset: Any = None, exposure: Any = None
+    ) -> Certificate:
+        """Add rows to the fitted state: the opposite of a deletion, under the same theorems.
+
+        The certificate compares with a refit on all rows then retained, so that old rows may go and new ones come for as
+        long as one likes. All or nothing: after an error the model is what it was before.
+
+        Parameters
+        ----------
+        X, y, sample_weight, offset, exposure
+            As in :meth:`fit`, for the new rows. A classifier knows the classes of the fit only.
+        ids : array-like of shape (n_new_rows,) or column name
+            Subject of each row; a subject that is already retained gets more rows.
+
+        Returns
+        -------
+        Certificate
+            Of the new state.
+
+        Notes
+        -----
+        The rows are copied once; the state takes O(k p^2 + p^3) for k rows, and passes where theorem 2 does not do.
+        """
+        self._check_whole("add")
+        X, ids = split_column(X, ids, "ids")
+        X, offset = split_column(X, offset, "offset")
+        X, exposure = split_column(X, exposure, "exposure")
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            dtype=np.float64,
+            order="C",
+            reset=False,
+            y_numeric=False,
+            accept_sparse=False if self._solver.predicts else "csr",
+        )
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        known = self._offset("add", offset, exposure, X.shape[0])
+        y, weight = self._encoded(y, weight)
+        x: Any = [self._solver.features(self._rows, X)]  # a list: sparse rows have two dimensions
+        block = Blocks(x, y[None], weight[None], np.zeros((1, 1)) if known is None else known[None])
+        retained, subjects = self._subjects.added(ids, X.shape[0])
+        rows = self._rows.added(retained, block)
+        state, whitened = self._with(rows, block)
+        moved = float(np.linalg.norm(whitened))
+        self._count_in(y, weight)
+        differencing = moved / self.noise if self.noise > 0 else (np.inf if moved > 0 else 0.0)
+        self._store(state, self._since_release() + differencing)
+        self._rows, self._subjects, self._released = rows, subjects, None
+        return self.certificate_
+
+    def _with(self, rows: Any, new: Blocks) -> tuple[State, FloatArray]:
+        """State on rows that the new ones have joined, and how far it moved, whitened."""
+        state = self._state
+        totals = self._totals(state.problem.loss, rows)
+        problem = state.problem
+        if totals is not None:
+            n_columns = len(problem.penalized) // problem.loss.outputs
+            problem = replace(
+                self._problem_of(problem.loss, n_columns, totals), identifiability=problem.identifiability
+            )
+        products = state.products.plus(new.x[0], new.s[0]) or self._solver.sums(rows, rows.base_weight)
+        noise_metric = self._solver.noise_metric(problem, products, int(np.count_nonzero(rows.base_weight)))
+        target, w = self._distance_target(state.solution), state.solution.w
+        anchor = None
+        if self._solver.add is not None and rows.base is None:
+            anchor, solution = self._solver.add(problem, state.anchor, noise_metric, new)
+            if solution.distance <= target:
+                return State(problem, totals, anchor, solution, products), noise_metric.whitened(solution.w - w)
+            if np.isfinite(solution.distance):
+                w = solution.w
+        anchor, found = self._solver.improve(problem, rows, rows.weight, noise_metric, w, target, self.max_iter, anchor)
+        self._require(found, self._acceptable(found))
+        return State(problem, totals, anchor, found, products), noise_metric.whitened(found.w - state.solution.w)
+
+    def _encoded(self, y: Any, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Targets and weights of new rows as they are stored; raise InvalidInput where they are not allowed."""
+        raise NotImplementedError
+
+    def _count_in(self, y: FloatArray, weight: FloatArray) -> None:
+        """Take new rows into any counts."""
+
+
+def _without(weight: FloatArray, rows: IntArray) -> FloatArray:
+    """A copy with 0 at these rows."""
+    weight = weight.copy()
+    weight[rows] = 0.0
+    return weight

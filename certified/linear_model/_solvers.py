@@ -1,0 +1,287 @@
+"""The two convex heads behind one set of functions: by factorised Hessians, or by products with the rows alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array, issparse
+
+from certified._convex import newton_cg, newton_cholesky, proximal_newton
+from certified._convex.derivatives import Blocks
+from certified._convex.new_columns import ColumnWarmStart, column_warm_start
+from certified._convex.newton_cg_rows import WideRows
+from certified._convex.problem import NoiseMetric, Problem
+from certified._convex.state import Anchor, Solution
+from certified._data.feature_change import FeatureChange
+from certified._data.rows import Rows
+from certified._exact.column_squares import ColumnSquares
+from certified._exact.sums import Products
+from certified.errors import CannotCertify, InvalidInput
+from certified.linear_model._state import State, carried
+from certified.typing import FloatArray, IntArray
+
+__all__ = ["Cholesky", "NewtonCG", "ProximalNewton", "chosen"]
+
+_WIDE = 5_000  # coefficients from which a Hessian is no longer formed
+_SAMPLE_ROWS = 50_000  # fits of more rows than this start from the solution on every 16th block
+
+
+class Cholesky:
+    """Head for dense features, up to some thousands: most deletions without a pass over the rows."""
+
+    rows = Rows
+    narrowed = staticmethod(Rows.narrowed)
+    predicts = True
+    delete = staticmethod(newton_cholesky.delete)
+    add: Any = staticmethod(newton_cholesky.add)
+    _passes: Any = staticmethod(newton_cholesky.improve)
+
+    @staticmethod
+    def sums(rows: Rows, weight: FloatArray) -> Products:
+        """Exact sums of the rows with these weights, 0 for those being deleted."""
+        gone = (weight == 0.0) & (rows.base_weight > 0.0)
+        return Products.of(rows.x * (weight > 0.0)[:, None] if gone.any() else rows.x, weight)
+
+    @staticmethod
+    def noise_metric(problem: Problem, sums: Products, n_rows: int) -> NoiseMetric:
+        """The noise metric."""
+        return NoiseMetric.of(problem, sums, n_rows)
+
+    @staticmethod
+    def fit(
+        problem: Problem,
+        rows: Rows,
+        sums: Products,
+        start: FloatArray,
+        tol: float,
+        max_iter: int,
+        guess: bool,
+        known: ColumnWarmStart | None = None,
+    ) -> tuple[Problem, Anchor | None, Solution]:
+        """Minimise from scratch; the problem may gain what makes its Hessian definite.
+
+        `guess` says that a sample of the rows would give a better start than this one; `known` is what the columns
+        from before tell.
+        """
+        if problem.loss.outputs > 1:
+            problem = replace(problem, identifiability=problem.scale * sums.matrix())
+        n = int(np.count_nonzero(rows.weight))
+        noise_metric, factor = NoiseMetric.of(problem, sums, n), None
+        if guess and n > _SAMPLE_ROWS:
+            start, factor = _first_guess(problem, rows, start)
+        found = newton_cholesky.improve(
+            problem,
+            rows,
+            rows.weight,
+            noise_metric,
+            start,
+            tol,
+            factor=factor,
+            known=known,
+            fresh=2.0**-7,
+            max_passes=max_iter,
+        )
+        return problem, *found
+
+    @classmethod
+    def improve(
+        cls,
+        problem: Problem,
+        rows: Rows,
+        weight: FloatArray,
+        noise_metric: NoiseMetric,
+        start: FloatArray,
+        target: float,
+        max_iter: int,
+        anchor: Anchor | None = None,
+        fresh: float = 2.0**-3,
+    ) -> tuple[Anchor | None, Solution]:
+        """Pass over the retained rows until the distance is at most `target`."""
+        return cls._passes(
+            problem, rows, weight, noise_metric, start, target, anchor=anchor, fresh=fresh, max_passes=max_iter
+        )
+
+    @staticmethod
+    def with_features(rows: Rows, new: FeatureChange, w: FloatArray, extra: int) -> tuple[Rows, FloatArray | None]:
+        """Return the retained rows with new columns, and where to start from the parameter w."""
+        fresh = rows.with_features(new, extra)
+        return fresh, carried(w, rows, fresh, new)
+
+    @staticmethod
+    def sums_with_features(
+        sums: Products, rows: Rows, gone: IntArray, new: FeatureChange, fresh: Rows
+    ) -> Products | None:
+        """Return exact sums of the new columns, from those of the old ones; None where all have to be formed."""
+        left = sums.subtract(rows.x[gone], rows.base_weight[gone])
+        return None if left is None else left.with_features(_source(rows, new, fresh), fresh.x, fresh.base_weight)
+
+    @classmethod
+    def column_warm_start(
+        cls, problem: Problem, state: State, rows: Rows, gone: IntArray, new: FeatureChange, fresh: Rows
+    ) -> ColumnWarmStart | None:
+        """Return what the metric of the old columns tells of the new ones."""
+        if cls.add is None or rows.base is not None or 2 * gone.size > new.retained.size:
+            return None  # an L1 penalty, weights that depend on the rows, few retained rows
+        anchor, _ = cls.delete(state.problem, state.anchor, Blocks(*rows.block_of(gone)))
+        return column_warm_start(problem, anchor, rows, fresh, _source(rows, new, fresh))
+
+    @staticmethod
+    def features(rows: Rows, X: FloatArray) -> FloatArray:
+        """New rows as those retained are stored."""
+        return np.column_stack([X, np.ones(len(X))]) if rows.x.shape[1] > X.shape[1] else X
+
+
+class ProximalNewton(Cholesky):
+    """Head for an L1 penalty on dense features."""
+
+    delete = staticmethod(proximal_newton.delete)
+    add = None
+    _passes = staticmethod(proximal_newton.improve)
+
+    @staticmethod
+    def fit(
+        problem: Problem,
+        rows: Rows,
+        sums: Products,
+        start: FloatArray,
+        tol: float,
+        max_iter: int,
+        guess: bool,
+        known: Any = None,
+    ) -> tuple[Problem, Anchor | None, Solution]:
+        """Minimise from scratch."""
+        noise_metric = NoiseMetric.of(problem, sums, int(np.count_nonzero(rows.weight)))
+        found = proximal_newton.improve(
+            problem, rows, rows.weight, noise_metric, start, tol, fresh=2.0**-7, max_passes=max_iter
+        )
+        return problem, *found
+
+
+class NewtonCG:
+    """Head for sparse features, or more of them than a Hessian can be formed of: some passes for every request."""
+
+    rows = WideRows
+    predicts = False
+    add = None
+
+    @staticmethod
+    def sums(rows: WideRows, weight: FloatArray) -> ColumnSquares:
+        """Exact sums of the rows with these weights."""
+        return ColumnSquares.of(rows.x, weight)
+
+    @staticmethod
+    def noise_metric(problem: Problem, sums: ColumnSquares, n_rows: int) -> newton_cg.DiagonalNoiseMetric:
+        """The noise metric."""
+        return newton_cg.DiagonalNoiseMetric.of(problem, sums)
+
+    @staticmethod
+    def fit(
+        problem: Problem,
+        rows: WideRows,
+        sums: ColumnSquares,
+        start: FloatArray,
+        tol: float,
+        max_iter: int,
+        guess: bool,
+        known: Any = None,
+    ) -> tuple[Problem, None, Solution]:
+        """Minimise from scratch."""
+        noise_metric = newton_cg.DiagonalNoiseMetric.of(problem, sums)
+        return problem, None, newton_cg.improve(problem, rows, rows.weight, noise_metric, start, tol, max_iter)
+
+    @staticmethod
+    def improve(
+        problem: Problem,
+        rows: WideRows,
+        weight: FloatArray,
+        noise_metric: newton_cg.DiagonalNoiseMetric,
+        start: FloatArray,
+        target: float,
+        max_iter: int,
+        anchor: None = None,
+        fresh: float = 0.0,
+    ) -> tuple[None, Solution]:
+        """Take steps on the retained rows until the distance is at most `target`."""
+        return None, newton_cg.improve(problem, rows, weight, noise_metric, start, target, max_iter)
+
+    @staticmethod
+    def narrowed(rows: WideRows, new: FeatureChange, extra: int) -> FeatureChange:
+        """All that was made anew is taken."""
+        return new
+
+    @staticmethod
+    def sums_with_features(
+        sums: ColumnSquares, rows: WideRows, gone: IntArray, new: FeatureChange, fresh: WideRows
+    ) -> None:
+        """Sums are formed anew."""
+
+    @staticmethod
+    def column_warm_start(
+        problem: Problem, state: State, rows: WideRows, gone: IntArray, new: FeatureChange, fresh: WideRows
+    ) -> None:
+        """No metric is kept."""
+
+    @staticmethod
+    def with_features(
+        rows: WideRows, new: FeatureChange, w: FloatArray, extra: int
+    ) -> tuple[WideRows, FloatArray | None]:
+        """Return the retained rows with new columns, and where to start from the parameter w."""
+        old = w.reshape(-1, rows.x.shape[1] + extra)
+        if old.shape[1] == new.n_features + extra:
+            return rows.with_features(new), w
+        source = new.source()
+        start = np.zeros((len(old), new.n_features + extra))
+        start[:, : new.n_features][:, source >= 0] = old[:, source[source >= 0]]
+        start[:, new.n_features :] = old[:, old.shape[1] - extra :]
+        return rows.with_features(new), start.ravel()
+
+    @staticmethod
+    def features(rows: WideRows, X: Any) -> Any:
+        """New rows as those retained are stored."""
+        if issparse(rows.x):
+            return csr_array(X)
+        return X.toarray() if issparse(X) else X
+
+
+def chosen(caller: str, solver: Any, X: Any, outputs: int, penalised: bool, l1_strength: bool = False) -> Any:
+    """Return the newton_cholesky for these features and penalties, or raise InvalidInput where the solver does not fit them."""
+    allowed = ("auto", "newton-cholesky", "newton-cg")
+    if solver not in allowed:
+        raise InvalidInput(f"{caller}(solver={solver!r}) is not allowed: one of {', '.join(map(repr, allowed))} is.")
+    if solver == "newton-cholesky" and issparse(X):
+        raise InvalidInput(
+            f"{caller}(solver='newton-cholesky') got sparse features. Dense ones are needed: call X.toarray(), or use "
+            "solver='newton-cg'."
+        )
+    if l1_strength:
+        if issparse(X) or solver == "newton-cg" or outputs > 1:
+            raise InvalidInput(
+                f"{caller} got an L1 penalty with sparse features, solver='newton-cg' or more than two classes. Dense "
+                "features are needed. Only binary classification is supported. Call X.toarray() where memory allows, "
+                "or set l1_ratio=0."
+            )
+        return ProximalNewton
+    large = X.shape[1] * outputs > _WIDE and penalised
+    if not (issparse(X) or solver == "newton-cg" or (solver == "auto" and large)):
+        return Cholesky
+    return NewtonCG
+
+
+def _source(rows: Rows, new: FeatureChange, fresh: Rows) -> IntArray:
+    """Which column each one was, with the column of ones that may follow."""
+    extra = fresh.x.shape[1] - new.n_features
+    return np.concatenate([new.source(), np.arange(rows.x.shape[1] - extra, rows.x.shape[1])])
+
+
+def _first_guess(problem: Problem, rows: Rows, start: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+    """Minimise on a sixteenth of the rows, roughly; the penalty is scaled with them. Returns w and a factor."""
+    some = rows.every(16)
+    scaled = replace(problem, strength=problem.strength / 16.0)
+    try:
+        noise_metric = NoiseMetric.of(scaled, Products.of(some.x, some.weight), len(some.y))
+        anchor, found = newton_cholesky.improve(scaled, some, some.weight, noise_metric, start, 1.0, fresh=np.inf)
+        return found.w, anchor.metric.inverse_factor / 4.0
+    except CannotCertify:
+        return start, None

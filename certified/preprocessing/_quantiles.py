@@ -1,0 +1,225 @@
+"""Scaling by order statistics: extremes of all rows, quantiles of a sample that the subjects' hashes choose."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import OneToOneFeatureMixin
+from sklearn.preprocessing import MinMaxScaler as _PlainMinMax
+from sklearn.preprocessing import RobustScaler as _PlainRobust
+
+from certified._data.hashing import bottom_k
+from certified._data.table import Table
+from certified._steps.estimators import ExactTransformer
+from certified.base import named_like
+from certified.errors import InvalidInput
+from certified.typing import FloatArray
+
+__all__ = ["MinMaxScaler", "RobustScaler", "Sample", "extremes", "extremes_without", "sample", "sample_without"]
+
+_Scaling = tuple[FloatArray, FloatArray]
+
+
+class Sample(NamedTuple):
+    """Rows of the subjects with the smallest hashes; each column sorted by itself."""
+
+    cut: NDArray[np.uint64]
+    values: FloatArray
+
+
+def sample(table: Table, sample_size: int, caller: str) -> Sample:
+    """Return all rows of this many subjects."""
+    if not sample_size >= 1:
+        raise InvalidInput(f"{caller}(max_subjects={sample_size!r}) is not allowed: at least 1.")
+    cut = bottom_k(table.hashes, sample_size)
+    return Sample(cut, np.sort(table.x[table.hashes <= cut] + 0.0, axis=0))
+
+
+def sample_without(before: Sample, removed: Table) -> Sample | None:
+    """Return the sample after a deletion, None where it must be drawn again."""
+    return None if np.any(removed.hashes <= before.cut) else before
+
+
+def extremes(table: Table) -> _Scaling:
+    """Return the smallest and the largest value of each column."""
+    return table.x.min(axis=0) + 0.0, table.x.max(axis=0) + 0.0  # -0.0 and 0.0 are one value
+
+
+def extremes_without(before: _Scaling, removed: Table) -> _Scaling | None:
+    """Return the extremes after a deletion, None where they must be looked for again."""
+    low, high = before
+    return None if np.any((removed.x <= low) | (removed.x >= high)) else before
+
+
+class MinMaxScaler(OneToOneFeatureMixin, ExactTransformer):
+    """Scale each feature to a range by its smallest and largest value, exactly deletable.
+
+    As scikit-learn's. What is served changes only when a deletion takes the last row that holds an extreme. The
+    extremes are values of somebody: a release publishes them.
+
+    Parameters
+    ----------
+    feature_range : tuple (min, max), default=(0, 1)
+    clip : bool, default=False
+        Whether to clip transformed values to ``feature_range``.
+
+    Attributes
+    ----------
+    data_min_, data_max_ : arrays of shape (n_features,)
+    scale_, min_ : arrays of shape (n_features,)
+        ``X * scale_ + min_`` is the transformed X.
+
+    Examples
+    --------
+    >>> from certified.preprocessing import MinMaxScaler
+    >>> scaler = MinMaxScaler().fit([[0.0], [2.0], [8.0]])
+    >>> scaler.delete([2]).changed
+    ('MinMaxScaler',)
+    >>> scaler.transform([[1.0]])
+    array([[0.5]])
+    """
+
+    def __init__(self, feature_range: tuple[float, float] = (0, 1), *, clip: bool = False) -> None:
+        self.feature_range = feature_range
+        self.clip = clip
+
+    def fit(self, X: Any, y: Any = None, ids: Any = None) -> MinMaxScaler:
+        """Learn the extremes of all rows; ``ids`` names the subject of each, an array or a column of the frame X."""
+        return super().fit(X, y, ids)
+
+    def _count(self, table: Table) -> _Scaling:
+        low, high = self.feature_range
+        if not low < high:
+            raise InvalidInput(
+                f"MinMaxScaler(feature_range={self.feature_range!r}) is not allowed: the minimum must be below the "
+                "maximum."
+            )
+        return extremes(table.some("MinMaxScaler"))
+
+    def _subtract(self, statistic: _Scaling, removed: Table) -> _Scaling | None:
+        return extremes_without(statistic, removed)
+
+    def _learned_from(self, statistic: _Scaling) -> _Scaling:
+        low, high = self.feature_range
+        span = statistic[1] - statistic[0]
+        scale = (high - low) / np.where(_constant(span), 1.0, span)
+        return scale, low - statistic[0] * scale
+
+    def _apply(self, learned: _Scaling, X: FloatArray) -> FloatArray:
+        out = X * learned[0] + learned[1]
+        return np.clip(out, *self.feature_range) if self.clip else out
+
+    def _store(self, statistic: _Scaling, learned: _Scaling) -> None:
+        super()._store(statistic, learned)
+        self.data_min_, self.data_max_ = statistic
+        self.scale_, self.min_ = learned
+
+    def inverse_transform(self, X: Any) -> FloatArray:
+        """Return ``(X - min_) / scale_``."""
+        self._check_fitted()
+        return (np.array(X, dtype=np.float64) - self.min_) / self.scale_
+
+    def release(self) -> _PlainMinMax:
+        """Return a plain scikit-learn scaler with the same extremes."""
+        self._check_fitted()
+        out = _PlainMinMax(feature_range=self.feature_range, clip=self.clip)
+        out.data_min_, out.data_max_ = self.data_min_.copy(), self.data_max_.copy()
+        out.data_range_ = out.data_max_ - out.data_min_
+        out.scale_, out.min_ = self.scale_.copy(), self.min_.copy()
+        return named_like(out, self)
+
+
+class RobustScaler(OneToOneFeatureMixin, ExactTransformer):
+    """Centre by the median and scale by a range of quantiles, exactly deletable.
+
+    The quantiles are those of all rows of the `sample_size` subjects with the smallest keyed hash. With at most that
+    many subjects this is scikit-learn's scaler; with more, a deletion outside the sample changes nothing.
+
+    Parameters
+    ----------
+    with_centering, with_scaling : bool, default=True
+    quantile_range : tuple (q_min, q_max), default=(25.0, 75.0)
+        In percent.
+    sample_size : int, default=10_000
+        Subjects in the sample.
+
+    Attributes
+    ----------
+    center_, scale_ : arrays of shape (n_features,) or None
+
+    Examples
+    --------
+    >>> from certified.preprocessing import RobustScaler
+    >>> RobustScaler().fit([[0.0], [1.0], [2.0], [3.0], [4.0]]).transform([[4.0]])
+    array([[1.]])
+    """
+
+    center_: Any
+    scale_: Any
+
+    def __init__(
+        self,
+        *,
+        with_centering: bool = True,
+        with_scaling: bool = True,
+        quantile_range: tuple[float, float] = (25.0, 75.0),
+        sample_size: int = 10_000,
+    ) -> None:
+        self.with_centering = with_centering
+        self.with_scaling = with_scaling
+        self.quantile_range = quantile_range
+        self.sample_size = sample_size
+
+    def fit(self, X: Any, y: Any = None, ids: Any = None) -> RobustScaler:
+        """Learn the quantiles; ``ids`` names the subject of each row, an array or a column of the frame X."""
+        return super().fit(X, y, ids)
+
+    def _count(self, table: Table) -> Sample:
+        low, high = self.quantile_range
+        if not 0 <= low < high <= 100:
+            raise InvalidInput(
+                f"RobustScaler(quantile_range={self.quantile_range!r}) is not allowed: 0 <= q_min < q_max <= 100."
+            )
+        return sample(table.some("RobustScaler"), self.sample_size, "RobustScaler")
+
+    def _subtract(self, statistic: Sample, removed: Table) -> Sample | None:
+        return sample_without(statistic, removed)
+
+    def _learned_from(self, statistic: Sample) -> _Scaling:
+        center = np.median(statistic.values, axis=0)
+        low, high = np.percentile(statistic.values, self.quantile_range, axis=0)
+        return center, np.where(_constant(high - low), 1.0, high - low)
+
+    def _apply(self, learned: _Scaling, X: FloatArray) -> FloatArray:
+        out = X - learned[0] if self.with_centering else X.copy()
+        if self.with_scaling:
+            out /= learned[1]
+        return out
+
+    def _store(self, statistic: Sample, learned: _Scaling) -> None:
+        super()._store(statistic, learned)
+        self.center_ = learned[0] if self.with_centering else None
+        self.scale_ = learned[1] if self.with_scaling else None
+
+    def inverse_transform(self, X: Any) -> FloatArray:
+        """Return ``X * scale_ + center_``."""
+        self._check_fitted()
+        out = np.array(X, dtype=np.float64) * (self.scale_ if self.with_scaling else 1.0)
+        return out + (self.center_ if self.with_centering else 0.0)
+
+    def release(self) -> _PlainRobust:
+        """Return a plain scikit-learn scaler with the same centre and scale; the sample is not in it."""
+        self._check_fitted()
+        out = _PlainRobust(
+            with_centering=self.with_centering, with_scaling=self.with_scaling, quantile_range=self.quantile_range
+        )
+        out.center_ = None if self.center_ is None else self.center_.copy()
+        out.scale_ = None if self.scale_ is None else self.scale_.copy()
+        return named_like(out, self)
+
+
+def _constant(span: FloatArray) -> Any:
+    """Where a range is nothing but rounding, as scikit-learn sees it."""
+    return span < 10 * np.finfo(np.float64).eps

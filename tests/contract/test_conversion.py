@@ -1,0 +1,203 @@
+"""certify: a scikit-learn pipeline becomes one that deletes, or the error names every step that cannot."""
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.decomposition import PCA, FastICA
+from sklearn.ensemble import AdaBoostClassifier, RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    KBinsDiscretizer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    OneHotEncoder,
+    PolynomialFeatures,
+    RobustScaler,
+    StandardScaler,
+)
+
+import certified
+from certified.additive import AdditiveClassifier, AdditiveRegressor
+from certified.errors import InvalidInput, NotDeletable
+from certified.linear_model import LogisticRegression as Ours
+
+
+def test_a_pipeline_is_converted_and_agrees():
+    X, y = load_breast_cancer(return_X_y=True)
+    plain = make_pipeline(
+        FeatureUnion([("range", MinMaxScaler()), ("pca", PCA(3, svd_solver="full", random_state=1))]),
+        FunctionTransformer(np.tanh),
+        LogisticRegression(C=0.3, max_iter=1000, tol=1e-8, solver="newton-cholesky", random_state=3),
+    )
+    ours = certified.certify(plain).fit(X, y)
+    final = ours.named_steps["logisticregression"]
+    assert (final.C, final.max_iter, final.tol, final.random_state) == (0.3, 1000, 1e-8, None)
+    assert ours.named_steps["featureunion"].transformer_list[1][1].n_components == 3
+    plain.fit(X, y)
+    gap = np.max(np.abs(final.private_coef_ - plain[-1].coef_))
+    assert gap < 1e-5
+    assert ours.delete([3]).certificate.scope == "pipeline"
+
+
+def test_frames_and_columns_are_converted():
+    frame = pl.DataFrame({"age": [30.0, None, 50.0, 40.0] * 5, "city": ["a", "b", None, "a"] * 5})
+    plain = make_pipeline(
+        ColumnTransformer(
+            [
+                ("n", make_pipeline(SimpleImputer(), StandardScaler(copy=False)), ["age"]),
+                ("c", OneHotEncoder(handle_unknown="ignore", sparse_output=False), ["city"]),
+            ],
+            remainder=KBinsDiscretizer(4, encode="onehot", random_state=0),
+            n_jobs=2,
+        ),
+        LogisticRegression(penalty="l2") if "penalty" in LogisticRegression().get_params() else LogisticRegression(),
+    )
+    ours = certified.certify(plain).fit(frame, [0, 1, 0, 1] * 5)
+    assert ours.delete([1]).n_rows == 1
+    assert ours.steps[0][1].remainder.n_bins == 4
+
+
+@pytest.mark.parametrize("plain", [Ridge(alpha=2.0), GaussianNB(var_smoothing=1e-6)])
+def test_a_single_estimator_is_converted(plain):
+    ours = certified.certify(plain)
+    assert type(ours).__module__.startswith("certified.")
+    assert {k: v for k, v in plain.get_params().items() if k in ours.get_params()}.items() >= {
+        k: v for k, v in ours.get_params().items() if k in plain.get_params()
+    }.items()
+    X, y = load_diabetes(return_X_y=True)
+    ours.fit(X, y > 100 if isinstance(plain, GaussianNB) else y).delete([0])
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"l1_ratio": 0.4, "solver": "saga", "C": 0.2}, {"l1_ratio": 0.4, "C": 0.2}),
+        ({"penalty": "elasticnet", "l1_ratio": 0.4, "solver": "saga"}, {"l1_ratio": 0.4}),
+        ({"penalty": "l1", "solver": "liblinear"}, {"l1_ratio": 1.0}),
+        ({"penalty": "l2", "l1_ratio": 0.4}, {"l1_ratio": 0.0}),
+        ({"penalty": None, "solver": "newton-cg"}, {"C": np.inf, "l1_ratio": 0.0}),
+    ],
+)
+def test_penalties_of_logistic_regression_keep_their_meaning(given, expected):
+    if not set(given) <= set(LogisticRegression().get_params()):
+        pytest.skip("this scikit-learn has no such parameter")
+    ours = certified.certify(LogisticRegression(**given)).get_params()
+    assert {k: ours[k] for k in expected} == expected
+    assert ours["solver"] == "auto"
+
+
+def test_what_is_ours_already_stays():
+    model = Ours(C=3.0)
+    found = certified.certify(model)
+    assert found is not model
+    assert found.C == 3.0
+
+
+def test_every_step_that_cannot_be_converted_is_named():
+    plain = make_pipeline(
+        FeatureUnion([("ica", FastICA()), ("poly", PolynomialFeatures())]),
+        MaxAbsScaler(),
+        RobustScaler(unit_variance=True),
+        AdaBoostClassifier(),
+    )
+    with pytest.raises(NotDeletable) as error:
+        certified.certify(plain)
+    text = str(error.value)
+    for named in ("featureunion__ica: FastICA", "maxabsscaler", "unit_variance=True", "adaboostclassifier"):
+        assert named in text
+    assert "poly" not in text
+
+
+def test_a_stateless_transformer_alone_has_no_counterpart():
+    with pytest.raises(NotDeletable, match="PolynomialFeatures"):
+        certified.certify(PolynomialFeatures())
+
+
+def test_a_forest_is_converted():
+    from certified.ensemble import RandomForestClassifier as Forest
+
+    X, y = load_breast_cancer(return_X_y=True)
+    model = certified.certify(make_pipeline(StandardScaler(), RandomForestClassifier(5, max_depth=3, n_jobs=2)))
+    assert isinstance(model.steps[-1][1], Forest)
+    assert model.fit(X, y).delete([3]).certificate.claim == "exact"
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"max_leaf_nodes": 8}, "max_leaf_nodes=8.*min_impurity_decrease"),
+        ({"ccp_alpha": 0.1}, "ccp_alpha=0.1.*one row"),
+        ({"monotonic_cst": [1, 0]}, "monotonic_cst="),
+        ({"min_weight_fraction_leaf": 0.1}, "min_weight_fraction_leaf=0.1.*min_samples_leaf"),
+        ({"min_samples_leaf": 0.1}, "min_samples_leaf=0.1 is a share"),
+        ({"max_samples": 100}, "max_samples=100.*give a float"),
+        ({"criterion": "squared"}, "criterion='squared'"),
+        ({"class_weight": "balanced_subsample"}, "balanced_subsample"),
+        ({"random_state": np.random.RandomState(0)}, "whole number"),
+    ],
+)
+def test_what_a_forest_cannot_take_over_is_named(given, named):
+    with pytest.raises(NotDeletable, match=named):
+        certified.certify(make_pipeline(StandardScaler(), RandomForestClassifier(5, **given)))
+
+
+def test_what_a_forest_can_take_over_is_kept():
+    plain = RandomForestClassifier(
+        5, min_impurity_decrease=1e-3, min_samples_split=4, class_weight="balanced", max_samples=0.5, random_state=3
+    )
+    found = certified.certify(plain).get_params()
+    for name in ("min_impurity_decrease", "min_samples_split", "class_weight", "max_samples", "random_state"):
+        assert found[name] == plain.get_params()[name]
+
+
+class ExplainableBoostingRegressor(BaseEstimator):
+    """What certify sees of interpret's model: its name, its module and its parameters."""
+
+    def __init__(self, max_bins=1024, interactions="3x", learning_rate=0.015, objective="rmse", n_jobs=-2):
+        self.max_bins = max_bins
+        self.interactions = interactions
+        self.learning_rate = learning_rate
+        self.objective = objective
+        self.n_jobs = n_jobs
+
+
+def test_explainable_boosting_machines_become_additive_models_by_their_name(monkeypatch):
+    assert isinstance(ExplainableBoostingRegressor(), BaseEstimator)
+    with pytest.raises(NotDeletable, match="no counterpart"):  # another library's class of this name
+        certified.certify(ExplainableBoostingRegressor())
+    monkeypatch.setattr(ExplainableBoostingRegressor, "__module__", "interpret.glassbox._ebm._ebm")
+    plain = ExplainableBoostingRegressor(max_bins=32, interactions=5, objective="poisson_deviance", n_jobs=1)
+    found = certified.certify(plain)
+    assert type(found) is AdditiveRegressor
+    assert (found.max_bins, found.interactions, found.loss) == (32, 5, "poisson")
+    assert certified.certify(ExplainableBoostingRegressor()).get_params() == AdditiveRegressor().get_params()
+    for wrong in ({"learning_rate": 0.1}, {"objective": "quantile"}, {"interactions": "2x"}):
+        with pytest.raises(NotDeletable, match=next(iter(wrong))):
+            certified.certify(ExplainableBoostingRegressor(**wrong))
+
+
+def test_the_models_of_interpret_itself_are_converted():
+    glassbox = pytest.importorskip("interpret.glassbox")
+    found = certified.certify(glassbox.ExplainableBoostingClassifier(interactions=3, random_state=7))
+    assert type(found) is AdditiveClassifier
+    assert (found.interactions, found.random_state) == (3, None)
+
+
+@pytest.mark.parametrize("given", ["LogisticRegression", LogisticRegression, None, 3], ids=str)
+def test_what_is_no_estimator_is_refused(given):
+    with pytest.raises(InvalidInput, match="An estimator, a pipeline or a search is needed"):
+        certified.certify(given)
+
+
+def test_folds_that_rows_would_influence_are_named_before_a_fit():
+    with pytest.raises(NotDeletable, match="folds follow from the hashes"):
+        certified.certify(GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=StratifiedKFold(3)))
+    assert certified.certify(GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=np.int64(3))).cv == 3
