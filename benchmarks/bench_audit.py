@@ -273,9 +273,7 @@ def audit_others(small: bool) -> None:
     loss = np.abs(expit(X @ full[:-1] + full[-1]) - y)
     forget = np.argsort(-loss)[: 4 * k : 4]  # surprising rows: those whose deletion matters
     pool = np.setdiff1d(np.arange(len(y)), forget)
-    print(
-        f"logistic regression, {n} retained rows drawn anew for each run, {k} surprising rows deleted, {runs} runs a side"
-    )
+    print(f"logistic regression, {n} rows drawn anew for each run, {k} surprising rows deleted, {runs} runs a side")
     print("distance: to a refit, in standard errors, without noise; refuted above 0.0237, which noise of 0.1 hides at")
     print("epsilon = 1. rank: of a deleted row, for a holder of both models; 1 is found, also after a perfect refit")
     print(

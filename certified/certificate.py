@@ -38,7 +38,8 @@ class Certificate(Record):
     scope : {"estimator", "pipeline", "search"}
         What the refit is a refit of; a search includes the choice among its candidates.
     method : {"exact", "measured", "predicted"}
-        Where the bound comes from: exact statistics, a pass over the retained rows, or sums over the deleted rows alone.
+        Where the bound comes from: exact statistics, a pass over the retained rows, or sums over the deleted rows
+        alone.
     mu : float
         Gaussian-DP parameter of this release; 0 for "exact", infinity for "none".
     delta : float in [0, 1]

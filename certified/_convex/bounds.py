@@ -108,7 +108,8 @@ def theorem2(linear: float, step: float, M: float, rho: float, rise: float = 0.0
     step : float
         ``||pi||``, the length ``||p||_A`` of the step ``p = V' pi``.
     M : float
-        As in :func:`theorem1`; ``b = M * step`` bounds the change of every retained row's linear predictor (times kappa).
+        As in :func:`theorem1`; ``b = M * step`` bounds the change of every retained row's linear predictor (times
+        kappa).
     rho : float
         ``||V H V' - I|| <= rho`` for the Hessian H at the anchor before the changes counted in W.
     rise : float

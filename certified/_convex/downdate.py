@@ -1,4 +1,4 @@
-"""A factorised Hessian less the rows that were deleted since: low-rank downdates on the host, with rounding envelopes."""
+"""A factorised Hessian less the rows deleted since: low-rank downdates on the host, with rounding envelopes."""
 
 from __future__ import annotations
 

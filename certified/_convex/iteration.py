@@ -29,8 +29,8 @@ _LOWEST = 0.25  # rebuild the Hessian when the retained rows may have less than 
 class Gradient:
     """Gradient at a point, penalty included, with what its rounding envelope needs.
 
-    ``moved`` bounds kappa times the change of any retained row's linear predictor since the base of the metric; inf or NaN
-    where that has not been measured. ``seen`` is that change where it was measured here, else 0.
+    ``moved`` bounds kappa times the change of any retained row's linear predictor since the base of the metric; inf or
+    NaN where that has not been measured. ``seen`` is that change where it was measured here, else 0.
     """
 
     value: FloatArray

@@ -1,8 +1,8 @@
 """Losses of a linear predictor, each with the constants that the theorems need.
 
 A loss l(y, z) is convex in the linear predictor z and *generalised self-concordant*: ``|l'''| <= kappa * l''``.
-To add one: subclass :class:`Loss`, write ``value``, ``gradient``, ``curvature`` and ``rounding_scale``, state ``kappa`` and prove
-it in ``docs/theory/losses.rst``. The tests find every subclass by themselves.
+To add one: subclass :class:`Loss`, write ``value``, ``gradient``, ``curvature`` and ``rounding_scale``, state
+``kappa`` and prove it in ``docs/theory/losses.rst``. The tests find every subclass by themselves.
 """
 
 from __future__ import annotations

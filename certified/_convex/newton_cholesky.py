@@ -34,7 +34,8 @@ _SPECTRAL, _MANY = 0.25, 32  # removals worth an eigenvalue: size of W, number o
 def delete(problem: Problem, anchor: Anchor, rows: Blocks) -> tuple[Anchor, Solution]:
     """Delete rows by theorem 2: O(k p^2) for k rows, whatever the number of retained rows.
 
-    `problem` is that of the retained rows; if its penalty is weaker than the anchor's, the difference is removed as well.
+    `problem` is that of the retained rows; if its penalty is weaker than the anchor's, the difference is removed as
+    well.
     """
     return _changed(problem, anchor, rows, 1.0)
 

@@ -20,7 +20,8 @@ _TINY = 2.0**-40  # Lambda0 on directions without a penalty
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What is minimised: ``sum_i s_i l(y_i, x_i'w + o_i) + (strength/2) w' diag(penalized) w + l1_strength ||penalized w||_1``.
+    """What is minimised: ``sum_i s_i l(y_i, x_i'w + o_i) + (strength/2) w' diag(penalized) w + l1_strength ||penalized
+    w||_1``.
 
     Attributes
     ----------

@@ -1,7 +1,8 @@
 """The certified convex head with an L1 penalty: the gradient gives way to a subgradient, the theorems stay.
 
-Both ways of :mod:`certified._convex.newton_cholesky` exist: :func:`delete` removes rows without a pass over those that stay, by one
-minimisation of the quadratic model with the penalty; :func:`improve` passes over the rows until a target is met.
+Both ways of :mod:`certified._convex.newton_cholesky` exist: :func:`delete` removes rows without a pass over those that
+stay, by one minimisation of the quadratic model with the penalty; :func:`improve` passes over the rows until a target
+is met.
 
 Proofs: ``docs/theory/bounds.rst``, "A penalty with corners". Tests: ``tests/test_corners.py``.
 """

@@ -317,9 +317,9 @@ def _conform(column: Any, kind: str, expected: str, j: int, name: str) -> Any:
         return np.full(len(column), None, dtype=object)
     if expected != "text" and all(value is None for value in column):
         return np.full(len(column), np.nan)
-    retained = {"text": "text"}
+    words = {"text": "text"}
     raise InvalidInput(
-        f"{name} got {retained.get(kind, 'numbers')} in column {j}, which held {retained.get(expected, 'numbers')} in fit. "
+        f"{name} got {words.get(kind, 'numbers')} in column {j}, which had {words.get(expected, 'numbers')} in fit. "
         "Cast the column."
     )
 

@@ -154,7 +154,7 @@ class Subjects:
             raise InvalidInput(f"add(ids=...) got {new.size} ids for {n_rows} rows. One id per row is needed.")
         if new.dtype.kind != self._sorted.dtype.kind:
             raise InvalidInput(
-                f"add(ids=...) got ids of type {new.dtype}, those retained are of type {self._sorted.dtype}. Convert them. "
+                f"add(ids=...) got ids of type {new.dtype}, the model has {self._sorted.dtype}. Convert them. "
                 "Nothing was changed."
             )
         retained = np.flatnonzero(self.retained)

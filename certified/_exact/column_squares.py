@@ -2,7 +2,8 @@
 
 A square ``s x^2`` is rounded to 24 binary digits, which are added as integers to words of 32 bits, each word a range
 of magnitudes. What is added depends on the entry alone: nothing must be summed again when an extreme row leaves, as
-:mod:`certified._exact.sums` must, which has the products of different columns too. It suits matrices with many rare columns.
+:mod:`certified._exact.sums` must, which has the products of different columns too. It suits matrices with many rare
+columns.
 
 Proof: ``docs/theory/wide.rst``. Tests: ``tests/test_column_sums.py``.
 """

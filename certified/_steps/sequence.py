@@ -1,7 +1,7 @@
 """Transformers in sequence as one: each deletes with the features that those before it make.
 
-A step is a :class:`certified._steps.step.ExactStep`, or wrapped as one: what learns nothing from the rows (``StatelessStep``), and
-pipelines of steps (``StepSequence``).
+A step is a :class:`certified._steps.step.ExactStep`, or wrapped as one: what learns nothing from the rows
+(``StatelessStep``), and pipelines of steps (``StepSequence``).
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class ExactStep(Deletable):
     _schema: Schema | None = None  # of the features as given; None for features that other steps make
 
     def _ready(self) -> None:
-        """Make what ``_count`` needs, from the parameters alone; raise NotDeletable for a part that cannot delete rows."""
+        """Make what ``_count`` needs, from the parameters alone; raise NotDeletable for a part that cannot delete."""
 
     def _see(self, X: Any, names: Any, schema: Schema | None) -> None:
         """Look at the features as given: the frame X or their table, their names or None, and their schema."""

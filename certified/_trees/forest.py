@@ -287,7 +287,7 @@ class Forest:
         new.stale = [(found, np.full(found.size, t)) for found, t in marked if found.size]
         return new
 
-    # --------------------------------------------------------------- kernels_delete
+    # --------------------------------------------------------------- delete
 
     def delete(self, rows: IntArray) -> None:
         """Delete rows from every tree that sees them. Subtrees that must be grown anew wait for :meth:`flush`."""
@@ -378,8 +378,8 @@ class Forest:
         def part(bounds: tuple[int, int]) -> None:
             first, last = bounds
             kernels_predict.predict(
-                codes, first, last, trees.roots, every, trees.nodes, trees.stats, self.growth.classes, self.growth.outputs,
-                scale, seen, out, voters,
+                codes, first, last, trees.roots, every, trees.nodes, trees.stats, self.growth.classes,
+                self.growth.outputs, scale, seen, out, voters,
             )  # fmt: skip
 
         edges = np.linspace(0, n, (self.growth.threads if n > 256 else 1) + 1).astype(int).tolist()

@@ -113,7 +113,8 @@ def ask(node, mine, size, n_left, codes, targets, weights, retained, rule, total
         for at in range(rule.max_features):
             if best_of(
                 hists[node.slot, at], spans[node.slot, at], total, n, rule.kind, rule.criterion, rule.n_bins,
-                np.int64(spans[node.slot, at, 5]), rule.min_samples_leaf, random, node.path, np.int64(at), left, (fbest, ibest),
+                np.int64(spans[node.slot, at, 5]), rule.min_samples_leaf, random, node.path, np.int64(at), left,
+                (fbest, ibest),
             ):  # fmt: skip
                 found = True
         if found:
@@ -347,7 +348,8 @@ def delete_all(
         a, b = starts[t], starts[t + 1]
         if a < b:
             found = delete(
-                roots[t], gone[a:b], codes, targets, weights, retained, rule, nodes, stats, hists, spans, rows, stale[n:],
+                roots[t], gone[a:b], codes, targets, weights, retained, rule, nodes, stats, hists, spans, rows,
+                stale[n:],
                 scratch, work,
             )  # fmt: skip
             owner[n : n + found] = t

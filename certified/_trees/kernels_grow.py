@@ -96,8 +96,8 @@ def chosen_split(
         turn = turn_of(path, f, is_categorical[f])
         count(codes[f], rows, n, targets, weights, rule.kind, move, rule.n_bins, buffer, hist[at], spans[at], turn)
         if best_of(
-            hist[at], spans[at], total, n, rule.kind, rule.criterion, rule.n_bins, move, rule.min_samples_leaf, rule.random == 1,
-            path, seen, left, best,
+            hist[at], spans[at], total, n, rule.kind, rule.criterion, rule.n_bins, move, rule.min_samples_leaf,
+            rule.random == 1, path, seen, left, best,
         ):  # fmt: skip
             found = True
         note(spans[at], f, move, rule.n_bins)
@@ -156,8 +156,8 @@ def grow(codes, rows, targets, weights, rule, path, depth, start, n, nodes, stat
         if finished(total[0], size, np.int64(node.depth), rule):
             continue
         seen = chosen_split(
-            codes, is_categorical, mine, size, tbuf, wbuf, rule, node.path, total[0], order, picks, buffer, hist, span, left,
-            best,
+            codes, is_categorical, mine, size, tbuf, wbuf, rule, node.path, total[0], order, picks, buffer, hist, span,
+            left, best,
         )  # fmt: skip
         if seen < 0:
             continue

@@ -84,11 +84,11 @@ class Trees(ForestEstimator):
             threads=self._threads(),
         )
 
-    def _whole(self, name: str, min_samples_leaf: int) -> int:
+    def _whole(self, name: str, least: int) -> int:
         value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < min_samples_leaf:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise InvalidInput(
-                f"{type(self).__name__}({name}={value!r}) is not allowed: a whole number >= {min_samples_leaf}. A share of the "
+                f"{type(self).__name__}({name}={value!r}) is not allowed: a whole number >= {least}. A share of the "
                 "rows would change with every deletion."
             )
         return int(value)
@@ -110,16 +110,12 @@ class Trees(ForestEstimator):
         )
 
     def _weighs(self) -> bool:
-        min_samples_leaf = self.min_impurity_decrease
-        if (
-            isinstance(min_samples_leaf, bool)
-            or not isinstance(min_samples_leaf, float | int | np.number)
-            or not 0.0 <= min_samples_leaf < np.inf
-        ):
+        value = self.min_impurity_decrease
+        if isinstance(value, bool) or not isinstance(value, float | int | np.number) or not 0.0 <= value < np.inf:
             raise InvalidInput(
-                f"{type(self).__name__}(min_impurity_decrease={min_samples_leaf!r}) is not allowed: a finite number >= 0."
+                f"{type(self).__name__}(min_impurity_decrease={value!r}) is not allowed: a finite number >= 0."
             )
-        return bool(min_samples_leaf > 0.0)
+        return bool(value > 0.0)
 
     def _floor(self, shared: SharedState) -> float:
         if shared.mass == 0.0:

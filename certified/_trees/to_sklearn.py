@@ -46,7 +46,7 @@ def columns_of(nodes: Any, missing_left: Any, coding: Coding) -> IntArray:
 
 def leaf_values(forest: Forest, stats: Any, scale: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return what every node says, shape (n_nodes, n_values), and the weight of its rows, shape (n_nodes,)."""
-    plan = forest.plan
+    plan = forest.growth
     if plan.classes:
         counts = stats[:, : plan.classes].astype(np.float64)
         weight = counts.sum(axis=1)
@@ -86,8 +86,8 @@ def plain_tree(forest: Forest, t: int, coding: Coding, values: Any, unit: float 
     out["threshold"][inner] = np.where(of_places, cut + 0.5, np.where(cut == 65534, np.inf, at))
     out["missing_go_to_left"][inner] = missing_left
     out["n_node_samples"], out["weighted_n_node_samples"] = nodes["n"], weight * unit
-    out["impurity"] = _impurity(forest.plan.criterion, said, weight, inner, left, right)
-    plan = forest.plan
+    out["impurity"] = _impurity(forest.growth.criterion, said, weight, inner, left, right)
+    plan = forest.growth
     tree = Tree(width_of(coding), np.full(plan.outputs or 1, plan.classes or 1, dtype=np.intp), plan.outputs or 1)
     shape = (-1, 1, plan.classes) if plan.classes else (-1, plan.outputs or 1, 1)
     tree.__setstate__(

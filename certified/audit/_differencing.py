@@ -37,8 +37,8 @@ class Differencing(AuditResult):
     n_candidates : int
         Rows among which the deleted one is looked for: those kept, and it.
     cosine_outsider, cosine_insider : float
-        Between the rebuilt direction and the deleted row, both centred on the retained rows and scaled by their deviations;
-        mean over the deleted rows.
+        Between the rebuilt direction and the deleted row, both centred on the retained rows and scaled by their
+        deviations; mean over the deleted rows.
     cosine_chance : float
         The same for a retained row, in the median.
     error_outsider, error_insider : float
@@ -91,8 +91,8 @@ def differencing(
     X_public : array-like or None
         Rows of the same kind that an outsider has, for the shape of the Hessian. None: the retained rows.
     recipe : estimator or None
-        How the models were fitted. With it the insider refits on the retained rows and so removes the noise of the release
-        after; without it the insider has the true Hessian only.
+        How the models were fitted. With it the insider refits on the retained rows and so removes the noise of the
+        release after; without it the insider has the true Hessian only.
     receipt : Receipt or None
         Its ``mu_differencing`` is recorded beside what was measured.
     curvature : callable or None

@@ -1,9 +1,9 @@
 """One published model and the retained rows, no secret: is it a release of a refit, with the noise that was promised?
 
-In whitened coordinates ``u = L'(theta - w_retained) / sigma`` a release of a refit is exactly N(0, I). A release to which
-nothing was done is N(d, I), with ``d = L'(w_all - w_retained) / sigma``. So the most powerful test that nothing was
-removed is ``z = <u, d> / ||d||``, which is N(0, 1) in the one world and N(||d||, 1) in the other (Neyman-Pearson). The
-length of u has a chi-square law: too long and too short both speak against the certificate.
+In whitened coordinates ``u = L'(theta - w_retained) / sigma`` a release of a refit is exactly N(0, I). A release to
+which nothing was done is N(d, I), with ``d = L'(w_all - w_retained) / sigma``. So the most powerful test that nothing
+was removed is ``z = <u, d> / ||d||``, which is N(0, 1) in the one world and N(||d||, 1) in the other (Neyman-Pearson).
+The length of u has a chi-square law: too long and too short both speak against the certificate.
 """
 
 from __future__ import annotations
@@ -148,7 +148,8 @@ def whitened_test(
     Parameters
     ----------
     whitened : array of shape (n_releases, p)
-        ``L'(theta - w_retained) / sigma``, each N(0, I) for a refit and N(shift, I), ``||shift|| <= mu``, under the claim.
+        ``L'(theta - w_retained) / sigma``, each N(0, I) for a refit and N(shift, I), ``||shift|| <= mu``, under the
+        claim.
     direction : array of shape (p,) or None
         ``L'(w_all - w_retained) / sigma``.
     mu, alpha, power : float

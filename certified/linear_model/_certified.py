@@ -203,8 +203,8 @@ class CertifiedLinear(ReleasedLinear):
     def _require(self, found: Solution, target: float) -> None:
         if found.distance > target:
             raise CannotCertify(
-                f"The distance to the minimiser on the retained rows is at most {found.distance:.3g} standard errors after "
-                f"{found.passes} passes, and {target:.3g} is needed for epsilon={self.epsilon:g} at noise="
+                f"The distance to the minimiser on the retained rows is at most {found.distance:.3g} standard errors "
+                f"after {found.passes} passes, and {target:.3g} is needed for epsilon={self.epsilon:g} at noise="
                 f"{self.noise:g}. Raise max_iter, noise or epsilon, or add a penalty. Nothing was changed."
             )
 
@@ -308,8 +308,8 @@ class CertifiedLinear(ReleasedLinear):
     ) -> Certificate:
         """Add rows to the fitted state: the opposite of a deletion, under the same theorems.
 
-        The certificate compares with a refit on all rows then retained, so that old rows may go and new ones come for as
-        long as one likes. All or nothing: after an error the model is what it was before.
+        The certificate compares with a refit on all rows then retained, so that old rows may go and new ones come for
+        as long as one likes. All or nothing: after an error the model is what it was before.
 
         Parameters
         ----------

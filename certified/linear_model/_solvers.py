@@ -246,7 +246,7 @@ class NewtonCG:
 
 
 def chosen(caller: str, solver: Any, X: Any, outputs: int, penalised: bool, l1_strength: bool = False) -> Any:
-    """Return the newton_cholesky for these features and penalties, or raise InvalidInput where the solver does not fit them."""
+    """Return the solver for these features and penalties; raise InvalidInput where the one asked for is unfit."""
     allowed = ("auto", "newton-cholesky", "newton-cg")
     if solver not in allowed:
         raise InvalidInput(f"{caller}(solver={solver!r}) is not allowed: one of {', '.join(map(repr, allowed))} is.")

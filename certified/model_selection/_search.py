@@ -126,7 +126,7 @@ class Search(MetaEstimatorMixin, Serving):
         name = type(self).__name__
         if not isinstance(self.estimator, Deletable):
             raise NotDeletable(
-                f"{name} got a {type(self.estimator).__name__}, which cannot delete rows. Use an estimator of `certified`, "
+                f"{name} got a {type(self.estimator).__name__}, which cannot delete. Use an estimator of `certified`, "
                 "or certified.certify(...) to convert the whole search."
             )
         cv = 5 if self.cv is None else self.cv

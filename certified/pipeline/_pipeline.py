@@ -197,7 +197,7 @@ class Pipeline(Delegation, Deletable):
         final = self.steps[-1][1]
         if not isinstance(final, Deletable):
             raise NotDeletable(
-                f"Pipeline.fit got the final step {names[-1]!r}, a {type(final).__name__}, which cannot delete rows. Use an "
+                f"Pipeline.fit got the final step {names[-1]!r}, a {type(final).__name__}, which cannot delete. Use an "
                 "estimator of `certified`, for example certified.linear_model.LogisticRegression."
             )
         if not isinstance(final, ExactStep):
@@ -307,7 +307,7 @@ class Pipeline(Delegation, Deletable):
         return targets([step for step in self._before if step._supervised], y, n_rows)
 
     def refine(self) -> Certificate:
-        """Pass over the retained rows and measure the distance to the minimiser; see the final estimator's ``refine``."""
+        """Pass over the retained rows and measure the distance to the minimiser (``refine`` of the final estimator)."""
         check_is_fitted(self)
         self._final.refine()
         return self.certificate_

@@ -1,4 +1,4 @@
-"""Rows that are added: within the certificate of a refit, exactly the refit's noise metric, errors that change nothing."""
+"""Rows that are added: within the certificate of a refit, with the noise metric of the refit; errors change nothing."""
 
 import pickle
 
@@ -274,7 +274,7 @@ def scoring(final):
 
 
 def check_pipeline(final, seed, steps):
-    """A window slides over customers; the columns are those of a refit bit for bit, the newton_cholesky within its certificate."""
+    """A window slides over customers; the columns are those of a refit, the head is within its certificate."""
     frame, y = customers(seed)
     y = np.where(y == "bad", 1.0, 0.0) if is_regressor(final) else y
     rng = np.random.default_rng(seed)

@@ -180,7 +180,7 @@ def test_halved_noise_is_caught_by_the_covariance_of_many_releases(monkeypatch):
 
 def test_a_plain_step_that_learned_is_refused_with_a_reason():
     X, y = load_breast_cancer(return_X_y=True)
-    with pytest.raises(NotDeletable, match="cannot delete rows"):
+    with pytest.raises(NotDeletable, match="cannot delete"):
         make_pipeline(PlainScaler(), LogisticRegression()).fit(X, y)
     with pytest.raises(NotDeletable, match="final step"):
         Pipeline([("scale", StandardScaler()), ("model", PlainRidge())]).fit(X, y)

@@ -195,7 +195,7 @@ def test_certificate_is_never_below_the_true_distance():
     assert np.median(ratios["measured"]) <= 1.05
 
 
-# ----------------------------------------------------------------------------------------- through the newton_cholesky
+# ----------------------------------------------------------------------------------------- through the head
 
 
 def _head_case(rng, kind, how, p, ratios):

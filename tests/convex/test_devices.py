@@ -25,7 +25,7 @@ X, y = load_iris(return_X_y=True)
 
 def digests():
     found = []
-    for model in (LogisticRegression(), LogisticRegression(solver="derivatives-cg"), PoissonRegressor(), Ridge()):
+    for model in (LogisticRegression(), LogisticRegression(solver="newton-cg"), PoissonRegressor(), Ridge()):
         model.fit(X, y > 0 if isinstance(model, LogisticRegression) else y)
         model.delete([3, 70])
         model.refine() if hasattr(model, "refine") else None

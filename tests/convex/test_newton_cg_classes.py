@@ -1,4 +1,4 @@
-"""Sparse and newton_cg heads with several classes: metric, certificates above true distances, models."""
+"""Sparse and wide heads with several classes: metric, certificates above true distances, models."""
 
 import pickle
 

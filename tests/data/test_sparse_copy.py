@@ -1,4 +1,4 @@
-"""Passes over a sparse copy of the rows, and what a newton_cholesky keeps when only some of its columns are new."""
+"""Passes over a sparse copy of the rows, and what a head keeps when only some of its columns are new."""
 
 import pickle
 from dataclasses import replace
@@ -165,7 +165,9 @@ def test_a_drift_that_leaves_out_a_movement_is_caught(monkeypatch, name):
 
     def forgetful(work, g, metric):
         g = replace(g, moved=0.0)
-        return honest(work, g, metric if name == "away" else replace(metric, base=replace(metric.origin, path=0.0)))
+        return honest(
+            work, g, metric if name == "away" else replace(metric, hessian_point=replace(metric.origin, path=0.0))
+        )
 
     monkeypatch.setattr(Iteration, "drifted", forgetful)
     with pytest.raises(AssertionError):

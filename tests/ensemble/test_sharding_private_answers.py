@@ -20,7 +20,7 @@ from certified.ensemble._sharding import base, estimators, private_answers
 from certified.ensemble._sharding.private_answers import adaptive_delta, noise_for, noisy_sum
 from certified.errors import CannotCertify, InvalidInput
 
-PATH = Path(__file__).resolve().parents[1] / "benchmarks" / "adaptive_requests.py"
+PATH = Path(__file__).resolve().parents[2] / "benchmarks" / "adaptive_requests.py"
 
 
 def exact_delta(epsilon, n_shards, n_answers, sigma):

@@ -42,7 +42,7 @@ def test_logistic_coefficients_are_those_of_scikit_learn(intercept, weighted, C)
     x, y, _, s = table()
     s = s if weighted else None
     ours = LogisticRegression(C=C, noise=0, fit_intercept=intercept, tol=1e-9).fit(x, y, sample_weight=s)
-    theirs = PlainLogistic(C=C, fit_intercept=intercept, solver="derivatives-cholesky", tol=1e-12, max_iter=500)
+    theirs = PlainLogistic(C=C, fit_intercept=intercept, solver="newton-cholesky", tol=1e-12, max_iter=500)
     theirs.fit(x, y, sample_weight=s)
     np.testing.assert_allclose(ours.coef_, theirs.coef_, rtol=1e-6)
     np.testing.assert_allclose(ours.intercept_, theirs.intercept_, rtol=1e-6)
@@ -72,7 +72,7 @@ def test_logistic_after_a_deletion_is_near_a_refit_by_scikit_learn():
     x, y, _, _ = table()
     model = LogisticRegression(noise=0, tol=1e-9).fit(x, y)
     model.delete(range(10))
-    theirs = PlainLogistic(solver="derivatives-cholesky", tol=1e-12).fit(x[10:], y[10:])
+    theirs = PlainLogistic(solver="newton-cholesky", tol=1e-12).fit(x[10:], y[10:])
     np.testing.assert_allclose(model.coef_, theirs.coef_, rtol=1e-6)
 
 

@@ -243,7 +243,7 @@ def test_wrong_parameters_are_refused_with_a_reason():
     X, y = load_diabetes(return_X_y=True)
     with pytest.raises(InvalidInput, match="folds"):
         GridSearchCV(Ridge(), {"alpha": [1.0]}, cv=1).fit(X, y)
-    with pytest.raises(NotDeletable, match="cannot delete rows"):
+    with pytest.raises(NotDeletable, match="cannot delete"):
         GridSearchCV(PlainRidge(), {"alpha": [1.0]}).fit(X, y)
     for refit in (True, "mae"):
         with pytest.raises(InvalidInput, match="several scores"):

@@ -3,8 +3,7 @@
 A row x is binary with one 1 for each of T trees. The metric is ``A = K^-1`` with the *computed* inverse K of the
 Hessian: norms of gradients are ``||g||_K^2 = g'Kg`` by definition, and one number rho carries every rounding error,
 ``(1 - rho) A <= H <= (1 + rho) A``. Entries of K are what a deletion needs: ``x'K y`` is a sum of T^2 of them, and
-``K x`` a sum of T columns. A loss of several outputs has T trees for each; a row is then a matrix with a binary column
-for each output, a *unit*. Proofs: ``docs/theory/leaves.rst``.
+``K x`` a sum of T columns. With several outputs a row has a binary column for each, a *unit*. Proofs: theory/leaves.
 """
 
 from __future__ import annotations
@@ -47,8 +46,7 @@ __all__ = [
 _GRID = 2.0**-20
 _SHARES = 2.0**13  # of this, for several outputs: weights of the metric are products of two whole numbers
 _LARGEST = 2.0**52
-_POWERS = 20  # steps of power iteration
-_SLACKS = (1.05, 1.3, 2.0, 8.0)  # factors by which its result may be too small
+_POWERS, _SLACKS = 20, (1.05, 1.3, 2.0, 8.0)  # steps of power iteration; factors by which its result may be too small
 
 
 class LeafRows(NamedTuple):
@@ -66,10 +64,8 @@ class LeafProblem:
 
     Attributes
     ----------
-    penalty : array of shape (d,)
-        Positive.
-    centre : array of shape (d,)
-        Where the penalty pulls to; a function of the structure sample.
+    penalty, centre : arrays of shape (d,)
+        Positive, and where it pulls to: a function of the structure sample.
     tree_of : array of shape (d,)
         Tree of each leaf, ascending; the trees of the first output come first.
     weight : array of shape (d,)

@@ -1,8 +1,8 @@
 """The certified head on leaf indicators: theorems 1 and 2 with T integers in the place of a row of d numbers.
 
-As :mod:`certified._convex.newton_cholesky`, whose theorems it uses. What differs is how far predictors can move: a row has one leaf in
-each tree, so that ``|x'p|`` is at most the sum over the trees of the largest ``|p_j|``, which needs no pass over the
-rows and is far below Cauchy-Schwarz. Proofs: ``docs/theory/leaves.rst``.
+As :mod:`certified._convex.newton_cholesky`, whose theorems it uses. What differs is how far predictors can move: a row
+has one leaf in each tree, so that ``|x'p|`` is at most the sum over the trees of the largest ``|p_j|``, which needs no
+pass over the rows and is far below Cauchy-Schwarz. Proofs: ``docs/theory/leaves.rst``.
 """
 
 from __future__ import annotations

@@ -49,10 +49,8 @@ class DeletionCost(NamedTuple):
 
     Attributes
     ----------
-    shards : float
-        Shards that learn again.
-    rows : float
-        Rows that are learned again, counted as often as they are.
+    shards, rows : float
+        Shards that learn again, and the rows in them, counted as often as they are learned.
     share : float
         The same as a share of a whole fit of this ensemble.
     seconds : float

@@ -54,7 +54,8 @@ def _concatenated(parts: list[Any]) -> Any:
 
 
 def like(x: Any, held: Any, caller: str) -> Any:
-    """Return rows that are added in the container of those retained, provided that these keep their types when both are stacked.
+    """Return rows that are added in the container of those retained, provided that these keep their types when both
+    are stacked.
 
     Raises
     ------
