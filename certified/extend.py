@@ -1,8 +1,8 @@
-"""What an estimator of your own is made of, in one place; everything else of the package that starts with ``_`` may change.
+"""What an estimator of your own is made of, in one place. Names that start with ``_`` elsewhere may change.
 
 Two ways lead to an estimator from which subjects can be deleted. One is to have the methods that the page "Make your
-estimator deletable" lists: no base class is needed. The other is :class:`ExactStep`: give it a statistic from which rows
-can be subtracted exactly, and it fits, deletes, adds, certifies and takes part in pipelines::
+estimator deletable" lists: no base class is needed. The other is :class:`ExactStep`: give it a statistic from which
+rows can be subtracted exactly, and it fits, deletes, adds, certifies and takes part in pipelines::
 
     class Centre(ExactTransformer):
         def _count(self, table):                 # the statistic of all rows, whatever their order
