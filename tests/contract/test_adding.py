@@ -173,7 +173,7 @@ def test_movements_are_measured_from_where_every_row_is_known(monkeypatch):
     def wrong(problem, anchor, rows, sign):
         after, solution = honest(problem, anchor, rows, sign)
         return newton_cholesky.replace(
-            after, metric=newton_cholesky.replace(after.metric, base=anchor.metric.base)
+            after, metric=newton_cholesky.replace(after.metric, hessian_point=anchor.metric.hessian_point)
         ), solution
 
     monkeypatch.setattr(newton_cholesky, "_changed", wrong)
