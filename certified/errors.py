@@ -5,6 +5,7 @@ __all__ = [
     "CertifiedError",
     "InvalidInput",
     "InvalidRequest",
+    "MissingExtra",
     "NotDeletable",
     "ReleaseWithheld",
     "UnknownIds",
@@ -37,3 +38,13 @@ class NotDeletable(CertifiedError, TypeError):
 
 class ReleaseWithheld(CertifiedError, RuntimeError):
     """The rows are deleted, and a guard found the model too much changed to be published."""
+
+
+class MissingExtra(CertifiedError, ModuleNotFoundError):
+    """Something needs a package that one of the extras installs."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(
+            f'{what} needs {package}, which is not installed. Run: pip install "certified-unlearning[{extra}]"',
+            name=package.lower(),
+        )

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+from certified.errors import MissingExtra
+
 __all__ = ["progress", "track"]
 
 _T = TypeVar("_T")
@@ -41,7 +43,7 @@ def progress(console: Any = None) -> Iterator[None]:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     except ImportError as error:
-        raise ImportError('Progress needs rich: pip install "certified[cli]".') from error
+        raise MissingExtra("progress", "rich", "cli") from error
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console or Console(stderr=True), transient=True) as bars:
         before = _bars.set(bars)

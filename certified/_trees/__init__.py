@@ -5,9 +5,9 @@
 all together.
 """
 
+from certified.errors import MissingExtra
+
 try:
     import numba  # noqa: F401
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "Trees need numba, which is not installed. Run `pip install certified[trees]`.", name=error.name
-    ) from error
+    raise MissingExtra("A tree", "numba", "trees") from error

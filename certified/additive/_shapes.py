@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from certified.additive._bins import Axis
-from certified.errors import InvalidInput
+from certified.errors import InvalidInput, MissingExtra
 from certified.typing import FloatArray
 
 __all__ = ["Shape", "as_frame", "find", "labels", "plot"]
@@ -101,7 +101,7 @@ def plot(shape: Shape, ax: Any = None) -> Any:
     try:
         from matplotlib import pyplot
     except ImportError as error:
-        raise ImportError("plot needs matplotlib. Install it, for example by `pip install certified[plot]`.") from error
+        raise MissingExtra("plot", "matplotlib", "plot") from error
     if ax is None:
         ax = pyplot.subplots(figsize=(6.0, 3.6), layout="constrained")[1]
     ax.set_title(shape.name)

@@ -1,4 +1,4 @@
-"""Plots of audits. matplotlib is loaded when one is drawn (``pip install "certified[plot]"``).
+"""Plots of audits. matplotlib is loaded when one is drawn (``pip install "certified-unlearning[plot]"``).
 
 Each function draws on the axes given, or on new ones, and returns them.
 """
@@ -13,6 +13,7 @@ from scipy.stats import norm
 from certified.accounting import delta_of
 from certified.audit._gap import ExactGap
 from certified.audit._membership import Membership, roc
+from certified.errors import MissingExtra
 from certified.typing import FloatArray
 
 __all__ = ["epsilon_curves", "null_distribution", "roc_curves"]
@@ -27,7 +28,7 @@ def _axes(axes: Any, width: float = 5.2, height: float = 4.2) -> Any:
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
-        raise ImportError('Plots need matplotlib: pip install "certified[plot]".') from error
+        raise MissingExtra("A plot", "matplotlib", "plot") from error
     axes = plt.subplots(figsize=(width, height), layout="constrained")[1]
     return axes
 

@@ -1,12 +1,14 @@
 """Ensembles that delete, with scikit-learn's names. Each is imported when it is first asked for.
 
-Forests need numba and boosted trees XGBoost, which the extra ``certified[trees]`` installs.
+Forests need numba and boosted trees XGBoost, which the extra ``certified-unlearning[trees]`` installs.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import Any
+
+from certified.errors import MissingExtra
 
 _WHERE = {
     "DeletionCost": "_sharding.base",
@@ -32,10 +34,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "xgboost":
             raise
-        raise ModuleNotFoundError(
-            f"certified.ensemble.{name} needs XGBoost, which is not installed. Run `pip install certified[trees]`.",
-            name=error.name,
-        ) from error
+        raise MissingExtra(f"certified.ensemble.{name}", "XGBoost", "trees") from error
 
 
 def __dir__() -> list[str]:

@@ -277,5 +277,5 @@ def test_the_package_is_imported_without_matplotlib():
 
     code = "import sys; sys.modules['matplotlib'] = None; import certified.audit.plots as p"
     code += "\ntry: p.null_distribution([0.0])"
-    code += "\nexcept ImportError as e: assert 'certified[plot]' in str(e)\nelse: raise SystemExit(1)"
+    code += "\nexcept ImportError as e: assert 'certified-unlearning[plot]' in str(e)\nelse: raise SystemExit(1)"
     subprocess.run([sys.executable, "-c", code], check=True)
