@@ -12,7 +12,12 @@ from numba import njit
 __all__ = ["compiled", "kernel"]
 
 _LENT: Any = {"_nrt": False}  # no reference counts: a function that needs them does not compile
-_FILES = sorted(Path(__file__).parent.glob("*.py"))
+_FILES = [
+    path
+    for path in sorted(Path(__file__).parent.glob("*.py"))
+    if path == Path(__file__) or any(mark in path.read_bytes() for mark in (b"\n@compiled\n", b"\n@kernel\n"))
+]
+"""Those with kernels, and with what kernels take in."""
 _SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in _FILES)).hexdigest()
 
 
@@ -27,7 +32,7 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 
 def _stamped(function: Any) -> Any:
-    """Let what is kept on disk hold for these very sources of the folder.
+    """Let what is kept on disk hold for these very sources of all kernels.
 
     numba compares the file of the function alone, and would go on with what it took in from another one that has
     changed since.

@@ -11,9 +11,41 @@ import numpy as np
 
 from certified._trees.compile import compiled, kernel
 from certified._trees.kernels_grow import chosen_split, finished, gather, goes_left, grow, store, worth_it
-from certified._trees.kernels_split import best_of, dealt, rows_in, slack_of, turn_of
+from certified._trees.kernels_split import (
+    CATEGORIES,
+    COLUMN,
+    COUNTS,
+    CUT,
+    FEATURE,
+    HIGH,
+    LARGER,
+    LEAD,
+    LOW,
+    MISSING,
+    MOVE,
+    N_HIGH,
+    N_LEFT,
+    N_LOW,
+    RANK,
+    SHIFT,
+    SIDE,
+    SIDES,
+    SUMS,
+    WEIGHTED_COUNTS,
+    WEIGHTED_SUMS,
+    best_of,
+    dealt,
+    rows_in,
+    slack_of,
+    turn_of,
+)
 
 __all__ = ["delete_all", "regrow_all"]
+
+NODES, COUNTED, SUBTREES, REGROWN = 0, 1, 2, 3
+"""Of what deletions have cost: nodes visited, rows counted again, subtrees grown again, rows in these."""
+N_NODES, N_SLOTS = 0, 1
+"""Of what is free in a tree."""
 
 
 @compiled
@@ -22,7 +54,7 @@ def delete(root, gone, codes, targets, weights, retained, rule, nodes, stats, hi
 
     `gone` is sorted along the way. work counts the nodes visited and the rows that had to be counted again.
     """
-    tbuf, wbuf, ibest = scratch[3], scratch[4], scratch[9]
+    _, _, _, tbuf, wbuf, _, _, _, _, ibest, _, _ = scratch
     n_stale = 0
     stack = [(root, 0, len(gone), False)]
     while len(stack):
@@ -33,14 +65,14 @@ def delete(root, gone, codes, targets, weights, retained, rule, nodes, stats, hi
         gather(mine, size, targets, weights, rule.kind, tbuf, wbuf)
         subtract(stats[me], size, tbuf, wbuf, rule.kind)
         node.n -= size
-        work[0] += 1
+        work[NODES] += 1
         leaf = node.feature < 0
         i, j = 0, size
         n_left = np.int64(0)  # retained rows on the left
         if leaf:
             drop(rows, node.start, node.n + size, mine)
-            if rule.floor == 0.0:
-                continue  # a leaf stays one
+            if rule.floor == 0.0 and rule.min_samples_leaf == 1:
+                continue  # its features are constant, or it is finished: so it stays a leaf
         else:
             column = codes[node.feature]
             while i < j:
@@ -64,16 +96,16 @@ def delete(root, gone, codes, targets, weights, retained, rule, nodes, stats, hi
             else:
                 same = (
                     split
-                    and ibest[4] == node.feature
-                    and ibest[3] == n_left
-                    and (ibest[2] == node.missing & 3 or ibest[2] == 2)
+                    and ibest[FEATURE] == node.feature
+                    and ibest[N_LEFT] == n_left
+                    and (ibest[SIDE] == node.missing & SIDES or ibest[SIDE] == LARGER)
                 )
             if not same:
                 node.stale, below = 1, True
                 stale[n_stale] = me
                 n_stale += 1
             elif not leaf:  # the same rows go left, if by another cut
-                node.cut, node.missing = ibest[1], ibest[2] + (node.missing & 4)
+                node.cut, node.missing = ibest[CUT], ibest[SIDE] + (node.missing & CATEGORIES)
         if leaf:
             continue
         if i < size:
@@ -100,12 +132,12 @@ def ask(node, mine, size, n_left, codes, targets, weights, retained, rule, total
     if (
         good == 2
         and rule.floor == 0.0
-        and spans[node.slot, 0, 7] >= size
+        and spans[node.slot, 0, LEAD] >= size
         and n_left >= rule.min_samples_leaf
         and n - n_left >= rule.min_samples_leaf
     ):
-        spans[node.slot, 0, 7] -= size  # no other split can have become the best
-        ibest[1], ibest[2], ibest[3], ibest[4] = node.cut, node.missing & 3, n_left, node.feature
+        spans[node.slot, 0, LEAD] -= size  # no other split can have become the best
+        ibest[CUT], ibest[SIDE], ibest[N_LEFT], ibest[FEATURE] = node.cut, node.missing & SIDES, n_left, node.feature
         return True
     if good > 0:
         fbest[:] = -np.inf
@@ -113,13 +145,12 @@ def ask(node, mine, size, n_left, codes, targets, weights, retained, rule, total
         for at in range(rule.max_features):
             if best_of(
                 hists[node.slot, at], spans[node.slot, at], total, n, rule.kind, rule.criterion, rule.n_bins,
-                np.int64(spans[node.slot, at, 5]), rule.min_samples_leaf, random, node.path, np.int64(at), left,
-                (fbest, ibest),
+                np.int64(spans[node.slot, at, MOVE]), rule.min_samples_leaf, random, node.path, np.int64(at), left, (fbest, ibest),
             ):  # fmt: skip
                 found = True
         if found:
-            ibest[4] = spans[node.slot, ibest[0], 4]
-            spans[node.slot, 0, 7] = slack_of(fbest, n, rule.kind, rule.criterion, len(total), random)
+            ibest[FEATURE] = spans[node.slot, ibest[RANK], COLUMN]
+            spans[node.slot, 0, LEAD] = slack_of(fbest, n, rule.kind, rule.criterion, len(total), random)
             return worth_it(fbest, total, n, rule)
     # an extreme value is gone, or counts were not kept: count again
     n = np.int64(0)
@@ -128,7 +159,7 @@ def ask(node, mine, size, n_left, codes, targets, weights, retained, rule, total
         if row >= 0 and retained[row]:
             held[n] = row
             n += 1
-    work[1] += n
+    work[COUNTED] += n
     gather(held, n, targets, weights, rule.kind, tbuf, wbuf)
     seen = chosen_split(
         codes, is_categorical, held, n, tbuf, wbuf, rule, node.path, total, order, picks, buffer, hist, span, left,
@@ -149,26 +180,26 @@ def subtract_rows(node, mine, size, codes, tbuf, wbuf, rule, hist, span, is_cate
 
     And 2 if every cell that held rows still does, which is looked at for counts of classes without weights alone.
     """
-    good = np.int64(2 if rule.kind == 0 else 1)
+    good = np.int64(2 if rule.kind == COUNTS else 1)
     for at in range(rule.max_features):
-        lo, hi = np.int64(span[at, 0]), np.int64(span[at, 1])
-        f, move, shift = np.int64(span[at, 4]), np.int64(span[at, 5]), np.int64(span[at, 6])
+        lo, hi = np.int64(span[at, LOW]), np.int64(span[at, HIGH])
+        f, move, shift = np.int64(span[at, COLUMN]), np.int64(span[at, MOVE]), np.int64(span[at, SHIFT])
         base = (lo + move) >> shift
         turn = turn_of(node.path, f, is_categorical[f])
         for i in range(size):
             code = codes[f, mine[i]]
             c = np.int64(dealt(code, turn) if turn else code)
-            cell = rule.n_bins if c == 65535 else ((c + move) >> shift) - base
-            if c < lo or (c > hi and c != 65535):
+            cell = rule.n_bins if c == MISSING else ((c + move) >> shift) - base
+            if c < lo or (c > hi and c != MISSING):
                 return np.int64(0)  # counts that were given up
             subtract_one(hist[at, cell], tbuf, wbuf, rule.kind, i)
             if c == lo:
-                span[at, 2] -= 1
+                span[at, N_LOW] -= 1
             if c == hi:
-                span[at, 3] -= 1
-            if good == 2 and rows_in(hist[at, cell], 0) == 0:
+                span[at, N_HIGH] -= 1
+            if good == 2 and rows_in(hist[at, cell], COUNTS) == 0:
                 good = np.int64(1)
-        if hi >= 0 and (span[at, 2] <= 0 or span[at, 3] <= 0):
+        if hi >= 0 and (span[at, N_LOW] <= 0 or span[at, N_HIGH] <= 0):
             return np.int64(0)
     return good
 
@@ -183,16 +214,16 @@ def subtract(total, n, targets, weights, kind):
 @kernel
 def subtract_one(total, targets, weights, kind, i):
     """Subtract row i."""
-    if kind == 0:
+    if kind == COUNTS:
         total[targets[i, 0]] -= 1
-    elif kind == 1:
+    elif kind == WEIGHTED_COUNTS:
         total[targets[i, 0]] -= weights[i]
         total[len(total) - 1] -= 1
     else:
-        total[0] -= 1 if kind == 2 else weights[i]
+        total[0] -= 1 if kind == SUMS else weights[i]
         for k in range(targets.shape[1]):
             total[1 + k] -= targets[i, k]
-        if kind == 3:
+        if kind == WEIGHTED_SUMS:
             total[len(total) - 1] -= 1
 
 
@@ -278,15 +309,17 @@ def regrow(
         new_spans,
         scratch,
     )
-    if counts[0] + nodes_below(me, nodes) < used - 1:
+    if counts[N_NODES] + nodes_below(me, nodes) < used - 1:
         return -1
-    counts[0], counts[1] = release_below(me, nodes, stats, hists, spans, free, counts[0], free_slots, counts[1])
+    counts[N_NODES], counts[N_SLOTS] = release_below(
+        me, nodes, stats, hists, spans, free, counts[N_NODES], free_slots, counts[N_SLOTS]
+    )  # fmt: skip
     for i in range(node.start, node.stop):
         rows[i] = held[i - start] if i - start < n else -1
     # children come in pairs behind their parents: the pair 1, 2 is placed at free nodes, then 3, 4, ...
     for k in range(1, used):
-        counts[0] -= 1
-        new_nodes[k].pad = free[counts[0]]
+        counts[N_NODES] -= 1
+        new_nodes[k].pad = free[counts[N_NODES]]
     new_nodes[0].pad = me
     for k in range(used):
         fresh_node = new_nodes[k]
@@ -295,9 +328,9 @@ def regrow(
             fresh_node.left = new_nodes[fresh_node.left].pad
             fresh_node.right = new_nodes[fresh_node.right].pad
         if fresh_node.slot >= 0:
-            if counts[1] > 0:
-                counts[1] -= 1
-                slot = free_slots[counts[1]]
+            if counts[N_SLOTS] > 0:
+                counts[N_SLOTS] -= 1
+                slot = free_slots[counts[N_SLOTS]]
                 hists[slot] = new_hists[fresh_node.slot]
                 spans[slot] = new_spans[fresh_node.slot]
                 fresh_node.slot = slot
@@ -389,6 +422,6 @@ def regrow_all(
         )  # fmt: skip
         if n < 0:
             return k
-        work[2] += 1
-        work[3] += n
+        work[SUBTREES] += 1
+        work[REGROWN] += n
     return len(stale)

@@ -6,6 +6,25 @@ import numpy as np
 
 from certified._trees.compile import compiled, kernel
 from certified._trees.kernels_split import (
+    BEST,
+    CATEGORIES,
+    COLUMN,
+    COUNTS,
+    CUT,
+    FEATURE,
+    HIGH,
+    LEAD,
+    LEFT,
+    LOW,
+    MISSING,
+    MOVE,
+    RANK,
+    SHIFT,
+    SIDE,
+    SIDES,
+    SUMS,
+    WEIGHTED_COUNTS,
+    WEIGHTED_SUMS,
     best_of,
     count,
     dealt,
@@ -25,7 +44,7 @@ NODE = np.dtype(
     [
         ("feature", np.int32),  # -1: a leaf; -2: free
         ("cut", np.uint16),  # codes up to it go left
-        ("missing", np.uint8),  # go 0 right, 1 left, 2 where more rows are; 4 is added for a split of categories
+        ("missing", np.uint8),  # RIGHT, LEFT or LARGER; CATEGORIES is added for a split of categories
         ("stale", np.uint8),  # 1: to be grown again
         ("left", np.int32),
         ("right", np.int32),
@@ -62,8 +81,8 @@ def finished(total, n, depth, rule):
     """Whether a node of these sums is a leaf whatever its features are."""
     if n < rule.min_samples_split or n < 2 * rule.min_samples_leaf or depth >= rule.depth:
         return True
-    if rule.kind < 2:
-        classes = len(total) - (1 if rule.kind == 1 else 0)
+    if rule.kind < SUMS:
+        classes = len(total) - (1 if rule.kind == WEIGHTED_COUNTS else 0)
         whole = np.int64(0)
         most = np.int64(0)
         for k in range(classes):
@@ -83,7 +102,7 @@ def chosen_split(
     """
     fbest, ibest = best
     fbest[:] = -np.inf
-    ibest[0] = -1
+    ibest[RANK] = -1
     simple = is_simple(rule.kind, rule.criterion, len(total), rule.random == 1)
     F = codes.shape[0]
     seen = np.int64(0)
@@ -102,31 +121,31 @@ def chosen_split(
             found = True
         note(spans[at], f, move, rule.n_bins)
         seen += 1
-        if (rule.criterion == 3 and found) or (simple and fbest[0] == 0.0 and n < rule.large):
+        if simple and fbest[BEST] == 0.0 and n < rule.large:
             break  # nothing can be better
     if found:
-        ibest[4] = order[ibest[0]]
+        ibest[FEATURE] = order[ibest[RANK]]
     for i in range(seen - 1, -1, -1):  # back to the order 0, 1, ...
         j = picks[i]
         order[i], order[j] = order[j], order[i]
     if not found:
         return -seen
-    spans[0, 7] = slack_of(fbest, n, rule.kind, rule.criterion, len(total), rule.random == 1)
+    spans[0, LEAD] = slack_of(fbest, n, rule.kind, rule.criterion, len(total), rule.random == 1)
     return seen
 
 
 @kernel
 def note(span, feature, move, n_bins):
     """Note which feature was counted and how its cells lie."""
-    shift = shift_of(np.int64(span[0]), np.int64(span[1]), move, n_bins) if span[1] >= 0 else np.int64(0)
-    span[4], span[5], span[6] = feature, move, shift
+    shift = shift_of(np.int64(span[LOW]), np.int64(span[HIGH]), move, n_bins) if span[HIGH] >= 0 else np.int64(0)
+    span[COLUMN], span[MOVE], span[SHIFT] = feature, move, shift
 
 
 @kernel
 def worth_it(best, total, n, rule):
     """Whether the best split of a node explains enough."""
     return rule.floor == 0.0 or (
-        explained(best[0], total, n, rule.kind, rule.criterion, rule.random == 1) >= rule.floor
+        explained(best[BEST], total, n, rule.kind, rule.criterion, rule.random == 1) >= rule.floor
     )
 
 
@@ -167,8 +186,8 @@ def grow(codes, rows, targets, weights, rule, path, depth, start, n, nodes, stat
             slots += 1
         if not worth_it(fbest, total[0], size, rule):
             continue
-        feature, cut, missing = ibest[4], ibest[1], ibest[2]
-        node.feature, node.cut, node.missing = feature, cut, missing + 4 * is_categorical[feature]
+        feature, cut, missing = ibest[FEATURE], ibest[CUT], ibest[SIDE]
+        node.feature, node.cut, node.missing = feature, cut, missing + CATEGORIES * is_categorical[feature]
         column = codes[feature]
         i, j = 0, size
         while i < j:
@@ -202,9 +221,9 @@ def store(hists, spans, slot, hist, span):
 @kernel
 def goes_left(code, node):
     """Whether a row goes left."""
-    if code == 65535:
-        return node.missing & 3 == 1
-    if node.missing >= 4:
+    if code == MISSING:
+        return node.missing & SIDES == LEFT
+    if node.missing >= CATEGORIES:
         code = dealt(code, turn_of(node.path, node.feature, 1))
     return code <= node.cut
 
@@ -215,7 +234,7 @@ def gather(rows, n, targets, weights, kind, tbuf, wbuf):
     for i in range(n):
         for k in range(targets.shape[1]):
             tbuf[i, k] = targets[np.uint32(rows[i]), k]
-    if kind == 1 or kind == 3:
+    if kind in (WEIGHTED_COUNTS, WEIGHTED_SUMS):
         for i in range(n):
             wbuf[i] = weights[np.uint32(rows[i])]
 
@@ -224,14 +243,14 @@ def gather(rows, n, targets, weights, kind, tbuf, wbuf):
 def sum_up(total, n, targets, weights, kind):
     """Set the sums of a node, shape (K,)."""
     total[:] = 0
-    if kind == 0:
+    if kind == COUNTS:
         for i in range(n):
             total[np.uint32(targets[i, 0])] += 1
-    elif kind == 1:
+    elif kind == WEIGHTED_COUNTS:
         for i in range(n):
             total[np.uint32(targets[i, 0])] += weights[i]
         total[-1] = n
-    elif kind == 2:
+    elif kind == SUMS:
         total[0] = n
         for i in range(n):
             for k in range(targets.shape[1]):

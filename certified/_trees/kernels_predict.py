@@ -6,7 +6,7 @@ import numpy as np
 
 from certified._trees.compile import compiled
 from certified._trees.kernels_grow import goes_left
-from certified._trees.kernels_split import dealt, mix, order_of, ordering
+from certified._trees.kernels_split import LARGER, MISSING, SIDES, dealt, mix, order_of, ordering
 
 __all__ = ["dealt_all", "mean_depths", "member", "orders_of", "predict", "preorder", "scramble", "settle"]
 
@@ -18,7 +18,7 @@ def leaf_of(root, codes, i, nodes):
     node = nodes[k]
     while node.feature >= 0:
         code = codes[node.feature, i]
-        if code == 65535 and node.missing & 3 == 2:
+        if code == MISSING and node.missing & SIDES == LARGER:
             k = node.left if nodes[node.left].n > nodes[node.right].n else node.right
         else:
             k = node.left if goes_left(code, node) else node.right

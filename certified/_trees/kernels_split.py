@@ -16,11 +16,36 @@ import numpy as np
 from certified._trees.compile import kernel
 
 __all__ = [
+    "BEST",
+    "CATEGORIES",
+    "COLUMN",
+    "COUNTS",
+    "CUT",
     "ENTROPY",
+    "FEATURE",
     "GINI",
+    "HIGH",
+    "LARGER",
+    "LAST",
+    "LEAD",
+    "LEFT",
+    "LOW",
+    "MISSING",
+    "MOVE",
+    "N_HIGH",
+    "N_LEFT",
+    "N_LOW",
     "ORDERS",
-    "RANDOM",
+    "RANK",
+    "RIGHT",
+    "SECOND",
+    "SHIFT",
+    "SIDE",
+    "SIDES",
     "SQUARES",
+    "SUMS",
+    "WEIGHTED_COUNTS",
+    "WEIGHTED_SUMS",
     "best_of",
     "count",
     "dealt",
@@ -37,7 +62,22 @@ __all__ = [
     "turn_of",
 ]
 
-GINI, ENTROPY, SQUARES, RANDOM = 0, 1, 2, 3
+GINI, ENTROPY, SQUARES = 0, 1, 2
+COUNTS, WEIGHTED_COUNTS, SUMS, WEIGHTED_SUMS = 0, 1, 2, 3
+"""What a node sums: rows of each class or their weights, targets or weighted ones."""
+MISSING, LAST = 65535, 65534
+"""Codes of a missing value, and the largest of the others."""
+RIGHT, LEFT, LARGER = 0, 1, 2
+"""Where missing values go; the last where no row of the node has one."""
+SIDES, CATEGORIES = 3, 4
+"""Of a node's ``missing``: the bits of the side, and the one that is set where it splits categories."""
+BEST, SECOND = 0, 1
+"""Of the values of the best splits."""
+RANK, CUT, SIDE, N_LEFT, FEATURE = 0, 1, 2, 3, 4
+"""Of the best split: which of the candidate features, the last code on the left, side of missing values, retained rows."""
+LOW, HIGH, N_LOW, N_HIGH, COLUMN, MOVE, SHIFT, LEAD = 0, 1, 2, 3, 4, 5, 6, 7
+"""Of a span: extreme codes, how many rows have them, the feature, how its cells lie, and (in the first span of a node)
+by how many rows the best split is ahead."""
 ORDERS = 8
 """Orders of the categories of a feature, among which a hash chooses for every node."""
 
@@ -102,7 +142,7 @@ def ordering(feature, order):
 @kernel
 def dealt(code, turn):
     """Return the code of a category in the order of a node; 65535, for missing values, stays what it is."""
-    return code if code == 65535 else np.uint16(min(mix(turn ^ np.uint64(code)) >> np.uint64(48), np.uint64(65534)))
+    return code if code == MISSING else np.uint16(min(mix(turn ^ np.uint64(code)) >> np.uint64(48), np.uint64(LAST)))
 
 
 @kernel
@@ -113,45 +153,45 @@ def count(column, rows, n, targets, weights, kind, move, n_bins, buffer, hist, s
     values; span takes the smallest and the largest code and how many rows have each.
     """
     n_missing = 0
-    lo, hi = np.uint16(65535), np.uint16(0)
+    lo, hi = np.uint16(MISSING), np.uint16(0)
     for i in range(n):
         c = column[np.uint32(rows[i])]
         if turn:
             c = dealt(c, turn)
         buffer[i] = c
-        n_missing += c == np.uint16(65535)
+        n_missing += c == np.uint16(MISSING)
         lo = min(lo, c)
         hi = max(hi, c)
     if n_missing == n:
-        span[0], span[1], span[2], span[3] = 65535, -1, 0, 0
+        span[LOW], span[HIGH], span[N_LOW], span[N_HIGH] = MISSING, -1, 0, 0
     else:
         if n_missing:
             hi = np.uint16(0)
             for i in range(n):
-                if buffer[i] != np.uint16(65535):
+                if buffer[i] != np.uint16(MISSING):
                     hi = max(hi, buffer[i])
         n_lo, n_hi = 0, 0
         for i in range(n):
             n_lo += buffer[i] == lo
             n_hi += buffer[i] == hi
-        span[0], span[1], span[2], span[3] = lo, hi, n_lo, n_hi
+        span[LOW], span[HIGH], span[N_LOW], span[N_HIGH] = lo, hi, n_lo, n_hi
     hist[:] = 0
-    shift = np.uint32(shift_of(span[0], span[1], move, n_bins)) if n_missing < n else np.uint32(0)
-    base = (np.uint32(span[0]) + np.uint32(move)) >> shift
+    shift = np.uint32(shift_of(span[LOW], span[HIGH], move, n_bins)) if n_missing < n else np.uint32(0)
+    base = (np.uint32(span[LOW]) + np.uint32(move)) >> shift
     for i in range(n):  # from here on the buffer holds cells
         c = buffer[i]
-        cell = np.uint32(n_bins) if c == np.uint16(65535) else ((np.uint32(c) + np.uint32(move)) >> shift) - base
+        cell = np.uint32(n_bins) if c == np.uint16(MISSING) else ((np.uint32(c) + np.uint32(move)) >> shift) - base
         buffer[i] = np.uint16(cell)
     last = np.uint32(hist.shape[1] - 1)
-    if kind == 0:
+    if kind == COUNTS:
         for i in range(n):
             hist[np.uint32(buffer[i]), np.uint32(targets[i, 0])] += 1
-    elif kind == 1:
+    elif kind == WEIGHTED_COUNTS:
         for i in range(n):
             at = np.uint32(buffer[i])
             hist[at, np.uint32(targets[i, 0])] += weights[i]
             hist[at, last] += 1
-    elif kind == 2:
+    elif kind == SUMS:
         for i in range(n):
             at = np.uint32(buffer[i])
             hist[at, 0] += 1
@@ -169,12 +209,12 @@ def count(column, rows, n, targets, weights, kind, move, n_bins, buffer, hist, s
 @kernel
 def rows_in(stats, kind):
     """Return the number of rows of these sums."""
-    if kind == 0:
+    if kind == COUNTS:
         n = np.int64(0)
         for k in range(len(stats)):
             n += stats[k]
         return n
-    if kind == 2:
+    if kind == SUMS:
         return np.int64(stats[0])
     return np.int64(stats[-1])
 
@@ -198,29 +238,29 @@ def log2_of(x):
 def purity(sums, kind, criterion):
     """Return how pure a side is: larger is better, comparable between splits of the same rows."""
     s = 0.0
-    if criterion == 2:
+    if criterion == SQUARES:
         w = np.float64(sums[0])
-        for k in range(1, len(sums) - (1 if kind == 3 else 0)):
+        for k in range(1, len(sums) - (1 if kind == WEIGHTED_SUMS else 0)):
             v = np.float64(sums[k])
             s += v * v
         return s / w if w > 0.0 else 0.0
     w = 0.0
-    for k in range(len(sums) - (1 if kind == 1 else 0)):
+    for k in range(len(sums) - (1 if kind == WEIGHTED_COUNTS else 0)):
         v = np.float64(sums[k])
         w += v
-        if criterion == 0:
+        if criterion == GINI:
             s += v * v
         elif v > 0.0:
             s += v * log2_of(v)
     if w <= 0.0:
         return 0.0
-    return s / w if criterion == 0 else s - w * log2_of(w)
+    return s / w if criterion == GINI else s - w * log2_of(w)
 
 
 @kernel
 def is_simple(kind, criterion, width, random):
     """Whether splits of two classes are valued by :func:`two_classes`, half of :func:`purity` less a constant."""
-    return kind == 0 and criterion == 0 and width == 2 and not random
+    return kind == COUNTS and criterion == GINI and width == 2 and not random
 
 
 @kernel
@@ -248,12 +288,12 @@ def slack_of(best, n, kind, criterion, width, random):
     to the worse, but for what all splits have in common. The margin is above the rounding of both values, sums of fewer
     than `width` terms of at most n in all.
     """
-    if kind != 0 or criterion != 0:
+    if kind != COUNTS or criterion != GINI:
         return np.int64(0)
-    if best[1] == -np.inf:
+    if best[SECOND] == -np.inf:
         return np.int64(2**30)
     step = 1.0 if is_simple(kind, criterion, width, random) else 2.0
-    lead = best[0] - best[1] - 2.0**-10 - (width + 8) * 2.0**-50 * n
+    lead = best[BEST] - best[SECOND] - 2.0**-10 - (width + 8) * 2.0**-50 * n
     return np.int64(min(max(lead / step, 0.0), 2.0**30))
 
 
@@ -264,27 +304,26 @@ def keep_better(value, best, rank, previous, cell, used, base, shift, move, side
     And the value of the second best.
     """
     fbest, ibest = best
-    if value <= fbest[0]:
-        fbest[1] = max(fbest[1], value)
+    if value <= fbest[BEST]:
+        fbest[SECOND] = max(fbest[SECOND], value)
     else:
-        fbest[1], fbest[0] = fbest[0], value
-        ibest[0] = rank
+        fbest[SECOND], fbest[BEST] = fbest[BEST], value
+        ibest[RANK] = rank
         # the cut lies in the middle of the empty cells between; cell `used` stands for missing values
         middle = (previous + cell + 1) >> 1
-        ibest[1] = ((base + middle) << shift) - move - 1 if cell < used else 65534
-        ibest[2] = side
-        ibest[3] = n_left
+        ibest[CUT] = ((base + middle) << shift) - move - 1 if cell < used else LAST
+        ibest[SIDE] = side
+        ibest[N_LEFT] = n_left
 
 
 @kernel
 def best_of(hist, span, total, n, kind, criterion, n_bins, move, min_samples_leaf, random, path, rank, left, best):
     """Look for a better split than `best` among the boundaries of one feature; return whether one is valid.
 
-    `best` is its value and the second best, and the integers rank, cut, side of missing values (0 right, 1 left, 2 none
-    are here), rows on the left, feature. `left` is memory for two sums.
+    `best` is its value and the second best, and the integers of RANK to FEATURE. `left` is memory for two sums.
     """
     K = hist.shape[1]
-    lo, hi = np.int64(span[0]), np.int64(span[1])
+    lo, hi = np.int64(span[LOW]), np.int64(span[HIGH])
     n_missing = rows_in(hist[n_bins], kind)
     if hi < 0 or (lo == hi and n_missing == 0):
         return False
@@ -298,10 +337,10 @@ def best_of(hist, span, total, n, kind, criterion, n_bins, move, min_samples_lea
         chosen = np.int64(mix(path ^ np.uint64(0x5A5A000000000000) ^ np.uint64(rank)) % np.uint64(boundaries))
     elif n_missing == 0 and simple:
         return scan_two_classes(hist, total, n, min_samples_leaf, used, base, shift, move, rank, best)
-    elif n_missing == 0 and kind == 2 and K == 2:
+    elif n_missing == 0 and kind == SUMS and K == 2:
         return scan_one_target(hist, total, n, min_samples_leaf, used, base, shift, move, rank, best)
     found = False
-    for side in range(2 if n_missing else 1):  # missing values right, then left
+    for side in range(2 if n_missing else 1):  # missing values RIGHT, then LEFT
         n_left = np.int64(0)
         for k in range(K):
             left[0, k] = hist[n_bins, k] if side else 0
@@ -322,12 +361,12 @@ def best_of(hist, span, total, n, kind, criterion, n_bins, move, min_samples_lea
                 value = 0.0
                 if simple:
                     value = two_classes(np.int64(left[0, 0]), n_left, np.int64(total[0]), n)
-                elif criterion != 3:
+                else:
                     for k in range(K):
                         left[1, k] = total[k] - left[0, k]
                     value = purity(left[0], kind, criterion) + purity(left[1], kind, criterion)
                 keep_better(
-                    value, best, rank, previous, cell, used, base, shift, move, side if n_missing else 2, n_left
+                    value, best, rank, previous, cell, used, base, shift, move, side if n_missing else LARGER, n_left
                 )
             if cell < used:
                 n_left += n_here
@@ -351,7 +390,7 @@ def scan_two_classes(hist, total, n, min_samples_leaf, used, base, shift, move, 
         if n_left >= min_samples_leaf and n_left > 0 and n - n_left >= min_samples_leaf:
             found = True
             value = two_classes(first, n_left, t, n)
-            keep_better(value, best, rank, previous, cell, used, base, shift, move, 2, n_left)
+            keep_better(value, best, rank, previous, cell, used, base, shift, move, LARGER, n_left)
         n_left += here
         first += a
         previous = cell
@@ -372,7 +411,7 @@ def scan_one_target(hist, total, n, min_samples_leaf, used, base, shift, move, r
             found = True
             a, b = np.float64(s), np.float64(total[1] - s)
             value = a * a / np.float64(n_left) + b * b / np.float64(n - n_left)
-            keep_better(value, best, rank, previous, cell, used, base, shift, move, 2, n_left)
+            keep_better(value, best, rank, previous, cell, used, base, shift, move, LARGER, n_left)
         n_left += here
         s += np.int64(hist[cell, 1])
         previous = cell
