@@ -285,6 +285,8 @@ def _of_objects(values: Any, where: str, name: str) -> tuple[Any, str]:
         kind = "bool" if types <= {bool, np.bool_} else "float"
         if all(issubclass(t, int | np.integer) for t in types) and kind != "bool":
             kind = "int"
+        if any(isinstance(v, int | np.integer) and abs(int(v)) > _LARGEST for v in values):
+            raise InvalidInput(_TOO_LARGE.format(name))
         return _exact(np.array([np.nan if v is None else v for v in values], dtype=np.float64), name), kind
     shown = ", ".join(sorted(t.__name__ for t in types))
     raise InvalidInput(
@@ -304,7 +306,8 @@ def _exact(values: Any, name: str) -> FloatArray:
     out = np.asarray(values, dtype=np.float64)
     if np.isinf(out).any():
         raise InvalidInput(f"{name} got features that are infinite. Correct them, or give NaN for a missing value.")
-    if np.asarray(values).dtype.kind in "iu" and np.any(np.abs(out) > _LARGEST):
+    given = np.asarray(values)
+    if given.dtype.kind in "iu" and np.any((given > _LARGEST) | (given < -_LARGEST)):
         raise InvalidInput(_TOO_LARGE.format(name))
     return out
 
