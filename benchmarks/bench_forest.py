@@ -234,7 +234,8 @@ def text(small):
             ("ours, OrdinalEncoder", RandomForestClassifier, codes),
             ("ours, text", RandomForestClassifier, frame),
         ):
-            fits = [kind(**given, random_state=s).fit(table.iloc[train], y[train]) for s in range(1 if small else 3)]
+            seeded = "random_state" if kind is Peer else "key"
+            fits = [kind(**given, **{seeded: s}).fit(table.iloc[train], y[train]) for s in range(1 if small else 3)]
             auc = np.mean([roc_auc_score(y[test], m.predict_proba(table.iloc[test])[:, 1]) for m in fits])
             print(f"  depth {depth}, {name}: {auc:.4f}", flush=True)
 
@@ -263,9 +264,9 @@ def public(small):
                 return np.mean([roc_auc_score(y[test], m.predict_proba(X[test])[:, 1]) for m in fits])
 
             peer = auc(lambda s, given=given: Peer(**given, random_state=s))
-            ours = auc(lambda s, given=given: RandomForestClassifier(**given, random_state=s))
-            tenth = auc(lambda s, given=given: RandomForestClassifier(**given, random_state=s, max_samples=0.1))
-            extra = auc(lambda s, given=given: ExtraTreesClassifier(**given, random_state=s))
+            ours = auc(lambda s, given=given: RandomForestClassifier(**given, key=s))
+            tenth = auc(lambda s, given=given: RandomForestClassifier(**given, key=s, max_samples=0.1))
+            extra = auc(lambda s, given=given: ExtraTreesClassifier(**given, key=s))
             print(
                 f"  {load.__name__:12s} {len(train):7d} rows, depth {depth}: scikit-learn {peer:.4f}, ours {ours:.4f}"
                 f" ({ours - peer:+.4f}), a tree sees a tenth {tenth:.4f} ({tenth - peer:+.4f}),"

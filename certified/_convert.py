@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from importlib import import_module
 from inspect import signature
 from typing import Any
@@ -177,11 +176,9 @@ def _why(name: str, parameter: str) -> str:
     return f": {REASONS[parameter]}" if parameter in REASONS else ""
 
 
-def _rows(value: Any, where: str, problems: list[str], parameter: str) -> dict[str, Any]:
-    if isinstance(value, float):
-        problems.append(f"{where}: {parameter}={value!r} is a share of the rows, which changes with every deletion.")
-        return {}
-    return {parameter: value}
+def _key(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    found = _seed(value, where, problems)
+    return {"key": found["random_state"]} if found else {}
 
 
 def _sample(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
@@ -208,15 +205,10 @@ def _weights(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
 _FORESTS = ("RandomForestClassifier", "RandomForestRegressor", "ExtraTreesClassifier", "ExtraTreesRegressor")
 _TREES = (*_FORESTS, "DecisionTreeClassifier", "DecisionTreeRegressor")
 _MEANS: dict[tuple[str, str], Any] = {
-    **{
-        (name, parameter): partial(_rows, parameter=parameter)
-        for name in _TREES
-        for parameter in ("min_samples_leaf", "min_samples_split")
-    },
     **{(name, "criterion"): _impurity for name in _TREES},
     **{(name, "class_weight"): _weights for name in _TREES if name.endswith("Classifier")},
     **{(name, "max_samples"): _sample for name in _FORESTS},
-    **{(name, "random_state"): _seed for name in (*_TREES, "IsolationForest")},
+    **{(name, "random_state"): _key for name in (*_TREES, "IsolationForest")},
     ("ExplainableBoostingRegressor", "objective"): _objective,
     ("ExplainableBoostingClassifier", "interactions"): _pairs,
     ("ExplainableBoostingRegressor", "interactions"): _pairs,

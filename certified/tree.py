@@ -14,11 +14,21 @@ __all__ = ["DecisionTreeClassifier", "DecisionTreeRegressor"]
 class _Single(Trees):
     n_jobs = None
 
-    def _released(self, values: Any) -> Any:
-        out = self._tree(0, values)
+    def _released(self, says: Any, trees: Any = None) -> Any:
+        out = self._tree(0, says)
         if hasattr(self, "classes_"):
             out.classes_ = self.classes_
         return out
+
+    @property
+    def tree_(self) -> Any:
+        """The plain tree of scikit-learn."""
+        return self._plain().tree_
+
+    @property
+    def max_features_(self) -> int:
+        """Features that a node looks at."""
+        return int(self._grown().plan.tries)
 
     def get_depth(self) -> int:
         """Return the depth of the tree."""
@@ -38,7 +48,7 @@ class DecisionTreeClassifier(_Single, ClassifierTrees):
     max_features : {"sqrt", "log2"}, int, float or None, default=None
     n_thresholds : int, default=64
         Cells of a feature in a node, whose boundaries are the candidate thresholds.
-    max_depth, min_samples_split, min_samples_leaf, min_impurity_decrease, random_state
+    max_depth, min_samples_split, min_samples_leaf, min_impurity_decrease, key
         As in :class:`certified.ensemble.RandomForestClassifier`.
     categorical_features, class_weight
         As in :class:`certified.ensemble.RandomForestClassifier`.
@@ -70,7 +80,7 @@ class DecisionTreeClassifier(_Single, ClassifierTrees):
         min_samples_leaf: int = 1,
         min_impurity_decrease: float = 0.0,
         max_features: Any = None,
-        random_state: int | None = 0,
+        key: int | None = None,
         n_thresholds: int = 64,
         categorical_features: Any = "from_dtype",
         class_weight: Any = None,
@@ -81,7 +91,7 @@ class DecisionTreeClassifier(_Single, ClassifierTrees):
         self.min_samples_leaf = min_samples_leaf
         self.min_impurity_decrease = min_impurity_decrease
         self.max_features = max_features
-        self.random_state = random_state
+        self.key = key
         self.n_thresholds = n_thresholds
         self.categorical_features = categorical_features
         self.class_weight = class_weight
@@ -93,7 +103,7 @@ class DecisionTreeRegressor(_Single, RegressorTrees):
     Parameters
     ----------
     criterion : {"squared_error"}, default="squared_error"
-    max_depth, min_samples_split, min_samples_leaf, min_impurity_decrease, max_features, random_state, n_thresholds
+    max_depth, min_samples_split, min_samples_leaf, min_impurity_decrease, max_features, key, n_thresholds
         As in :class:`DecisionTreeClassifier`.
     categorical_features
         As in :class:`DecisionTreeClassifier`.
@@ -116,7 +126,7 @@ class DecisionTreeRegressor(_Single, RegressorTrees):
         min_samples_leaf: int = 1,
         min_impurity_decrease: float = 0.0,
         max_features: Any = None,
-        random_state: int | None = 0,
+        key: int | None = None,
         n_thresholds: int = 64,
         categorical_features: Any = "from_dtype",
     ) -> None:
@@ -126,6 +136,6 @@ class DecisionTreeRegressor(_Single, RegressorTrees):
         self.min_samples_leaf = min_samples_leaf
         self.min_impurity_decrease = min_impurity_decrease
         self.max_features = max_features
-        self.random_state = random_state
+        self.key = key
         self.n_thresholds = n_thresholds
         self.categorical_features = categorical_features

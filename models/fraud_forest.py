@@ -60,8 +60,8 @@ def main() -> None:
     frame, fraud = payments(n)
     cut = n * 3 // 4
     (train, y), (test, y_test) = (frame[:cut], fraud[:cut]), (frame[cut:].drop("customer"), fraud[cut:])
-    forest = RandomForestClassifier(100 if n > 4_000 else 20, max_depth=14, class_weight="balanced", random_state=None)
-    lonely = IsolationForest(random_state=None)
+    forest = RandomForestClassifier(100 if n > 4_000 else 20, max_depth=14, class_weight="balanced")
+    lonely = IsolationForest()
     print(f"{cut:,} payments of {train['customer'].n_unique():,} customers, {y.mean():.1%} fraud; hold-out {n - cut:,}")
     rng = np.random.default_rng(1)
     for model, columns, targets in ((forest, train.columns, y), (lonely, ["customer", *NUMBERS], None)):
@@ -71,7 +71,7 @@ def main() -> None:
         one = [seconds(lambda i=i, m=model: m.delete([i])) for i in asked[: len(asked) // 2].tolist()]
         many = seconds(lambda m=model, asked=asked: m.delete(asked[len(asked) // 2 :]))
         retained = rng.permutation(np.flatnonzero(~np.isin(train["customer"].to_numpy(), asked)))  # in any order
-        again = clone(model).set_params(random_state=model.key_)
+        again = clone(model).set_params(key=model.key_)
         refit = seconds(
             lambda m=again, s=seen, t=targets, k=retained: m.fit(s[k], t if t is None else t[k], ids="customer")
         )

@@ -9,10 +9,10 @@ import polars as pl
 from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import TargetEncoder
 
-from certified._trees.binning import hashed
+from certified._trees.binning import category_codes
 from certified._trees.kernels_predict import dealt_all
 from certified._trees.kernels_split import ORDERS
-from certified.typing import BoolArray, FloatArray, IntArray
+from certified.typing import BoolArray, IntArray
 
 __all__ = ["Categories", "reader"]
 
@@ -20,7 +20,7 @@ BEFORE, AFTER = -1.0, 65535.0  # all places of categories
 
 
 class Categories:
-    """Categories of the rows that count; one that no row has any more is overwritten.
+    """Categories of the rows that count, with their codes; one that no row has any more is overwritten.
 
     Parameters
     ----------
@@ -28,34 +28,86 @@ class Categories:
         One for each categorical feature: text with None for missing, or numbers with NaN.
     retained : bool array of shape (n_rows,)
         Rows that count.
+    caller : str
+        Name of the estimator, for messages.
     """
 
-    def __init__(self, columns: list[Any], retained: BoolArray) -> None:
+    def __init__(self, columns: list[Any], retained: BoolArray, caller: str) -> None:
         self._values: list[Any] = []  # of each feature, in any order; None for what is gone
         self._rows: IntArray = np.full((len(retained), len(columns)), -1, np.int32)  # positions in these, -1: missing
         self._counts: list[IntArray] = []
-        for j, column in enumerate(columns):
+        self._kinds = [column.dtype for column in columns]
+        self._caller = caller
+        for j, column in enumerate(map(_plain_values, columns)):
             known = [v is not None for v in column] if column.dtype == object else ~np.isnan(column)
             here = retained & np.asarray(known)
             distinct, where = np.unique(column[here], return_inverse=True)
             self._rows[here, j] = where
             self._values.append(distinct.astype(object))
             self._counts.append(np.bincount(where, minlength=len(distinct)))
-        self._kinds = [column.dtype for column in columns]
+        self._codes = [self._new_codes(j, counts) for j, counts in enumerate(self._counts)]
+        self._lookup: dict[int, Any] = {}
+
+    def _new_codes(self, j: int, counts: IntArray) -> Any:
+        """Return the codes that the categories of a feature have where so many rows have each; 0 for none."""
+        out = np.zeros(len(counts), np.uint16)
+        out[counts > 0] = category_codes(self._values[j][counts > 0], self._caller)
+        return out
+
+    def _counts_without(self, j: int, rows: IntArray) -> IntArray:
+        of_row = self._rows[rows, j]
+        return self._counts[j] - np.bincount(of_row[of_row >= 0], minlength=len(self._counts[j]))
+
+    def moved_without(self, rows: IntArray) -> bool:
+        """Whether a category that stays gets another code once these rows are gone."""
+        for j, counts in enumerate(self._counts):
+            after = self._counts_without(j, rows)
+            if np.any((after == 0) & (counts > 0)):
+                same = self._new_codes(j, after) == self._codes[j]
+                if not np.all(same | (after == 0)):
+                    return True
+        return False
+
+    def codes_of_rows(self, without: Any = None) -> Any:
+        """Return the codes of all rows, shape (n_rows, n_columns), NaN for missing; as they are `without` these."""
+        out = np.full(self._rows.shape, np.nan, np.float32)
+        for j, codes in enumerate(self._codes):
+            if without is not None:
+                codes = self._new_codes(j, self._counts_without(j, without))
+            known = self._rows[:, j] >= 0
+            out[known, j] = codes[self._rows[known, j]]
+        return out
+
+    def encode(self, j: int, column: Any) -> Any:
+        """Return the codes of a column, float32; NaN for missing values and those that no row has."""
+        if j not in self._lookup:
+            self._lookup[j] = dict(zip(self.held(j).tolist(), self.codes(j).tolist(), strict=True))
+        codes, values = self._lookup[j], _plain_values(column).tolist()
+        return np.array([codes.get(value, np.nan) for value in values], dtype=np.float32)
 
     def erase(self, rows: IntArray) -> None:
-        """Forget what is kept of these rows."""
-        for j, (values, counts) in enumerate(zip(self._values, self._counts, strict=True)):
-            of_row = self._rows[rows, j]
-            of_row = of_row[of_row >= 0]
-            np.subtract.at(counts, of_row, 1)
-            values[of_row[counts[of_row] == 0]] = None
+        """Erase what is held of these rows."""
+        for j, values in enumerate(self._values):
+            after = self._counts_without(j, rows)
+            if np.any((after == 0) & (self._counts[j] > 0)):
+                self._codes[j] = self._new_codes(j, after)
+                values[after == 0] = None
+            self._counts[j] = after
         self._rows[rows] = -1
+        self._lookup = {}
+
+    def _order(self, j: int) -> IntArray:
+        """Return where the categories of a feature that rows have are, sorted by their values."""
+        here = np.flatnonzero(self._counts[j] > 0)
+        return here[np.argsort(self._values[j][here].astype(self._kinds[j]), kind="stable")]
 
     def held(self, j: int) -> Any:
         """Return the categories of a feature that rows have, sorted."""
-        values = self._values[j][self._counts[j] > 0]
-        return np.sort(values.astype(self._kinds[j]))
+        return self._values[j][self._order(j)].astype(self._kinds[j])
+
+    def codes(self, j: int) -> Any:
+        """Return the codes of these categories, uint16."""
+        return self._codes[j][self._order(j)]
 
     def columns(self, rows: IntArray) -> list[Any]:
         """Return the columns of these rows, as they were given."""
@@ -67,6 +119,15 @@ class Categories:
         return out
 
 
+def _plain_values(column: Any) -> Any:
+    """Return a column without what a row's own object could add: subclasses of text, the sign of zero."""
+    if column.dtype != object:
+        return column + 0.0
+    out = np.empty(len(column), dtype=object)
+    out[:] = [None if v is None else str.__str__(v) for v in column]
+    return out
+
+
 def reader(labels: Categories, categorical: BoolArray, names: Any) -> ColumnTransformer:
     """Return a plain transformer to what trees of scikit-learn split by thresholds; it was fitted on made-up rows.
 
@@ -76,7 +137,7 @@ def reader(labels: Categories, categorical: BoolArray, names: Any) -> ColumnTran
     where, rest = np.flatnonzero(categorical), np.flatnonzero(~categorical)
     held = [labels.held(j) for j in range(len(where))]
     held = [v if v.size else np.array(["" if v.dtype == object else 0.0], dtype=v.dtype) for v in held]
-    n_rows = max(2, *(v.size for v in held))
+    n_rows = max(5, *(v.size for v in held))  # as many as the encoder divides its rows into
     made_up: list[Any] = [np.zeros(n_rows)] * len(categorical)
     for j, values in zip(where.tolist(), held, strict=True):
         made_up[j] = values[np.arange(n_rows) % values.size]
@@ -94,13 +155,8 @@ def reader(labels: Categories, categorical: BoolArray, names: Any) -> ColumnTran
         part = out.named_transformers_[name]
         part.categories_ = held
         part.encodings_ = [
-            _places(values, where[k], order) if labels.held(k).size else np.full(1, place)
-            for k, values in enumerate(held)
+            dealt_all(labels.codes(k), where[k], order).astype(np.float64) if labels.held(k).size else np.full(1, place)
+            for k in range(len(held))
         ]
         part.target_mean_ = place
     return out
-
-
-def _places(values: Any, feature: Any, order: int) -> FloatArray:
-    """Return where the categories of a feature are in one of its orders."""
-    return dealt_all(hashed(values).astype(np.uint16), feature, order).astype(np.float64)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, wraps
+from inspect import signature
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -21,10 +22,12 @@ from certified._data.feature_change import FeatureChange
 from certified._data.frames import Schema, columns_of, is_frame, read, split_ids
 from certified._data.reproducible import digest
 from certified._data.subjects import Subjects
-from certified._trees.binning import Coding, coding_of, encode, hashed
+from certified._trees.binning import Coding, coding_of, encode
 from certified._trees.categories import Categories
 from certified._trees.forest import Forest, Growth, Work
-from certified._trees.shared_state import BITS, SharedState, rounded
+from certified._trees.shared_state import SharedState, bits_for, rounded
+from certified._trees.to_sklearn import leaf_values
+from certified._trees.unsupported import check_unsupported
 from certified.base import Deletable, Plan, all_or_nothing
 from certified.certificate import Certificate, versions
 from certified.errors import InvalidInput, InvalidRequest
@@ -39,14 +42,28 @@ class ForestEstimator(Deletable):
     """Base class. Subclasses say how to grow (:meth:`_growth`) and what the targets are (:meth:`_target`)."""
 
     n_jobs: Any
-    random_state: Any
+    key: Any
     _lazy = False
     _forest: Any
     _schema: Schema | None = None  # of a table with categories
     _categorical: Any = None  # bool array of shape (n_features,)
     _labels: Any = None  # the categories of the retained rows
 
-    def _growth(self, n_features: int, weighted: bool) -> Growth:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let parameters of scikit-learn that are no parameters here be refused with the reason."""
+        super().__init_subclass__(**kwargs)
+        make = cls.__dict__.get("__init__")
+        if make is not None:
+            own = signature(make).parameters
+
+            @wraps(make)
+            def checked(self: Any, *args: Any, **given: Any) -> None:
+                check_unsupported(type(self).__name__, own, given)
+                make(self, *args, **given)
+
+            cls.__init__ = checked  # type: ignore[method-assign]
+
+    def _growth(self, n_features: int, shared: SharedState) -> Growth:
         """Return how trees are grown; raise InvalidInput for parameters that are not allowed."""
         raise NotImplementedError
 
@@ -89,22 +106,16 @@ class ForestEstimator(Deletable):
         x = np.array(x, order="C") + np.float32(0.0)  # -0.0 and 0.0 are one value
         targets = self._target(y, len(x))
         weight = np.array(_check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True))
-        key = self.random_state
-        if key is None:
-            key = secrets.randbits(128)
-        if isinstance(key, bool) or not isinstance(key, int | np.integer) or not 0 <= key < 2**128:
-            raise InvalidInput(
-                f"{type(self).__name__}(random_state={key!r}) is not allowed: a whole number from 0 to 2**128 - 1, or "
-                "None to draw one. A generator would give another forest at every fit."
-            )
         subjects = Subjects.of(ids, len(x))
-        self._subjects, self._key = subjects, int(key)
+        self._subjects, self._key, self._drawn = subjects, self._new_key(self.key), self.key is None
         self._x, self._y, self._weight = x, targets, weight
         self._hashes = subjects.hashes(self._key)
         self._retained = weight > 0.0
         if not self._retained.any():
             raise InvalidInput(f"{type(self).__name__}.fit got only rows of weight 0. One row of weight > 0 is needed.")
-        self._labels = Categories(categories, self._retained) if categories else None
+        if categories:
+            self._labels = Categories(categories, self._retained, type(self).__name__)
+            self._x[:, self._categorical] = self._labels.codes_of_rows()
         self._shared = self._based(self._retained, None, None)
         self._check_left(np.empty(0, np.int64))
         self._forest = None
@@ -112,17 +123,28 @@ class ForestEstimator(Deletable):
         self._grown()
         return self
 
+    def _new_key(self, given: Any) -> int:
+        """Return the key that was given, or one that the operating system draws."""
+        if given is None:
+            return secrets.randbits(128)
+        if isinstance(given, bool) or not isinstance(given, int | np.integer) or not 0 <= given < 2**128:
+            raise InvalidInput(
+                f"{type(self).__name__}(key={given!r}) is not allowed: a whole number from 0 to 2**128 - 1, or None to "
+                "draw one. A generator would give another forest at every fit. Nothing was changed."
+            )
+        return int(given)
+
     def _table_kind(self, X: Any) -> tuple[Schema | None, Any]:
         """Return the schema of a table with categories and which features are these; None where there are none."""
         given = getattr(self, "categorical_features", None)
         from_dtype = isinstance(given, str) and given == "from_dtype"
-        if given is None or (from_dtype and not is_frame(X)):
+        if given is None or (from_dtype and not (framed := is_frame(X)) and not _may_hold_text(X)):
             return None, None
         schema = read(self, X)[1]
         n = len(schema.kinds)
         mask: BoolArray = np.zeros(n, dtype=bool)
         if from_dtype:
-            types = nw.from_native(X, eager_only=True).schema.values()
+            types = list(nw.from_native(X, eager_only=True).schema.values()) if framed else [None] * n
             mask[:] = [
                 kind == "text" or dtype in (nw.Categorical, nw.Enum)
                 for kind, dtype in zip(schema.kinds, types, strict=True)
@@ -160,8 +182,10 @@ class ForestEstimator(Deletable):
             where = np.flatnonzero(self._categorical).tolist()
             x = np.empty((len(columns[0]), self.n_features_in_), dtype=np.float32)
             for j, column in enumerate(columns):
-                known = None if self._labels is None or j not in where else self._labels.held(where.index(j))
-                x[:, j] = hashed(column, known) if j in where else column
+                if j not in where:
+                    x[:, j] = column
+                else:  # without labels the codes are not known yet
+                    x[:, j] = 0.0 if self._labels is None else self._labels.encode(where.index(j), column)
             x = check_array(x, dtype=np.float32, ensure_all_finite="allow-nan")
             return x, [columns[j] for j in where]
         nan: Any = "allow-nan" if get_tags(self).input_tags.allow_nan else True
@@ -188,11 +212,16 @@ class ForestEstimator(Deletable):
             else:
                 size = np.abs(self._y[retained]) * (self._weight[retained, None] if weighted else 1.0)
                 exponents = np.frexp(size.max(axis=0))[1].astype(np.int64)
-        mass = 0.0
+        bits, mass = bits_for(int(np.count_nonzero(retained))), 0.0
         if self._weighs():
-            units = np.rint(np.ldexp(weight, BITS - exponent)).astype(np.int64).sum() if weighted else retained.sum()
-            mass = float(np.ldexp(rounded(float(units)), exponent - BITS if weighted else 0))
-        return SharedState(coding, exponents, weighted, exponent, factors, mass)
+            units = np.rint(np.ldexp(weight, bits - exponent)).astype(np.int64).sum() if weighted else retained.sum()
+            mass = float(np.ldexp(rounded(float(units)), exponent - bits if weighted else 0))
+        n_rows = float(rounded(float(np.count_nonzero(retained)))) if self._takes_shares() else 0.0
+        return SharedState(coding, exponents, weighted, exponent, factors, mass, bits, n_rows)
+
+    def _takes_shares(self) -> bool:
+        """Whether the trees depend on the number of all rows."""
+        return False
 
     def _weighs(self) -> bool:
         """Whether the trees depend on the weight of all rows."""
@@ -212,10 +241,11 @@ class ForestEstimator(Deletable):
                 return coding_of(self._x[near], self._hashes[near], _SAMPLE, self._categorical)
         return coding_of(self._x[retained], self._hashes[retained], _SAMPLE, self._categorical)
 
-    def _grow(self, shared: SharedState, retained: BoolArray) -> Any:
+    def _grow(self, shared: SharedState, retained: BoolArray, x: Any = None) -> Any:
         """Grow all trees on the retained rows."""
-        growth = replace(self._growth(self._x.shape[1], shared.weighted), floor=self._floor(shared))
-        n, summed = len(self._x), shared.weighted or self._y.dtype != np.uint16
+        x = self._x if x is None else x
+        growth = replace(self._growth(x.shape[1], shared), floor=self._floor(shared))
+        n, summed = len(x), shared.weighted or self._y.dtype != np.uint16
         if n * growth.trees * growth.share >= 2**31 or (summed and n > 2**24):
             raise InvalidInput(
                 f"{type(self).__name__} got {n} rows. Sums stay exact up to {2**24} rows with weights or targets, and "
@@ -225,14 +255,14 @@ class ForestEstimator(Deletable):
         weights = np.empty(0, np.int64)
         targets, w = self._y, self._weight_with(shared.factors)
         if shared.weighted:
-            weights = np.rint(np.ldexp(np.where(retained, w, 0.0), BITS - shared.exponent)).astype(np.int64)
+            weights = np.rint(np.ldexp(np.where(retained, w, 0.0), shared.bits - shared.exponent)).astype(np.int64)
             retained = retained & (weights > 0)
         if targets.dtype == np.uint16:
             targets = targets.copy()
         else:
             values = np.where(retained[:, None], targets * w[:, None] if shared.weighted else targets, 0.0)
-            targets = np.rint(np.ldexp(values, BITS - shared.exponents)).astype(np.int64)
-        codes = encode(self._x, shared.coding)
+            targets = np.rint(np.ldexp(values, shared.bits - shared.exponents)).astype(np.int64)
+        codes = encode(x, shared.coding)
         codes[:, ~retained] = 0
         return Forest(growth, codes, targets, weights, retained.copy(), self._hashes, shared.coding.categorical)
 
@@ -257,7 +287,7 @@ class ForestEstimator(Deletable):
         return self._units(self._shared)
 
     def _units(self, shared: SharedState) -> FloatArray:
-        return np.ldexp(1.0, shared.exponents - (shared.exponent if shared.weighted else BITS))
+        return np.ldexp(1.0, shared.exponents - (shared.exponent if shared.weighted else shared.bits))
 
     # --------------------------------------------------------------- delete
 
@@ -268,12 +298,17 @@ class ForestEstimator(Deletable):
         self._check_some(retained)
         gone = rows[self._retained[rows]]
         shared = self._based(retained, self._shared, gone) if gone.size else self._shared
-        if shared.same(self._shared):
+        moved = self._labels is not None and self._labels.moved_without(rows)
+        if shared.same(self._shared) and not moved:
             return Plan(lambda: self._remove(rows, gone, shared), True, "exact", np.inf)
-        forest = self._grow(shared, retained)
+        x = self._x
+        if moved:
+            x = x.copy()
+            x[:, self._categorical] = self._labels.codes_of_rows(without=rows)
+        forest = self._grow(shared, retained, x)
 
         def commit() -> None:
-            self._forest, self._shared = forest, shared
+            self._forest, self._shared, self._x = forest, shared, x
             self._erase(rows)
 
         return Plan(commit, True, "exact", np.inf)
@@ -370,7 +405,8 @@ class ForestEstimator(Deletable):
         self._hashes, self._retained = subjects.hashes(self._key), self._weight > 0.0
         if labels is not None:
             both = zip(labels.columns(held), categories, strict=True)
-            self._labels = Categories([np.concatenate(pair) for pair in both], self._retained)
+            self._labels = Categories([np.concatenate(pair) for pair in both], self._retained, type(self).__name__)
+            self._x[:, self._categorical] = self._labels.codes_of_rows()
         self._shared = self._based(self._retained, None, None)
         self._forest = self._grow(self._shared, self._retained)
         self._changed()
@@ -402,24 +438,23 @@ class ForestEstimator(Deletable):
         self._check_fitted()
         return self._key
 
-    def rekey(self, random_state: Any = None) -> Any:
-        """Grow the trees again with another key, as a fit on the retained rows with this ``random_state`` would.
+    def rekey(self, key: Any = None) -> Any:
+        """Grow the trees again with another key, as a fit on the retained rows with this one would.
 
         Afterwards what anybody has learned of the old key says nothing of the new trees.
 
         Parameters
         ----------
-        random_state : int or None, default=None
-            The new key; None draws one. The parameter ``random_state`` becomes this.
+        key : int or None, default=None
+            The new key; None has the operating system draw one. The parameter ``key`` becomes this.
         """
         self._check_fitted()
         before = dict(self.__dict__)
         try:
-            self._key = secrets.randbits(128) if random_state is None else int(random_state)
+            self._key, self._drawn, self.key = self._new_key(key), key is None, key
             self._hashes = self._subjects.hashes(self._key) * self._subjects.retained
             self._shared = self._based(self._retained, None, None)
             self._forest = self._grow(self._shared, self._retained)
-            self.random_state = random_state
             self._changed()
         except BaseException:
             self.__dict__.clear()
@@ -435,7 +470,10 @@ class ForestEstimator(Deletable):
 
     def _mean(self, codes: Any, seen: Any = None) -> FloatArray:
         """Return the mean of what the trees say, shape (n_rows, n_values); NaN where none says anything."""
-        out, voters = self._grown().predict(codes, self._scale, seen)
+        forest = self._grown()
+        if seen is None and not forest.n_rows.any():  # no tree sees a row: what a leaf of all rows says
+            return np.repeat(leaf_values(forest, forest.whole(), self._scale)[0], codes.shape[1], axis=0)
+        out, voters = forest.predict(codes, self._scale, seen)
         with np.errstate(invalid="ignore"):
             return out / np.where(voters, voters, np.nan)[:, None]
 
@@ -447,7 +485,7 @@ class ForestEstimator(Deletable):
 
     def _adaptivity(self) -> str:
         same = "all requests, against a refit with the same key"
-        if self.random_state is None:
+        if self._drawn:
             return f"{same}; against a refit with a fresh key, requests that do not depend on what this model answered"
         return f"{same}; the key was given, not drawn, so nothing is said about a refit with a fresh key"
 
@@ -455,13 +493,22 @@ class ForestEstimator(Deletable):
     def state_digest_(self) -> str:
         """Digest of trees and of the map of codes: equal exactly when two states are equal bit for bit. Private."""
         forest, shared = self._grown(), self._shared
-        parts = [shared.coding.centre, shared.coding.scale, shared.exponents, shared.exponent, self._key]
+        parts = [*shared.coding[1:], shared.exponents, shared.exponent, shared.bits, self._key, *self._served_names()]
         for t in range(forest.growth.trees):
             nodes, stats = forest.tree(t)
             inner = nodes["feature"] >= 0
             cuts, sides = nodes["cut"] * inner, nodes["missing"] * inner
             parts += [nodes["feature"], cuts, sides, nodes["n"], nodes["left"], stats]
         return digest(*parts)
+
+    def _served_names(self) -> list[Any]:
+        """Return what is served besides the trees: names, kinds and categories of features, classes."""
+        parts = [getattr(self, name, None) for name in ("feature_names_in_", "classes_", "_categorical")]
+        parts.append(None if self._schema is None else self._schema.kinds)
+        if self._labels is not None:
+            for j in range(int(self._categorical.sum())):
+                parts += [self._labels.held(j), self._labels.codes(j)]
+        return parts
 
     def __getstate__(self) -> dict[str, Any]:
         if "_subjects" in self.__dict__:
@@ -472,6 +519,14 @@ class ForestEstimator(Deletable):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+
+def _may_hold_text(X: Any) -> bool:
+    """Whether these rows are objects or text, of which some columns may be categories."""
+    kind = getattr(X, "dtype", None)
+    if kind is None and isinstance(X, list | tuple) and len(X):
+        return any(isinstance(v, str) for v in np.ravel(np.asarray(X[0], dtype=object)).tolist())
+    return getattr(kind, "kind", "") in ("O", "U", "T")
 
 
 @lru_cache(maxsize=64)

@@ -13,7 +13,7 @@ import numpy as np
 
 from certified._trees import kernels_delete, kernels_predict
 from certified._trees.kernels_grow import NODE, RULES, grow
-from certified._trees.kernels_split import ENTROPY, GINI, RANDOM, SQUARES
+from certified._trees.kernels_split import ENTROPY, GINI, LEAD, SQUARES
 from certified.progress import track
 from certified.typing import BoolArray, FloatArray, IntArray
 
@@ -21,7 +21,7 @@ __all__ = ["Forest", "Growth", "Work"]
 
 _LARGE = 64  # rows in a node whose counts are kept at least
 _SHARE = 8  # bytes of counts for each row and level of a tree at most
-CRITERIA = {"gini": GINI, "entropy": ENTROPY, "log_loss": ENTROPY, "squared_error": SQUARES, "random": RANDOM}
+CRITERIA = {"gini": GINI, "entropy": ENTROPY, "log_loss": ENTROPY, "squared_error": SQUARES}
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ class Forest:
             nodes["start"] -= np.int32(first)
             rows = kernels_predict.settle(nodes, old.rows[first:last])
             spans = old.spans[slots]
-            spans[:, 0, 7] = 0  # how far the best split was ahead, less what was deleted since
+            spans[:, 0, LEAD] = 0  # how far the best split was ahead, less what was deleted since
             grown.append((nodes, stats, old.hists[slots], spans, rows))
         new = self._packed(grown, room)
         marked = [(new.places[t, 0] + np.flatnonzero(nodes["stale"]), t) for t, (nodes, *_) in enumerate(grown)]
@@ -397,6 +397,26 @@ class Forest:
         for side in ("left", "right"):
             nodes[side][inner] = place[nodes[side][inner] - trees.places[t, 0]]
         return nodes, trees.stats[ids]
+
+    def stump(self) -> Any:
+        """Return the one node of a tree that is a leaf of all rows."""
+        out = np.zeros(1, NODE)
+        for name in ("feature", "left", "right", "slot"):
+            out[name] = -1
+        out["n"] = np.count_nonzero(self.retained)
+        return out
+
+    def whole(self) -> Any:
+        """Return the sums of all rows, shape (1, K)."""
+        total, targets = np.zeros(self.growth.width, np.int64), self.targets[self.retained]
+        weights = self.weights[self.retained] if self.growth.weighted else np.ones(len(targets), np.int64)
+        if self.growth.classes:
+            np.add.at(total, targets[:, 0], weights)
+        else:
+            total[0], total[1 : 1 + self.growth.outputs] = weights.sum(), targets.sum(axis=0)
+        if self.growth.weighted:
+            total[-1] = len(targets)
+        return total[None]
 
     @property
     def n_rows(self) -> IntArray:

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from certified._trees.compile import compiled
-from certified._trees.kernels_split import mix, pick_features
+from certified._trees.kernels_binning import code_of, value_of
+from certified._trees.kernels_split import MISSING, mix, pick_features
 
 __all__ = ["isolate", "mean_length"]
 
 
 @compiled
-def _value_of(code):
-    """Return the smallest value of a code, in units of the scale from the centre."""
-    k = code - 32768 if code >= 32768 else 32767 - code
-    value = math.ldexp(1.0 + (k & 1023) / 1024.0, k >> 10) - 1.0
-    return value if code >= 32768 else -value
+def isolate(codes, rows, path, depth, nodes, order, picks, centre, scale, blocks, first):
+    """Grow a tree on rows into nodes[0], nodes[1], ... in preorder; return how many nodes it has.
 
-
-@compiled
-def _code_of(value):
-    m, e = math.frexp(abs(value) + 1.0)
-    k = ((e - 1) << 10) + np.int64((2.0 * m - 1.0) * 1024.0)
-    return 32768 + k if value >= 0.0 else 32767 - k
-
-
-@compiled
-def isolate(codes, rows, path, depth, nodes, order, picks):
-    """Grow a tree on rows into nodes[0], nodes[1], ... in preorder; return how many nodes it has."""
+    The last four are the map from values to codes.
+    """
     F = codes.shape[0]
     used = 0
     stack = [(np.int64(0), np.int64(len(rows)), np.int64(0), path, np.int64(-1))]
@@ -47,16 +34,17 @@ def isolate(codes, rows, path, depth, nodes, order, picks):
         seen, f, cut = 0, -1, 0
         while seen < F and f < 0:
             pick_features(place, order, picks, seen, seen + 1)
-            lo, hi = 65535, -1
+            lo, hi = MISSING, -1
             for i in range(a, b):
                 c = np.int64(codes[order[seen], rows[i]])
-                if c != 65535:
+                if c != MISSING:
                     lo, hi = min(lo, c), max(hi, c)
             if hi > lo:
                 f = order[seen]
                 share = np.float64(mix(place ^ np.uint64(0x3C3C000000000000)) >> np.uint64(11)) * 2.0**-53
-                low, high = _value_of(lo), _value_of(hi)
-                cut = min(max(_code_of(low + share * (high - low)), lo), hi - 1)
+                low = value_of(lo, centre, scale, blocks, first, f)
+                high = value_of(hi, centre, scale, blocks, first, f)
+                cut = min(max(code_of(low + share * (high - low), centre, scale, blocks, first, f), lo), hi - 1)
             seen += 1
         for i in range(seen - 1, -1, -1):
             j = picks[i]

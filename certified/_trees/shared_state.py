@@ -9,10 +9,7 @@ import numpy as np
 from certified._trees.binning import Coding
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["BITS", "SharedState", "rounded"]
-
-BITS = 38
-"""Of a target or weight: sums of 2^24 rows stay below 2^62."""
+__all__ = ["SharedState", "bits_for", "rounded"]
 
 
 class SharedState(NamedTuple):
@@ -24,16 +21,23 @@ class SharedState(NamedTuple):
     exponent: int  # of the largest weight
     factors: FloatArray  # of the weights, one for each class; empty where there are none
     mass: float  # weight of all rows, rounded; 0 where nothing depends on it
+    bits: int  # binary digits of a target or weight
+    n_rows: float  # rounded; 0 where nothing depends on it
 
     def same(self, other: SharedState) -> bool:
         """Whether trees grown on one are those grown on the other."""
-        a, b = self.coding, other.coding
         return (
-            (a is b or (np.array_equal(a.centre, b.centre) and np.array_equal(a.scale, b.scale)))
+            self.coding.same(other.coding)
             and np.array_equal(self.exponents, other.exponents)
             and np.array_equal(self.factors, other.factors)
-            and (self.weighted, self.exponent, self.mass) == (other.weighted, other.exponent, other.mass)
+            and (self.weighted, self.exponent, self.mass, self.bits, self.n_rows)
+            == (other.weighted, other.exponent, other.mass, other.bits, other.n_rows)
         )
+
+
+def bits_for(n_rows: int) -> int:
+    """Return how many binary digits a target or weight has, so that sums of all rows stay below 2^62; at most 52."""
+    return min(52, 62 - (max(n_rows, 1) - 1).bit_length())
 
 
 def rounded(x: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,13 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.multiclass import check_classification_targets
 
-from certified import noise
+from certified import accounting, noise
 from certified._data.targets import codes_among, target_column
 from certified._trees.categories import reader
 from certified._trees.estimator import ForestEstimator
 from certified._trees.forest import Growth
-from certified._trees.shared_state import BITS, SharedState, rounded
-from certified._trees.to_sklearn import folded, leaf_values, plain_tree, voted, width_of
+from certified._trees.shared_state import SharedState, rounded
+from certified._trees.to_sklearn import Said, folded, from_leaves, leaf_values, plain_tree, voted, width_of
 from certified.base import named_like
 from certified.errors import InvalidInput, InvalidRequest
 from certified.typing import BoolArray, FloatArray, IntArray
@@ -54,7 +55,7 @@ class Trees(ForestEstimator):
         """Return the number of classes (0 for regression) and of targets."""
         raise NotImplementedError
 
-    def _growth(self, n_features: int, weighted: bool) -> Growth:
+    def _growth(self, n_features: int, shared: SharedState) -> Growth:
         name = type(self).__name__
         if self.criterion not in self._criteria:
             raise InvalidInput(f"{name}(criterion={self.criterion!r}) is not allowed: one of {self._criteria}.")
@@ -72,12 +73,12 @@ class Trees(ForestEstimator):
             criterion=self.criterion,
             classes=classes,
             outputs=outputs,
-            weighted=weighted,
+            weighted=shared.weighted,
             max_features=self._tries(n_features),
             n_bins=n_bins,
             depth=depth,
-            min_samples_leaf=self._whole("min_samples_leaf", 1),
-            min_samples_split=self._whole("min_samples_split", 2),
+            min_samples_leaf=self._rows("min_samples_leaf", 1, shared.n_rows),
+            min_samples_split=self._rows("min_samples_split", 2, shared.n_rows),
             random=self._random,
             share=self._share(),
             key=self._key,
@@ -88,10 +89,25 @@ class Trees(ForestEstimator):
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise InvalidInput(
-                f"{type(self).__name__}({name}={value!r}) is not allowed: a whole number >= {least}. A share of the "
-                "rows would change with every deletion."
+                f"{type(self).__name__}({name}={value!r}) is not allowed: a whole number >= {least}. Nothing was "
+                "changed."
             )
         return int(value)
+
+    def _rows(self, name: str, min_samples_leaf: int, n_rows: float) -> int:
+        """Return a number of rows that is given as such, or as a share of all rows."""
+        value = getattr(self, name)
+        if not isinstance(value, float | np.floating):
+            return self._whole(name, min_samples_leaf)
+        if not 0.0 < value < 1.0 and not (value == 1.0 and min_samples_leaf == 2):
+            raise InvalidInput(
+                f"{type(self).__name__}({name}={value!r}) is not allowed: a whole number >= {min_samples_leaf}, or "
+                "a share of the rows between 0.0 and 1.0. Nothing was changed."
+            )
+        return max(min_samples_leaf, math.ceil(value * n_rows))
+
+    def _takes_shares(self) -> bool:
+        return any(isinstance(value, float | np.floating) for value in (self.min_samples_leaf, self.min_samples_split))
 
     def _tries(self, n_features: int) -> int:
         """Return how many features a node looks at."""
@@ -120,7 +136,7 @@ class Trees(ForestEstimator):
     def _floor(self, shared: SharedState) -> float:
         if shared.mass == 0.0:
             return 0.0
-        unit = np.ldexp(1.0, shared.exponent - BITS) if shared.weighted else 1.0
+        unit = np.ldexp(1.0, shared.exponent - shared.bits) if shared.weighted else 1.0
         if self._values()[1]:
             if len(shared.exponents) > 1:
                 raise InvalidInput(
@@ -132,17 +148,22 @@ class Trees(ForestEstimator):
 
     # ---------------------------------------------------------------- serve
 
-    def _tree(self, t: int, values: Any) -> Any:
+    def _tree(self, t: int, says: Any) -> Any:
         """Return tree t as a plain scikit-learn tree."""
         forest, coding = self._grown(), self._shared.coding
         out = self._plain_class(**{name: getattr(self, name) for name in PLAIN})
-        unit = float(np.ldexp(1.0, self._shared.exponent - BITS)) if self._shared.weighted else 1.0
-        out.tree_ = plain_tree(forest, t, coding, values, unit)
+        out.tree_ = plain_tree(forest, t, coding, says)
         out.n_outputs_, out.max_features_, out.n_features_in_ = 1, forest.growth.max_features, width_of(coding)
         return out
 
-    def _said(self, stats: Any) -> tuple[FloatArray, FloatArray]:
-        return leaf_values(self._grown(), stats, self._scale)
+    @property
+    def _unit(self) -> float:
+        """Of the weights."""
+        return float(np.ldexp(1.0, self._shared.exponent - self._shared.bits)) if self._shared.weighted else 1.0
+
+    def _said(self, t: int, nodes: Any, stats: Any) -> Said:
+        values, weight = leaf_values(self._grown(), stats, self._scale)
+        return Said(values, weight * self._unit, nodes["n"])
 
     def _plain(self) -> Any:
         """Return the release, made once after each change."""
@@ -151,8 +172,8 @@ class Trees(ForestEstimator):
             self._served = self._released(self._said)
         return self._served
 
-    def _released(self, values: Any) -> Any:
-        """Return the plain scikit-learn estimator, with what its nodes say."""
+    def _released(self, says: Any, trees: Any = None) -> Any:
+        """Return the plain scikit-learn estimator, with what its nodes say; of these trees, or of those with rows."""
         raise NotImplementedError
 
     def _reader(self) -> Any:
@@ -263,8 +284,8 @@ class ClassifierTrees(ClassifierMixin, Trees):
         said = self.predict_proba(X)
         return self.classes_[np.argmax(said, axis=1)]
 
-    def _tree(self, t: int, values: Any) -> Any:
-        out = super()._tree(t, values)
+    def _tree(self, t: int, says: Any) -> Any:
+        out = super()._tree(t, says)
         out.classes_, out.n_classes_ = np.arange(len(self.classes_), dtype=np.float64), len(self.classes_)
         return out
 
@@ -282,9 +303,10 @@ class ClassifierTrees(ClassifierMixin, Trees):
         leaves : {"shares", "votes"}, default="shares"
             "votes" keeps of each leaf the most frequent class alone, and no counts.
         sigma : float, default=0.0
-            Standard deviation of discrete Gaussian noise that is added to every count of a leaf, fresh at each release.
-            A row is counted in one leaf of each tree that sees it, so of T such trees the counts of two releases that
-            differ in one row are ``sqrt(T) / sigma`` apart. The splits are not noised.
+            Standard deviation of the noise that is added to the weight of every class in every leaf, fresh at each
+            release, in the units of the weights. Whatever else is published of a node besides its split is computed
+            from the noised leaves. :meth:`release_mu` says how well two releases can be told apart. The splits, and the
+            names of categories, are not noised.
         """
         self._check_fitted()
         if leaves not in ("shares", "votes") or not (np.isfinite(sigma) and sigma >= 0.0):
@@ -292,24 +314,71 @@ class ClassifierTrees(ClassifierMixin, Trees):
                 f"{type(self).__name__}.release(leaves={leaves!r}, sigma={sigma!r}) is not allowed: leaves is 'shares' "
                 "or 'votes', sigma a finite number >= 0. Nothing was released."
             )
+        noised = self._noised_leaves(sigma) if sigma > 0.0 else None
 
-        def values(stats: Any) -> tuple[FloatArray, FloatArray]:
-            if sigma > 0.0:
-                unit = np.ldexp(1.0, self._shared.exponent - BITS) if self._shared.weighted else 1.0
-                stats = stats[:, : len(self.classes_)].astype(np.float64)
-                drawn = noise.discrete_gaussian(stats.size, max(1, round(sigma / unit))).reshape(stats.shape)
-                stats = np.maximum(stats + np.asarray(drawn, dtype=np.float64), 0.0)
-                stats[~stats.any(axis=1)] = 1.0
-            said, weight = leaf_values(self._grown(), stats, self._scale)
-            return (voted(said), np.ones_like(weight)) if leaves == "votes" else (said, weight)
+        def says(t: int, nodes: Any, stats: Any) -> Said:
+            if noised is None:
+                said = self._said(t, nodes, stats)
+            else:
+                counts = from_leaves(nodes, noised[t])
+                weight = counts.sum(axis=1)
+                said = Said(counts / weight[:, None], weight, weight)
+            return said._replace(values=voted(said.values), weight=np.ones(len(nodes))) if leaves == "votes" else said
 
-        out = self._released(values)
+        out = self._released(says, None if noised is None else range(self._grown().growth.trees))
         for tree in getattr(out, "estimators_", [out]):
             if sigma > 0.0 or leaves == "votes":
                 state = tree.tree_.__getstate__()
                 state["nodes"]["n_node_samples"] = 1
                 tree.tree_.__setstate__(state)
         return self._public(out)
+
+    def _leaf_weights(self) -> list[FloatArray]:
+        """Return for each tree the weights of the classes in its leaves, shape (n_leaves, n_classes)."""
+        forest, K = self._grown(), len(self.classes_)
+        trees = [forest.tree(t) for t in range(forest.growth.trees)]
+        return [stats[nodes["feature"] < 0, :K] * self._unit for nodes, stats in trees]
+
+    def _noised_leaves(self, sigma: float) -> list[FloatArray]:
+        """Return the same with noise; less than nothing is nothing, and a leaf of nothing has all classes alike."""
+        exact = self._leaf_weights()
+        flat = np.concatenate([part.ravel() for part in exact])
+        flat = np.maximum(noise.release(flat, np.ones_like(flat), float(sigma)), 0.0)
+        parts = np.split(flat, np.cumsum([part.size for part in exact])[:-1])
+        out = [part.reshape(one.shape) for part, one in zip(parts, exact, strict=True)]
+        for part in out:
+            part[~part.any(axis=1)] = float(sigma)
+        return out
+
+    def release_mu(self, sigma: float, ids: Any = None) -> float:
+        """Return mu between ``release(sigma=sigma)`` with and without these subjects, where both have equal splits.
+
+        A subject counts in full: with the weights of all its rows, in every tree that sees them.
+
+        Parameters
+        ----------
+        sigma : float
+        ids : array-like or None
+            Subjects held, taken together; None for the one subject that changes most.
+        """
+        forest = self._grown()
+        weights = forest.weights if self._shared.weighted else np.ones(len(forest.retained), np.int64)
+        seen = forest.seen()
+        if ids is not None:
+            rows = self._subjects.rows_of(ids, f"{type(self).__name__}.release_mu(ids=...)")
+            squares = sum(int(w) ** 2 for w in (seen[:, rows] * weights[rows]).sum(axis=1))
+        else:
+            rows = np.flatnonzero(forest.retained)
+            distinct, first, where = np.unique(forest.hashes[rows], return_index=True, return_inverse=True)
+            of_subject = np.zeros(len(distinct), np.int64)
+            np.add.at(of_subject, where, weights[rows])
+            trees = seen[:, rows[first]].sum(axis=0)
+            squares = max(int(w) ** 2 * int(t) for w, t in zip(of_subject, trees, strict=True))
+        flat = np.concatenate([part.ravel() for part in self._leaf_weights()])
+        size = float(np.linalg.norm(flat / sigma)) * (1.0 + 2.0**-20)
+        rounding = 2.0 * (noise.whiten(flat, np.ones_like(flat), float(sigma))[1] + size * 2.0**-52)
+        distance = math.sqrt(squares) * (1.0 + 2.0**-50) * self._unit  # upwards
+        return accounting.lattice_mu(distance, float(sigma), flat.size, noise.STEP, rounding)
 
 
 class RegressorTrees(RegressorMixin, Trees):
@@ -349,8 +418,8 @@ class RegressorTrees(RegressorMixin, Trees):
         out = self._mean(self._codes(X))
         return out[:, 0] if self._flat else out
 
-    def _tree(self, t: int, values: Any) -> Any:
-        out = super()._tree(t, values)
+    def _tree(self, t: int, says: Any) -> Any:
+        out = super()._tree(t, says)
         out.n_outputs_ = self._y.shape[1]
         return out
 

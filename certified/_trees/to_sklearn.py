@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.tree._tree import NODE_DTYPE, Tree
@@ -10,10 +10,27 @@ from sklearn.tree._tree import NODE_DTYPE, Tree
 from certified._trees.binning import Coding, thresholds
 from certified._trees.forest import Forest
 from certified._trees.kernels_predict import orders_of
-from certified._trees.kernels_split import ORDERS
+from certified._trees.kernels_split import CATEGORIES, LARGER, LAST, LEFT, ORDERS, SIDES
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["columns_of", "folded", "leaf_values", "plain_tree", "voted", "width_of"]
+__all__ = ["Said", "columns_of", "folded", "from_leaves", "leaf_values", "plain_tree", "voted", "width_of"]
+
+
+class Said(NamedTuple):
+    """What is published of the nodes of a tree besides its splits.
+
+    Attributes
+    ----------
+    values : array of shape (n_nodes, n_values)
+    weight : array of shape (n_nodes,)
+        In the units of the weights that were given.
+    size : array of shape (n_nodes,)
+        Where no row of a node has a missing value, missing values go to the child of larger size.
+    """
+
+    values: FloatArray
+    weight: FloatArray
+    size: Any
 
 
 def width_of(coding: Coding) -> int:
@@ -55,23 +72,32 @@ def leaf_values(forest: Forest, stats: Any, scale: FloatArray) -> tuple[FloatArr
     return stats[:, 1 : 1 + plan.outputs] / weight[:, None] * scale, weight
 
 
+def from_leaves(nodes: Any, of_leaves: FloatArray) -> FloatArray:
+    """Return for every node of a tree in preorder the sum over its leaves, which have these values."""
+    out = np.zeros((len(nodes), of_leaves.shape[1]))
+    out[nodes["feature"] < 0] = of_leaves
+    for k in np.flatnonzero(nodes["feature"] >= 0)[::-1].tolist():  # children come after their parents
+        out[k] = out[nodes["left"][k]] + out[nodes["right"][k]]
+    return out
+
+
 def voted(values: FloatArray) -> FloatArray:
     """Return 1 for the most frequent class of every node, the first of equals, 0 for the others."""
     return np.eye(values.shape[1])[np.argmax(values, axis=1)]
 
 
-def plain_tree(forest: Forest, t: int, coding: Coding, values: Any, unit: float = 1.0) -> Any:
+def plain_tree(forest: Forest, t: int, coding: Coding, says: Any) -> Any:
     """Return tree t as a :class:`sklearn.tree._tree.Tree`.
 
     Parameters
     ----------
-    values : callable
-        From sums of nodes to what they say and the weights of their rows.
-    unit : float
-        Of the weights.
+    t : int
+        Its number; -1 for a single leaf of all rows.
+    says : callable
+        From the tree's number, its nodes and their sums to :class:`Said`.
     """
-    nodes, stats = forest.tree(t)
-    said, weight = values(stats)
+    nodes, stats = forest.tree(t) if t >= 0 else (forest.stump(), forest.whole())
+    said, weight, size = says(t, nodes, stats)
     inner = np.flatnonzero(nodes["feature"] >= 0)
     out = np.zeros(len(nodes), dtype=NODE_DTYPE)
     out["left_child"], out["right_child"], out["feature"], out["threshold"] = -1, -1, -2, -2.0
@@ -79,13 +105,13 @@ def plain_tree(forest: Forest, t: int, coding: Coding, values: Any, unit: float 
     out["left_child"][inner], out["right_child"][inner] = left, right
     cut = nodes["cut"][inner]
     at = thresholds(nodes["feature"][inner], cut, coding)
-    of_places = nodes["missing"][inner] >= 4  # in an order of categories
-    side, larger = nodes["missing"][inner] & 3, nodes["n"][left] > nodes["n"][right]
-    missing_left = np.where(side == 2, larger, side == 1)
+    of_places = nodes["missing"][inner] >= CATEGORIES  # in an order of categories
+    side, larger = nodes["missing"][inner] & SIDES, size[left] > size[right]
+    missing_left = np.where(side == LARGER, larger, side == LEFT)
     out["feature"][inner] = columns_of(nodes[inner], missing_left, coding)
-    out["threshold"][inner] = np.where(of_places, cut + 0.5, np.where(cut == 65534, np.inf, at))
+    out["threshold"][inner] = np.where(of_places, cut + 0.5, np.where(cut == LAST, np.inf, at))
     out["missing_go_to_left"][inner] = missing_left
-    out["n_node_samples"], out["weighted_n_node_samples"] = nodes["n"], weight * unit
+    out["n_node_samples"], out["weighted_n_node_samples"] = nodes["n"], weight
     out["impurity"] = _impurity(forest.growth.criterion, said, weight, inner, left, right)
     plan = forest.growth
     tree = Tree(width_of(coding), np.full(plan.outputs or 1, plan.classes or 1, dtype=np.intp), plan.outputs or 1)

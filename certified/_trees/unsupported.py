@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
-__all__ = ["REASONS"]
+from collections.abc import Collection
+from typing import Any
+
+from certified.errors import InvalidInput
+
+__all__ = ["REASONS", "check_unsupported"]
 
 REASONS: dict[str, str] = {
     "max_leaf_nodes": "the nodes of the whole tree would compete for being split, so that one row could change any of "
     "them. Use max_depth, min_samples_leaf or min_impurity_decrease",
-    "min_weight_fraction_leaf": "a share of all rows changes with every deletion. Use min_samples_leaf",
+    "min_weight_fraction_leaf": "a share of the weight of all rows changes with every deletion. Use min_samples_leaf, "
+    "which may be a share of the rows",
     "ccp_alpha": "pruning compares whole subtrees, so that one row could bring back any part of one. Use "
     "min_impurity_decrease or min_samples_leaf",
     "monotonic_cst": "the limits of a node come from the values of those above it, which change with every deletion. "
     "Leave it out",
-    "warm_start": "a refit has to grow the same forest in one go. Fit with more n_estimators: the first trees "
-    "are the same",
+    "splitter": "a single tree takes the best split. Use extra-trees with n_estimators=1 for thresholds that are drawn",
+    "bootstrap": "a tree sees each of its subjects once",
+    "max_features": "every feature may split a node",
+    "random_state": "what looks random follows from the key, and no noise is drawn in a fit. Give key=... to repeat a "
+    "fit, or leave it out and have the operating system draw one",
 }
+_DEFAULTS: dict[str, Any] = {
+    "min_weight_fraction_leaf": 0.0,
+    "ccp_alpha": 0.0,
+    "splitter": "best",
+    "bootstrap": False,
+    "max_features": 1.0,
+}
+
+
+def check_unsupported(name: str, own: Collection[str], given: dict[str, Any]) -> None:
+    """Take scikit-learn's parameters that are not among `own` out of those given; InvalidInput but for its defaults."""
+    for parameter in (REASONS.keys() & given.keys()) - set(own):
+        value = given.pop(parameter)
+        if value is not None and value != _DEFAULTS.get(parameter):
+            raise InvalidInput(
+                f"{name}({parameter}={value!r}) is not allowed: {REASONS[parameter]}. No estimator was made."
+            )

@@ -50,17 +50,23 @@ class _Forest(Trees):
             )
         return float(share)
 
-    def _released(self, values: Any) -> Any:
-        forest = self._grown()
+    def _released(self, says: Any, trees: Any = None) -> Any:
+        if trees is None:
+            trees = np.flatnonzero(self._grown().n_rows).tolist() or [-1]
         given = {name: getattr(self, name) for name in ("n_estimators", *PLAIN)}
         out = self._forest_class(**given, bootstrap=bool(self.bootstrap))
-        out.estimators_ = [self._tree(t, values) for t in np.flatnonzero(forest.n_rows).tolist()]
+        out.estimators_ = [self._tree(t, says) for t in trees]
         out.estimator_ = self._plain_class()
         out.n_outputs_, out.n_features_in_ = out.estimators_[0].n_outputs_, out.estimators_[0].n_features_in_
         for name in ("classes_", "n_classes_"):
             if hasattr(self, name):
                 setattr(out, name, getattr(self, name))
         return out
+
+    @property
+    def estimators_(self) -> list[Any]:
+        """The trees as plain ones of scikit-learn; with categories they read what ``release()[0]`` makes of a frame."""
+        return list(self._plain().estimators_)
 
     def _out_of_bag(self) -> FloatArray:
         """Return for each row held what the trees say that have not seen it; NaN where all have."""
@@ -103,9 +109,10 @@ class RandomForestClassifier(_Classifier):
     n_estimators : int, default=100
     criterion : {"gini", "entropy", "log_loss"}, default="gini"
     max_depth : int or None, default=None
-    min_samples_split : int, default=2
-    min_samples_leaf : int, default=1
-        Numbers of rows; shares of all rows are refused, because they change with every deletion.
+    min_samples_split : int or float, default=2
+    min_samples_leaf : int or float, default=1
+        Numbers of rows, or shares of all rows, whose number is rounded to a power of ``2 ** (1 / 16)``, within 2.2 %;
+        where a deletion changes it, all trees are grown anew.
     min_impurity_decrease : float, default=0.0
         A node is split only if this lowers the impurity, weighted by the node's share of the rows of a tree, by as much
         or more. The number (weight) of these rows is rounded to a power of ``2 ** (1 / 16)``, within 2.2 %; where a
@@ -119,8 +126,12 @@ class RandomForestClassifier(_Classifier):
         Whether to serve ``oob_score_`` and ``oob_decision_function_``, computed when asked for.
     n_jobs : int or None, default=None
         Threads for growing, bulk deletions and predictions. The result does not depend on it.
-    random_state : int or None, default=0
-        The key, up to 128 bits; None draws one. Keep it secret where those who ask for deletions could profit from it.
+    verbose, warm_start
+        Taken and not used. A fit grows all trees; with one key the first of them are those of a smaller forest.
+    key : int or None, default=None
+        What decides which trees see a subject and which candidates a node has: a whole number up to 128 bits. None has
+        the operating system draw one at each fit; ``key_`` tells it. Keep it secret where those who ask for deletions
+        could profit from it. There is no ``random_state``, because a fit draws no noise: give a key to repeat one.
     max_samples : float or None, default=None
         Share of the trees that see a subject; None for ``1 - 1/e``. With 0.1 growing and deleting are ten times as
         fast.
@@ -140,6 +151,7 @@ class RandomForestClassifier(_Classifier):
     ----------
     classes_ : array of shape (n_classes,)
     feature_importances_ : array of shape (n_features,)
+    estimators_ : list of trees
     oob_score_, oob_decision_function_
     work_ : Work
         What deletions have cost: nodes visited, rows counted again, subtrees grown again, rows in these.
@@ -150,8 +162,8 @@ class RandomForestClassifier(_Classifier):
 
     Notes
     -----
-    scikit-learn's ``max_leaf_nodes``, ``min_weight_fraction_leaf``, ``ccp_alpha``, ``monotonic_cst`` and ``warm_start``
-    are no parameters here: one row could change any part of a tree by them. :func:`certified.certify` says so for each.
+    scikit-learn's ``max_leaf_nodes``, ``min_weight_fraction_leaf``, ``ccp_alpha`` and ``monotonic_cst`` are refused
+    with a reason unless they have scikit-learn's default: one row could change any part of a tree by them.
 
     The kernels are compiled when a machine first grows a forest of a kind, for twenty seconds to a minute, and kept
     after that.
@@ -170,9 +182,9 @@ class RandomForestClassifier(_Classifier):
     >>> from sklearn.datasets import load_breast_cancer
     >>> from certified.ensemble import RandomForestClassifier
     >>> X, y = load_breast_cancer(return_X_y=True)
-    >>> model = RandomForestClassifier(10).fit(X, y)
+    >>> model = RandomForestClassifier(10, key=1).fit(X, y)
     >>> _ = model.delete(range(20))
-    >>> refit = RandomForestClassifier(10).fit(X[20:], y[20:], ids=range(20, len(y)))
+    >>> refit = RandomForestClassifier(10, key=1).fit(X[20:], y[20:], ids=range(20, len(y)))
     >>> model.state_digest_ == refit.state_digest_
     True
     """
@@ -192,7 +204,9 @@ class RandomForestClassifier(_Classifier):
         bootstrap: bool = True,
         oob_score: bool = False,
         n_jobs: int | None = None,
-        random_state: int | None = 0,
+        verbose: int = 0,
+        warm_start: bool = False,
+        key: int | None = None,
         max_samples: float | None = None,
         n_thresholds: int = 16,
         lazy: bool = False,
@@ -209,7 +223,9 @@ class RandomForestClassifier(_Classifier):
         self.bootstrap = bootstrap
         self.oob_score = oob_score
         self.n_jobs = n_jobs
-        self.random_state = random_state
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.key = key
         self.max_samples = max_samples
         self.n_thresholds = n_thresholds
         self.lazy = lazy
@@ -227,6 +243,7 @@ class RandomForestRegressor(_Regressor):
     criterion : {"squared_error"}, default="squared_error"
     max_features : {"sqrt", "log2"}, int, float or None, default=1.0
     n_estimators, max_depth, min_samples_split, min_samples_leaf, min_impurity_decrease, bootstrap, oob_score, n_jobs
+    verbose, warm_start
         As in :class:`RandomForestClassifier`.
     random_state, max_samples, n_thresholds, lazy, categorical_features
         As in :class:`RandomForestClassifier`.
@@ -234,6 +251,7 @@ class RandomForestRegressor(_Regressor):
     Attributes
     ----------
     feature_importances_ : array of shape (n_features,)
+    estimators_ : list of trees
     oob_score_, oob_prediction_
     work_, memory_, certificate_, ids_, n_rows_, state_digest_
         As in :class:`RandomForestClassifier`.
@@ -262,7 +280,9 @@ class RandomForestRegressor(_Regressor):
         bootstrap: bool = True,
         oob_score: bool = False,
         n_jobs: int | None = None,
-        random_state: int | None = 0,
+        verbose: int = 0,
+        warm_start: bool = False,
+        key: int | None = None,
         max_samples: float | None = None,
         n_thresholds: int = 16,
         lazy: bool = False,
@@ -278,7 +298,9 @@ class RandomForestRegressor(_Regressor):
         self.bootstrap = bootstrap
         self.oob_score = oob_score
         self.n_jobs = n_jobs
-        self.random_state = random_state
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.key = key
         self.max_samples = max_samples
         self.n_thresholds = n_thresholds
         self.lazy = lazy
@@ -323,7 +345,9 @@ class ExtraTreesClassifier(_Classifier):
         bootstrap: bool = False,
         oob_score: bool = False,
         n_jobs: int | None = None,
-        random_state: int | None = 0,
+        verbose: int = 0,
+        warm_start: bool = False,
+        key: int | None = None,
         max_samples: float | None = None,
         n_thresholds: int = 64,
         lazy: bool = False,
@@ -340,7 +364,9 @@ class ExtraTreesClassifier(_Classifier):
         self.bootstrap = bootstrap
         self.oob_score = oob_score
         self.n_jobs = n_jobs
-        self.random_state = random_state
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.key = key
         self.max_samples = max_samples
         self.n_thresholds = n_thresholds
         self.lazy = lazy
@@ -356,8 +382,9 @@ class ExtraTreesRegressor(_Regressor):
     criterion : {"squared_error"}, default="squared_error"
     max_features : {"sqrt", "log2"}, int, float or None, default=1.0
     n_estimators, max_depth, min_samples_split, min_samples_leaf, min_impurity_decrease, oob_score, n_jobs
+    verbose, warm_start
         As in :class:`RandomForestClassifier`.
-    random_state, max_samples, lazy, categorical_features
+    key, max_samples, lazy, categorical_features
         As in :class:`RandomForestClassifier`.
     bootstrap, n_thresholds
         As in :class:`ExtraTreesClassifier`.
@@ -383,7 +410,9 @@ class ExtraTreesRegressor(_Regressor):
         bootstrap: bool = False,
         oob_score: bool = False,
         n_jobs: int | None = None,
-        random_state: int | None = 0,
+        verbose: int = 0,
+        warm_start: bool = False,
+        key: int | None = None,
         max_samples: float | None = None,
         n_thresholds: int = 64,
         lazy: bool = False,
@@ -399,7 +428,9 @@ class ExtraTreesRegressor(_Regressor):
         self.bootstrap = bootstrap
         self.oob_score = oob_score
         self.n_jobs = n_jobs
-        self.random_state = random_state
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.key = key
         self.max_samples = max_samples
         self.n_thresholds = n_thresholds
         self.lazy = lazy

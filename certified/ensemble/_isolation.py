@@ -13,7 +13,7 @@ from sklearn.tree._tree import NODE_DTYPE, Tree
 
 from certified._data.hashing import bottom_k
 from certified._data.reproducible import digest
-from certified._trees.binning import encode, thresholds
+from certified._trees.binning import Coding, encode, thresholds
 from certified._trees.estimator import ForestEstimator
 from certified._trees.forest import Work
 from certified._trees.kernels_grow import NODE
@@ -77,8 +77,10 @@ class IsolationForest(OutlierMixin, ForestEstimator):
         Subjects that a tree sees; "auto" for 256. A share of the rows is refused: it changes with every deletion.
     contamination : "auto" or float, default="auto"
         Share of the retained rows that count as anomalies, which sets ``offset_``; "auto" sets it to -0.5.
-    random_state : int or None, default=0
-        The key, as in :class:`RandomForestClassifier`.
+    n_jobs, verbose, warm_start
+        Taken and not used.
+    key : int or None, default=None
+        As in :class:`RandomForestClassifier`.
 
     Attributes
     ----------
@@ -102,7 +104,6 @@ class IsolationForest(OutlierMixin, ForestEstimator):
     'exact'
     """
 
-    n_jobs = None
     _forest: Any
 
     def __init__(
@@ -111,12 +112,18 @@ class IsolationForest(OutlierMixin, ForestEstimator):
         n_estimators: int = 100,
         max_samples: Any = "auto",
         contamination: Any = "auto",
-        random_state: int | None = 0,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+        warm_start: bool = False,
+        key: int | None = None,
     ) -> None:
         self.n_estimators = n_estimators
         self.max_samples = max_samples
         self.contamination = contamination
-        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.key = key
 
     def fit(self, X: Any, y: Any = None, ids: Any = None) -> IsolationForest:
         """Grow trees; ``ids`` names the subject of each row, an array or a column of the frame X."""
@@ -135,17 +142,17 @@ class IsolationForest(OutlierMixin, ForestEstimator):
             raise InvalidInput(f"IsolationForest(contamination={c!r}) is not allowed: 'auto' or a number in (0, 0.5].")
         return int(given)
 
-    def _grow(self, shared: Any, retained: BoolArray) -> Any:
+    def _grow(self, shared: Any, retained: BoolArray, x: Any = None) -> Any:
         k = self._subjects_of_tree()
         seed = np.frombuffer(self._key.to_bytes(16, "little")[:8], dtype=np.uint64)
         salts = scramble(np.arange(self.n_estimators, dtype=np.uint64) + seed)
-        codes = encode(self._x, shared.coding)
+        codes = encode(self._x if x is None else x, shared.coding)
         codes[:, ~retained] = 0
         subjects = np.unique(self._hashes[retained])
-        trees = [self._tree(codes, salt, retained, subjects, k) for salt in salts]
+        trees = [self._tree(codes, shared.coding, salt, retained, subjects, k) for salt in salts]
         return _Stand(trees, salts, codes, subjects, Work(0, 0, 0, 0))
 
-    def _tree(self, codes: Any, salt: Any, retained: BoolArray, subjects: Any, k: int) -> _Sample:
+    def _tree(self, codes: Any, coding: Coding, salt: Any, retained: BoolArray, subjects: Any, k: int) -> _Sample:
         """Grow the tree of one salt on the rows of the k subjects that come first in its order."""
         drawn = scramble(subjects ^ salt)
         if len(drawn) > 8 * k:  # look among those that are likely to be in it
@@ -156,7 +163,10 @@ class IsolationForest(OutlierMixin, ForestEstimator):
         nodes = np.zeros(2 * len(rows), NODE)
         order = np.arange(len(codes))
         depth = int(np.ceil(np.log2(max(min(k, len(rows)), 2))))
-        used = isolate(codes, rows, salt, depth, nodes, order, np.empty_like(order))
+        used = isolate(
+            codes, rows, salt, depth, nodes, order, np.empty_like(order), coding.centre, coding.scale,
+            tuple(coding.blocks), coding.first,
+        )  # fmt: skip
         return _Sample(cut, nodes[:used].copy())
 
     def _plan(self, rows: IntArray) -> Plan:
@@ -170,7 +180,7 @@ class IsolationForest(OutlierMixin, ForestEstimator):
             subjects = np.delete(forest.subjects, np.searchsorted(forest.subjects, gone_hashes))
             hit = forest.hit_by(gone_hashes).tolist()
             for t in hit:
-                trees[t] = self._tree(forest.codes, forest.salts[t], retained, subjects, k)
+                trees[t] = self._tree(forest.codes, shared.coding, forest.salts[t], retained, subjects, k)
             done = forest.work
             work = done._replace(
                 subtrees=done.subtrees + len(hit),
@@ -189,6 +199,11 @@ class IsolationForest(OutlierMixin, ForestEstimator):
         return Plan(commit, regrown, "exact", np.inf if regrown else 0.0)
 
     @property
+    def estimators_(self) -> list[Any]:
+        """The trees as plain ones of scikit-learn."""
+        return list(self.release().estimators_)
+
+    @property
     def max_samples_(self) -> int:
         """Subjects that a tree sees."""
         self._check_fitted()
@@ -200,7 +215,7 @@ class IsolationForest(OutlierMixin, ForestEstimator):
         lengths = mean_length(np.arange(int(forest.nodes["n"].max()) + 1))
         mean_depths(codes, 0, n, forest.roots, forest.nodes, lengths, out, voters)
         whole = float(mean_length(self.max_samples_)) * len(forest.trees)
-        return -(2.0 ** (-out / whole)) if whole > 0.0 else -np.ones(n)
+        return -(2.0 ** (-out / whole)) if whole > 0.0 else np.full(n, -0.5)  # as scikit-learn
 
     def score_samples(self, X: Any) -> FloatArray:
         """Return minus the anomaly score of each row, shape (n_rows,): the lower, the easier to isolate."""
@@ -240,7 +255,7 @@ class IsolationForest(OutlierMixin, ForestEstimator):
         forest, coding = self._grown(), self._shared.coding
         nodes = forest.nodes
         parts = [nodes[name] for name in ("feature", "cut", "n", "left", "right", "depth")]
-        return digest(coding.centre, coding.scale, self._key, self.offset_, *parts)
+        return digest(coding.centre, coding.scale, coding.first, coding.blocks, self._key, self.offset_, *parts)
 
     def release(self) -> _Plain:
         """Return scikit-learn's estimator with these trees; it holds no training row."""

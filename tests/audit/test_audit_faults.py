@@ -179,7 +179,7 @@ def test_trees_that_are_not_grown_anew_are_refuted():
 
 
 def test_a_forest_that_keeps_its_splits_is_refuted():
-    recipe = RandomForestClassifier(5, max_depth=4)
+    recipe = RandomForestClassifier(5, max_depth=4, key=0)
     stale = clone(recipe).fit(X, Y)
     right = deepcopy(stale)
     right.delete(GONE)

@@ -29,7 +29,7 @@ BENIGN = np.flatnonzero(Y == 1)
 ESTIMATORS = [
     make_pipeline(StandardScaler(), LogisticRegression(random_state=None)),
     GaussianNB(),
-    RandomForestClassifier(5, max_depth=3),
+    RandomForestClassifier(5, max_depth=3, key=0),
     ShardedClassifier(DecisionTreeClassifier(max_depth=2), 2),
     GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 1e-3]}, cv=2),
 ]

@@ -304,7 +304,7 @@ def check_pipeline(final, seed, steps):
 
 @pytest.mark.parametrize(
     "final",
-    [LogisticRegression(noise=0.5), Ridge(), GaussianNB(), RandomForestClassifier(n_estimators=5, max_depth=4)],
+    [LogisticRegression(noise=0.5), Ridge(), GaussianNB(), RandomForestClassifier(n_estimators=5, max_depth=4, key=0)],
     ids=str,
 )
 @settings(max_examples=8)

@@ -45,11 +45,11 @@ def test_a_search_shows_its_fits_and_finds_the_same():
 
 def test_a_forest_shows_its_trees_and_is_the_same():
     X, y = load_diabetes(return_X_y=True)
-    silent = RandomForestRegressor(6, max_depth=4).fit(X, y)
+    silent = RandomForestRegressor(6, max_depth=4, key=0).fit(X, y)
     for threads in (1, 2):
         console = screen()
         with progress(console):
-            shown = RandomForestRegressor(6, max_depth=4, n_jobs=threads).fit(X, y)
+            shown = RandomForestRegressor(6, max_depth=4, n_jobs=threads, key=0).fit(X, y)
         assert "trees" in console.file.getvalue()
         assert shown.state_digest_ == silent.state_digest_
 
@@ -58,7 +58,7 @@ def test_a_forest_inside_a_search_shows_its_trees_in_threads_too():
     X, y = load_diabetes(return_X_y=True)
     console = screen()
     with progress(console):
-        GridSearchCV(RandomForestRegressor(6), {"max_depth": [2, 3]}, cv=2, n_jobs=2, refit=False).fit(X, y)
+        GridSearchCV(RandomForestRegressor(6, key=0), {"max_depth": [2, 3]}, cv=2, n_jobs=2, refit=False).fit(X, y)
     assert "fits" in console.file.getvalue()
     assert "trees" in console.file.getvalue()
 

@@ -85,8 +85,8 @@ def final(rng):
         GaussianNB(),
         LinearDiscriminantAnalysis(),
         KNeighborsClassifier(3),
-        RandomForestClassifier(4, max_depth=4),
-        ExtraTreesClassifier(4, max_depth=3, max_samples=0.5),
+        RandomForestClassifier(4, max_depth=4, key=0),
+        ExtraTreesClassifier(4, max_depth=3, max_samples=0.5, key=0),
         PCA(2),
         LogisticRegression(noise=0.3),
     )

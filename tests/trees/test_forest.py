@@ -28,15 +28,15 @@ from certified.testing import check_delete_equals_refit, yield_deletion_checks
 from certified.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 SMALL = {
-    "random forest": RandomForestClassifier(4),
-    "random forest, a tenth, lazy": RandomForestClassifier(12, max_samples=0.1, lazy=True),
-    "random forest, entropy, every row": RandomForestClassifier(3, criterion="entropy", bootstrap=False),
-    "regression forest": RandomForestRegressor(4),
-    "extra trees": ExtraTreesClassifier(4),
-    "extra trees, regression": ExtraTreesRegressor(4, max_depth=5),
-    "tree": DecisionTreeClassifier(),
-    "regression tree": DecisionTreeRegressor(max_depth=6, min_samples_leaf=3),
-    "scaler, forest": make_pipeline(StandardScaler(), RandomForestClassifier(3)),
+    "random forest": RandomForestClassifier(4, key=0),
+    "random forest, a tenth, lazy": RandomForestClassifier(12, max_samples=0.1, lazy=True, key=0),
+    "random forest, entropy, every row": RandomForestClassifier(3, criterion="entropy", bootstrap=False, key=0),
+    "regression forest": RandomForestRegressor(4, key=0),
+    "extra trees": ExtraTreesClassifier(4, key=0),
+    "extra trees, regression": ExtraTreesRegressor(4, max_depth=5, key=0),
+    "tree": DecisionTreeClassifier(key=0),
+    "regression tree": DecisionTreeRegressor(max_depth=6, min_samples_leaf=3, key=0),
+    "scaler, forest": make_pipeline(StandardScaler(), RandomForestClassifier(3, key=0)),
 }
 CHECKS = [
     pytest.param(check, id=f"{name}: {title}")
@@ -101,11 +101,11 @@ def test_any_sequence_of_requests_ends_at_a_refit(seed, kind, sizes, large, whic
     weight = rng.integers(0, 4, len(y)) * rng.choice([1.0, 0.3]) if weighted else np.ones(len(y))
     weight[:6] = 1.0
     model, target = {
-        "gini": (RandomForestClassifier(3), y),
-        "entropy": (RandomForestClassifier(3, criterion="entropy", bootstrap=False), y),
-        "regression": (RandomForestRegressor(3), t[:, 0]),
-        "two outputs": (ExtraTreesRegressor(3), t),
-        "random": (ExtraTreesClassifier(3, bootstrap=True, max_samples=0.4), y),
+        "gini": (RandomForestClassifier(3, key=0), y),
+        "entropy": (RandomForestClassifier(3, criterion="entropy", bootstrap=False, key=0), y),
+        "regression": (RandomForestRegressor(3, key=0), t[:, 0]),
+        "two outputs": (ExtraTreesRegressor(3, key=0), t),
+        "random": (ExtraTreesClassifier(3, bootstrap=True, max_samples=0.4, key=0), y),
     }[which]
     if which == "two outputs":
         options["min_impurity_decrease"] = 0.0
@@ -141,7 +141,7 @@ class Requests(RuleBasedStateMachine):
     )
     def start(self, seed, kind, lazy, share):
         self.X, self.y, _, self.ids = table(seed, 150, kind)
-        self.model = RandomForestClassifier(4, lazy=lazy, max_samples=share, min_samples_leaf=2)
+        self.model = RandomForestClassifier(4, lazy=lazy, max_samples=share, min_samples_leaf=2, key=0)
         self.live = clone(self.model).fit(self.X, self.y, ids=self.ids)
         self.rng = np.random.default_rng(seed)
 
@@ -188,7 +188,7 @@ TestRequests = Requests.TestCase
 def test_a_forest_of_realistic_size_is_that_of_a_refit(depth):
     X, y = make_classification(30_000, 20, n_informative=10, flip_y=0.05, random_state=0)
     ids = np.arange(len(y))
-    model = RandomForestClassifier(20, max_depth=depth, n_jobs=2)
+    model = RandomForestClassifier(20, max_depth=depth, n_jobs=2, key=0)
     live = clone(model).fit(X, y, ids=ids)
     rng = np.random.default_rng(0)
     order = rng.permutation(ids)
@@ -205,7 +205,7 @@ def test_a_forest_of_realistic_size_is_that_of_a_refit(depth):
 
 def test_deletion_goes_down_to_a_handful_of_rows():
     X, y = load_iris(return_X_y=True)
-    model = RandomForestClassifier(5, max_samples=0.1)  # most trees lose all of their rows
+    model = RandomForestClassifier(5, max_samples=0.1, key=0)  # most trees lose all of their rows
     live = clone(model).fit(X, y)
     left = np.array([0, 1, 50, 51, 100])
     for i in np.setdiff1d(np.arange(150), left):
@@ -215,7 +215,9 @@ def test_deletion_goes_down_to_a_handful_of_rows():
     assert np.all(np.isnan(said)) or np.allclose(said.sum(axis=1), 1.0)
 
 
-@pytest.mark.parametrize("model", [RandomForestClassifier(60, max_depth=8, max_features=0.3), ExtraTreesClassifier(60)])
+@pytest.mark.parametrize(
+    "model", [RandomForestClassifier(60, max_depth=8, max_features=0.3, key=0), ExtraTreesClassifier(60, key=0)]
+)
 def test_a_forest_is_as_good_as_that_of_scikit_learn(model):
     X, y = make_classification(6_000, 20, n_informative=10, flip_y=0.05, random_state=1)
     X, y, X_new, y_new = X[:4_000], y[:4_000], X[4_000:], y[4_000:]
@@ -229,7 +231,7 @@ def test_a_forest_is_as_good_as_that_of_scikit_learn(model):
 
 def test_a_regression_forest_is_as_good_as_that_of_scikit_learn():
     X, y = load_diabetes(return_X_y=True)
-    ours = RandomForestRegressor(100, min_samples_leaf=5, oob_score=True).fit(X, y)
+    ours = RandomForestRegressor(100, min_samples_leaf=5, oob_score=True, key=0).fit(X, y)
     peer = plain.RandomForestRegressor(100, min_samples_leaf=5, oob_score=True, random_state=0).fit(X, y)
     assert ours.oob_score_ > peer.oob_score_ - 0.03
     assert np.corrcoef(ours.feature_importances_, peer.feature_importances_)[0, 1] > 0.95
@@ -239,7 +241,7 @@ def test_a_regression_forest_is_as_good_as_that_of_scikit_learn():
 def test_a_stump_is_the_best_of_all_candidates(criterion):
     X, y = load_breast_cancer(return_X_y=True)
     X = X.astype(np.float32)
-    ours = DecisionTreeClassifier(criterion=criterion, max_depth=1, n_thresholds=1000).fit(X, y)
+    ours = DecisionTreeClassifier(criterion=criterion, max_depth=1, n_thresholds=1000, key=0).fit(X, y)
     peer = plain_tree.DecisionTreeClassifier(criterion=criterion, max_depth=1).fit(X, y)
     a, b = ours.release().tree_, peer.tree_
     explained = [t.impurity[0] - (t.n_node_samples[1:] * t.impurity[1:]).sum() / len(y) for t in (a, b)]
@@ -249,7 +251,11 @@ def test_a_stump_is_the_best_of_all_candidates(criterion):
 
 def test_a_release_predicts_the_same_and_reads_missing_values_the_same_way():
     X, y, t, ids = table(3, 300, "ties missing")
-    for model, target in ((RandomForestClassifier(7), y), (RandomForestRegressor(7), t), (DecisionTreeClassifier(), y)):
+    for model, target in (
+        (RandomForestClassifier(7, key=0), y),
+        (RandomForestRegressor(7, key=0), t),
+        (DecisionTreeClassifier(key=0), y),
+    ):
         live = clone(model).fit(X, target, ids=ids)
         live.delete(np.unique(ids)[:20])
         new = np.random.default_rng(0).standard_normal((200, 4)) * [1.0, 1.0, 1e5, 1.0]
@@ -265,14 +271,14 @@ def test_a_release_predicts_the_same_and_reads_missing_values_the_same_way():
 def test_no_threshold_is_a_value_that_a_row_could_have():
     X, y = load_breast_cancer(return_X_y=True)
     X = X.astype(np.float32)
-    for tree in RandomForestClassifier(5).fit(X, y).release().estimators_:
+    for tree in RandomForestClassifier(5, key=0).fit(X, y).release().estimators_:
         cuts = tree.tree_.threshold[tree.tree_.feature >= 0]
         assert not np.any(cuts.astype(np.float32).astype(np.float64) == cuts)
 
 
 def test_votes_and_noise_say_less_than_shares():
     X, y = load_breast_cancer(return_X_y=True)
-    model = RandomForestClassifier(30).fit(X, y)
+    model = RandomForestClassifier(30, key=0).fit(X, y)
     votes = model.release(leaves="votes")
     leaf = votes.estimators_[0].tree_
     assert set(np.unique(leaf.value)) == {0.0, 1.0}
@@ -289,35 +295,37 @@ def test_weights_count_as_repeated_rows():
     X, y = load_iris(return_X_y=True)
     given = {"bootstrap": False, "max_depth": 4}
     weight = np.arange(150) % 3 + 1.0
-    by_weight = RandomForestClassifier(5, **given).fit(X, y, sample_weight=2.0 * weight)
-    doubled = RandomForestClassifier(5, **given).fit(X, y, sample_weight=weight)
+    by_weight = RandomForestClassifier(5, **given, key=0).fit(X, y, sample_weight=2.0 * weight)
+    doubled = RandomForestClassifier(5, **given, key=0).fit(X, y, sample_weight=weight)
     assert np.array_equal(by_weight.predict_proba(X), doubled.predict_proba(X))
-    zero = RandomForestClassifier(5, **given).fit(X, y, sample_weight=(np.arange(150) >= 10) * 1.0, ids=np.arange(150))
+    zero = RandomForestClassifier(5, **given, key=0).fit(
+        X, y, sample_weight=(np.arange(150) >= 10) * 1.0, ids=np.arange(150)
+    )
     assert (
         zero.state_digest_
-        == RandomForestClassifier(5, **given).fit(X[10:], y[10:], ids=np.arange(10, 150)).state_digest_
+        == RandomForestClassifier(5, **given, key=0).fit(X[10:], y[10:], ids=np.arange(10, 150)).state_digest_
     )
 
 
 def test_a_new_key_gives_the_forest_of_a_fit_with_it():
     X, y = load_iris(return_X_y=True)
-    model = RandomForestClassifier(5).fit(X, y)
+    model = RandomForestClassifier(5, key=0).fit(X, y)
     model.delete([3])
     model.rekey(2**100 + 7)
     retained = np.arange(150) != 3
     assert (
         model.state_digest_
-        == RandomForestClassifier(5, random_state=2**100 + 7)
+        == RandomForestClassifier(5, key=2**100 + 7)
         .fit(X[retained], y[retained], np.flatnonzero(retained))
         .state_digest_
     )
-    drawn = RandomForestClassifier(5, random_state=None).fit(X, y)
-    assert drawn.state_digest_ != RandomForestClassifier(5, random_state=None).fit(X, y).state_digest_
-    assert drawn.state_digest_ == RandomForestClassifier(5, random_state=drawn.key_).fit(X, y).state_digest_
+    drawn = RandomForestClassifier(5, key=None).fit(X, y)
+    assert drawn.state_digest_ != RandomForestClassifier(5, key=None).fit(X, y).state_digest_
+    assert drawn.state_digest_ == RandomForestClassifier(5, key=drawn.key_).fit(X, y).state_digest_
 
 
 @pytest.mark.parametrize(
-    "model", [RandomForestClassifier(3), RandomForestRegressor(3), IsolationForest(n_estimators=5)]
+    "model", [RandomForestClassifier(3, key=0), RandomForestRegressor(3, key=0), IsolationForest(n_estimators=5, key=0)]
 )
 def test_rows_join_and_leave(model):
     X, y = load_iris(return_X_y=True)
@@ -342,7 +350,7 @@ def interrupted(self):
 def test_an_interrupted_deletion_changes_nothing(monkeypatch):
     X, y = load_breast_cancer(return_X_y=True)
     X, y = np.tile(X, (4, 1)), np.tile(y, 4)  # so many rows that codes keep their map
-    model = RandomForestClassifier(5).fit(X, y)
+    model = RandomForestClassifier(5, key=0).fit(X, y)
     before = model.state_digest_
     with monkeypatch.context() as patch:
         patch.setattr(forest.Forest, "flush", interrupted)
@@ -354,14 +362,14 @@ def test_an_interrupted_deletion_changes_nothing(monkeypatch):
     retained = np.arange(len(y)) != 2000
     assert (
         model.state_digest_
-        == RandomForestClassifier(5).fit(X[retained], y[retained], np.flatnonzero(retained)).state_digest_
+        == RandomForestClassifier(5, key=0).fit(X[retained], y[retained], np.flatnonzero(retained)).state_digest_
     )
 
 
 def test_an_interrupted_deletion_changes_nothing_in_a_pipeline(monkeypatch):
     X, y = load_breast_cancer(return_X_y=True)
     X, y = np.tile(X, (4, 1)), np.tile(y, 4)
-    recipe = make_pipeline(StandardScaler(), RandomForestClassifier(5))
+    recipe = make_pipeline(StandardScaler(), RandomForestClassifier(5, key=0))
     model, retained = clone(recipe).fit(X, y), np.arange(len(y)) != 2000
     with monkeypatch.context() as patch:
         patch.setattr(forest.Forest, "flush", interrupted)
@@ -377,7 +385,7 @@ def test_an_interrupted_deletion_changes_nothing_in_a_pipeline(monkeypatch):
 def test_a_deletion_without_the_memory_to_grow_trees_is_carried_out_and_they_grow_later(monkeypatch):
     X, y = load_breast_cancer(return_X_y=True)
     X, y = np.tile(X, (4, 1)), np.tile(y, 4)
-    model, retained = RandomForestClassifier(5).fit(X, y), np.arange(len(y)) != 2000
+    model, retained = RandomForestClassifier(5, key=0).fit(X, y), np.arange(len(y)) != 2000
 
     def full(self):
         raise MemoryError
@@ -387,13 +395,13 @@ def test_a_deletion_without_the_memory_to_grow_trees_is_carried_out_and_they_gro
         model.delete([2000])
     assert (
         model.state_digest_
-        == RandomForestClassifier(5).fit(X[retained], y[retained], np.flatnonzero(retained)).state_digest_
+        == RandomForestClassifier(5, key=0).fit(X[retained], y[retained], np.flatnonzero(retained)).state_digest_
     )
 
 
 def test_what_is_stored_does_not_tell_in_which_leaf_somebody_was():
     X, y = make_classification(4_000, 6, random_state=0)
-    model = RandomForestClassifier(3, max_depth=6, bootstrap=False)
+    model = RandomForestClassifier(3, max_depth=6, bootstrap=False, key=0)
     live = clone(model).fit(X, y)
     for i in range(2_000, 2_100):
         live.delete([i])
@@ -411,7 +419,7 @@ def test_what_is_stored_does_not_tell_in_which_leaf_somebody_was():
 
 def test_what_a_deletion_costs_is_reported():
     X, y = make_classification(5_000, 10, random_state=0)
-    model = RandomForestClassifier(10, max_samples=0.2, lazy=True).fit(X, y)
+    model = RandomForestClassifier(10, max_samples=0.2, lazy=True, key=0).fit(X, y)
     for i in range(1500, 1520):
         model.delete([i])
     work = model.work_
@@ -424,17 +432,17 @@ def test_what_a_deletion_costs_is_reported():
 
 
 WRONG = {
-    "share of rows in a leaf": (RandomForestClassifier(min_samples_leaf=0.1), "min_samples_leaf"),
-    "number of rows of a tree": (RandomForestClassifier(max_samples=100), "max_samples"),
-    "criterion": (RandomForestRegressor(criterion="absolute_error"), "criterion"),
-    "no depth": (DecisionTreeClassifier(max_depth=0), "max_depth"),
-    "features": (RandomForestClassifier(max_features="auto"), "max_features"),
-    "thresholds": (RandomForestClassifier(n_thresholds=5_000), "n_thresholds"),
-    "generator": (RandomForestClassifier(random_state=np.random.RandomState(0)), "random_state"),
-    "rows outside": (ExtraTreesClassifier(oob_score=True), "oob_score"),
-    "weights of each tree": (RandomForestClassifier(class_weight="balanced_subsample"), "every deletion"),
-    "weight of no class": (RandomForestClassifier(class_weight={7: 1.0}), "class_weight"),
-    "share without bootstrap": (ExtraTreesClassifier(max_samples=0.5), "max_samples"),
+    "share of rows in a leaf": (RandomForestClassifier(min_samples_leaf=1.5, key=0), "min_samples_leaf"),
+    "number of rows of a tree": (RandomForestClassifier(max_samples=100, key=0), "max_samples"),
+    "criterion": (RandomForestRegressor(criterion="absolute_error", key=0), "criterion"),
+    "no depth": (DecisionTreeClassifier(max_depth=0, key=0), "max_depth"),
+    "features": (RandomForestClassifier(max_features="auto", key=0), "max_features"),
+    "thresholds": (RandomForestClassifier(n_thresholds=5_000, key=0), "n_thresholds"),
+    "generator": (RandomForestClassifier(key=np.random.RandomState(0)), "key"),
+    "rows outside": (ExtraTreesClassifier(oob_score=True, key=0), "oob_score"),
+    "weights of each tree": (RandomForestClassifier(class_weight="balanced_subsample", key=0), "every deletion"),
+    "weight of no class": (RandomForestClassifier(class_weight={7: 1.0}, key=0), "class_weight"),
+    "share without bootstrap": (ExtraTreesClassifier(max_samples=0.5, key=0), "max_samples"),
 }
 
 
@@ -448,12 +456,12 @@ def test_wrong_parameters_are_refused_with_a_reason(model, says):
 def test_wrong_data_are_refused_with_a_reason():
     X, y = load_iris(return_X_y=True)
     with pytest.raises(ValueError, match="infinity"):
-        RandomForestClassifier(2).fit(np.where(X > 7, np.inf, X), y)
+        RandomForestClassifier(2, key=0).fit(np.where(X > 7, np.inf, X), y)
     with pytest.raises(InvalidInput, match="one class"):
-        RandomForestClassifier(2).fit(X, np.zeros(150))
+        RandomForestClassifier(2, key=0).fit(X, np.zeros(150))
     with pytest.raises(ValueError, match="non-zero"):
-        RandomForestClassifier(2).fit(X, y, sample_weight=np.zeros(150))
-    model = RandomForestClassifier(2).fit(X, y)
+        RandomForestClassifier(2, key=0).fit(X, y, sample_weight=np.zeros(150))
+    model = RandomForestClassifier(2, key=0).fit(X, y)
     before = model.state_digest_
     with pytest.raises(InvalidRequest, match="class"):
         model.delete(np.flatnonzero(y == 1))
@@ -463,7 +471,7 @@ def test_wrong_data_are_refused_with_a_reason():
 def test_more_rows_than_sums_can_hold_are_refused():
     X, y = load_iris(return_X_y=True)
     with pytest.raises(InvalidInput, match="together"):
-        RandomForestClassifier(2**25).fit(X, y)
+        RandomForestClassifier(2**25, key=0).fit(X, y)
 
 
 # ----------------------------------------------------------------- mutants
@@ -477,16 +485,16 @@ def test_a_split_that_is_not_asked_again_is_caught(monkeypatch):
 
     monkeypatch.setattr(forest.Forest, "flush", stale)
     with pytest.raises(AssertionError, match="refit"):
-        check_delete_equals_refit(RandomForestClassifier(4))
+        check_delete_equals_refit(RandomForestClassifier(4, key=0))
 
 
 def test_a_tree_that_keeps_a_row_is_caught(monkeypatch):
     honest = forest.Forest.remove
     monkeypatch.setattr(forest.Forest, "downdate", lambda self, rows: honest(self, rows[1:]))
     with pytest.raises(AssertionError, match="refit"):
-        check_delete_equals_refit(RandomForestClassifier(4))
+        check_delete_equals_refit(RandomForestClassifier(4, key=0))
     with pytest.raises(AssertionError, match="refit"):
-        check_delete_equals_refit(RandomForestRegressor(4))
+        check_delete_equals_refit(RandomForestRegressor(4, key=0))
 
 
 def test_a_map_of_codes_that_remembers_deleted_rows_is_caught(monkeypatch):
@@ -497,10 +505,10 @@ def test_a_map_of_codes_that_remembers_deleted_rows_is_caught(monkeypatch):
     for seed in range(20):
         rng = np.random.default_rng(seed)
         X, y = rng.standard_normal((40, 3)), np.arange(40) % 2
-        live = RandomForestClassifier(3).fit(X, y)
+        live = RandomForestClassifier(3, key=0).fit(X, y)
         live.delete(range(10, 30))
         retained = np.r_[0:10, 30:40]
         same.append(
-            live.state_digest_ == RandomForestClassifier(3).fit(X[retained], y[retained], retained).state_digest_
+            live.state_digest_ == RandomForestClassifier(3, key=0).fit(X[retained], y[retained], retained).state_digest_
         )
     assert not all(same)

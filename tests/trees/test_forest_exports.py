@@ -17,10 +17,10 @@ def released(model):
     return model.release(), X
 
 
-MODELS = [RandomForestClassifier(10), RandomForestRegressor(10), ExtraTreesRegressor(5)]
+MODELS = [RandomForestClassifier(10, key=0), RandomForestRegressor(10, key=0), ExtraTreesRegressor(5, key=0)]
 
 
-@pytest.mark.parametrize("model", [*MODELS, IsolationForest(n_estimators=10)], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("model", [*MODELS, IsolationForest(n_estimators=10, key=0)], ids=lambda m: type(m).__name__)
 def test_a_release_turns_into_onnx(model):
     skl2onnx = pytest.importorskip("skl2onnx", reason="needs skl2onnx")
     runtime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
@@ -55,7 +55,7 @@ def with_categories():
         }
     )
     y = (np.isin(frame["town"], ["t1", "t5", "t8", "t20"]) ^ (frame["size"] > 0.3)).astype(int)
-    model = RandomForestClassifier(8).fit(frame, y)
+    model = RandomForestClassifier(8, key=0).fit(frame, y)
     model.delete(range(20))
     frame.loc[:5, "town"] = "nowhere"
     return model, frame

@@ -22,7 +22,8 @@ def decreases(tree, n_rows):
 
 
 @pytest.mark.parametrize(
-    "model", [DecisionTreeClassifier(), DecisionTreeClassifier(criterion="entropy"), DecisionTreeRegressor()]
+    "model",
+    [DecisionTreeClassifier(key=0), DecisionTreeClassifier(criterion="entropy", key=0), DecisionTreeRegressor(key=0)],
 )
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_node_is_split_where_it_explains_enough(model, weighted):
@@ -56,7 +57,7 @@ def test_a_leaf_may_be_split_after_a_deletion():
     rng = np.random.default_rng(0)
     X, ids = rng.standard_normal((400, 3)), np.arange(400)
     y = (X[:, 0] > 0).astype(int) ^ (rng.random(400) < 0.35)
-    model = RandomForestClassifier(10, bootstrap=False, min_impurity_decrease=0.012)
+    model = RandomForestClassifier(10, bootstrap=False, min_impurity_decrease=0.012, key=0)
     live = clone(model).fit(X, y, ids=ids)
     grown = []
     for request in np.array_split(rng.permutation(np.flatnonzero(y != (X[:, 0] > 0))), 20):
@@ -73,9 +74,9 @@ def test_min_impurity_decrease_is_checked():
     X, y = np.arange(20.0)[:, None], np.arange(20) % 2
     for wrong in (-1.0, np.nan, True, "much"):
         with pytest.raises(InvalidInput, match="min_impurity_decrease"):
-            RandomForestClassifier(min_impurity_decrease=wrong).fit(X, y)
+            RandomForestClassifier(min_impurity_decrease=wrong, key=0).fit(X, y)
     with pytest.raises(InvalidInput, match="a model for each target"):
-        RandomForestRegressor(min_impurity_decrease=0.1).fit(X, np.column_stack([y, 1000 * y]))
+        RandomForestRegressor(min_impurity_decrease=0.1, key=0).fit(X, np.column_stack([y, 1000 * y]))
 
 
 def test_features_with_and_without_missing_values_compete_fairly():
@@ -83,7 +84,7 @@ def test_features_with_and_without_missing_values_compete_fairly():
     X = rng.standard_normal((2000, 2))
     y = (X[:, 0] > 0).astype(int)
     X[:3, 1] = np.nan  # noise, and some of it is missing
-    for model in (DecisionTreeClassifier(max_depth=1), DecisionTreeRegressor(max_depth=1)):
+    for model in (DecisionTreeClassifier(max_depth=1, key=0), DecisionTreeRegressor(max_depth=1, key=0)):
         assert model.fit(X, y).release().tree_.feature[0] == 0
 
 
@@ -116,8 +117,8 @@ def test_one_row_changes_the_value_of_a_split_by_less_than_one(counts, label, wh
 @pytest.mark.parametrize(
     "made",
     [
-        RandomForestClassifier(6, bootstrap=False),
-        ExtraTreesClassifier(6, n_thresholds=8, max_features=4),
+        RandomForestClassifier(6, bootstrap=False, key=0),
+        ExtraTreesClassifier(6, n_thresholds=8, max_features=4, key=0),
     ],
 )
 @pytest.mark.parametrize("classes", [2, 3])

@@ -22,7 +22,7 @@ def table(seed, n):
 
 
 @pytest.mark.parametrize("given", ["balanced", {0: 0.25, 2: 3.0}])
-@pytest.mark.parametrize("made", [RandomForestClassifier(4), DecisionTreeClassifier(max_depth=5)])
+@pytest.mark.parametrize("made", [RandomForestClassifier(4, key=0), DecisionTreeClassifier(max_depth=5, key=0)])
 def test_class_weights_are_those_of_a_refit(made, given):
     X, y, ids = table(5, 160)
     model = clone(made).set_params(class_weight=given)
@@ -39,16 +39,16 @@ def test_class_weights_are_those_of_a_refit(made, given):
 def test_class_weights_are_factors_of_sample_weights():
     X, y, _ = table(6, 200)
     weight = np.array([0.5, 1.0, 2.0])[y]
-    by_class = RandomForestClassifier(4, class_weight={0: 0.5, 2: 2.0}).fit(X, y)
-    assert by_class.state_digest_ == RandomForestClassifier(4).fit(X, y, sample_weight=weight).state_digest_
-    balanced = RandomForestClassifier(4, class_weight="balanced").fit(X, y)
+    by_class = RandomForestClassifier(4, class_weight={0: 0.5, 2: 2.0}, key=0).fit(X, y)
+    assert by_class.state_digest_ == RandomForestClassifier(4, key=0).fit(X, y, sample_weight=weight).state_digest_
+    balanced = RandomForestClassifier(4, class_weight="balanced", key=0).fit(X, y)
     exact = 200 / (3 * np.bincount(y))
     assert np.allclose(balanced._shared.factors, exact, rtol=0.0219)
 
 
 def test_a_balance_that_remembers_deleted_rows_is_caught(monkeypatch):
     X, y, ids = table(7, 160)
-    model = RandomForestClassifier(4, class_weight="balanced")
+    model = RandomForestClassifier(4, class_weight="balanced", key=0)
     live = clone(model).fit(X, y, ids=ids)
     before = live._shared.factors
     with monkeypatch.context() as patch:

@@ -21,7 +21,7 @@ KINDS = ["", "ties", "missing", "ties missing", "constant", "extreme"]
     "check",
     [
         pytest.param(check, id=title)
-        for title, check in yield_deletion_checks(IsolationForest(n_estimators=10, max_samples=40))
+        for title, check in yield_deletion_checks(IsolationForest(n_estimators=10, max_samples=40, key=0))
     ],
 )
 def test_isolation_forest_passes_the_public_check(check):
@@ -53,7 +53,7 @@ def table(seed, n, kind):
 )
 def test_any_sequence_of_requests_to_an_isolation_forest_ends_at_a_refit(seed, kind, sizes):
     X, ids = table(seed, 90, kind)
-    model = IsolationForest(n_estimators=8, max_samples=12, contamination=0.1)
+    model = IsolationForest(n_estimators=8, max_samples=12, contamination=0.1, key=0)
     live = clone(model).fit(X, ids=ids)
     rng = np.random.default_rng(seed + 1)
     for request in np.split(rng.permutation(np.unique(ids[6:])), np.cumsum(sizes))[:-1]:
@@ -72,7 +72,7 @@ def test_an_isolation_forest_finds_what_that_of_scikit_learn_finds():
     rng = np.random.default_rng(0)
     X = np.concatenate([rng.standard_normal((3000, 4)), rng.uniform(-6, 6, (60, 4)), 100 + rng.standard_normal((5, 4))])
     odd = np.arange(len(X)) >= 3000
-    ours, peer = IsolationForest().fit(X), plain.IsolationForest(random_state=0).fit(X)
+    ours, peer = IsolationForest(key=0).fit(X), plain.IsolationForest(random_state=0).fit(X)
     assert roc_auc_score(odd, -ours.score_samples(X)) > roc_auc_score(odd, -peer.score_samples(X)) - 0.005
     assert np.corrcoef(ours.score_samples(X), peer.score_samples(X))[0, 1] > 0.97
     changed = sum(bool(ours.delete([i]).changed) for i in range(20))
@@ -82,17 +82,17 @@ def test_an_isolation_forest_finds_what_that_of_scikit_learn_finds():
 def test_a_tree_that_keeps_its_sample_is_caught(monkeypatch):
     honest = IsolationForest._tree
 
-    def keeps(self, codes, salt, retained, subjects, k):
-        return honest(self, codes, salt, retained | True, np.unique(self._hashes), k)
+    def keeps(self, codes, coding, salt, retained, subjects, k):
+        return honest(self, codes, coding, salt, retained | True, np.unique(self._hashes), k)
 
     monkeypatch.setattr(IsolationForest, "_tree", keeps)
     with pytest.raises(AssertionError, match="refit"):
-        check_delete_equals_refit(IsolationForest(n_estimators=5, max_samples=30))
+        check_delete_equals_refit(IsolationForest(n_estimators=5, max_samples=30, key=0))
 
 
 def test_what_deletions_cost_is_reported():
     rng = np.random.default_rng(0)
-    model = IsolationForest(n_estimators=20, max_samples=50).fit(rng.standard_normal((3_000, 3)))
+    model = IsolationForest(n_estimators=20, max_samples=50, key=0).fit(rng.standard_normal((3_000, 3)))
     for i in range(2_000, 2_010):
         model.delete([i])
     assert 1 <= model.work_.subtrees <= 20 * 10
@@ -103,7 +103,7 @@ def test_what_deletions_cost_is_reported():
 def test_a_pipeline_may_end_in_an_isolation_forest():
     X = np.random.default_rng(0).normal(size=(200, 3))
     X[:3] *= 8.0
-    recipe = make_pipeline(StandardScaler(), IsolationForest(n_estimators=10, max_samples=50))
+    recipe = make_pipeline(StandardScaler(), IsolationForest(n_estimators=10, max_samples=50, key=0))
     model = clone(recipe).fit(X)
     model.delete([0, 7])
     retained = np.setdiff1d(np.arange(200), [0, 7])
