@@ -28,7 +28,7 @@ class _Single(Trees):
     @property
     def max_features_(self) -> int:
         """Features that a node looks at."""
-        return int(self._grown().plan.tries)
+        return int(self._grown().growth.max_features)
 
     def get_depth(self) -> int:
         """Return the depth of the tree."""

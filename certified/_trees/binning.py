@@ -109,8 +109,8 @@ def _is_squeezed(codes: IntArray, values: Any) -> bool:
     if usual * 32 > len(codes):
         low, high = min(low, int(codes[at])), max(high, int(codes[at]))
     inside = (places >= low) & (places <= high)
-    n_bins = (places[inside] - low) * _CELLS // (high - low + 1)
-    return bool(_crowded(n_bins, counts[inside]).max(initial=0) * 5 > free)
+    cells = (places[inside] - low) * _CELLS // (high - low + 1)
+    return bool(_crowded(cells, counts[inside]).max(initial=0) * 5 > free)
 
 
 def _crowded(places: IntArray, counts: IntArray) -> IntArray:

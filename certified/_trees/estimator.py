@@ -12,18 +12,18 @@ from functools import lru_cache, wraps
 from inspect import signature
 from typing import Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
 from joblib import effective_n_jobs
-from sklearn.utils import check_array, get_tags
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils import check_array
+from sklearn.utils.validation import _check_sample_weight
 
 from certified._data.feature_change import FeatureChange
-from certified._data.frames import Schema, columns_of, is_frame, read, split_ids
+from certified._data.frames import split_ids
 from certified._data.reproducible import digest
 from certified._data.subjects import Subjects
 from certified._trees.binning import Coding, coding_of, encode
 from certified._trees.categories import Categories
+from certified._trees.features import ReadsFeatures
 from certified._trees.forest import Forest, Growth, Work
 from certified._trees.shared_state import SharedState, bits_for, rounded
 from certified._trees.to_sklearn import leaf_values
@@ -38,16 +38,13 @@ __all__ = ["ForestEstimator"]
 _SAMPLE = 1000  # subjects that choose the centre and scale of the codes
 
 
-class ForestEstimator(Deletable):
+class ForestEstimator(ReadsFeatures, Deletable):
     """Base class. Subclasses say how to grow (:meth:`_growth`) and what the targets are (:meth:`_target`)."""
 
     n_jobs: Any
     key: Any
     _lazy = False
     _forest: Any
-    _schema: Schema | None = None  # of a table with categories
-    _categorical: Any = None  # bool array of shape (n_features,)
-    _labels: Any = None  # the categories of the retained rows
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Let parameters of scikit-learn that are no parameters here be refused with the reason."""
@@ -134,67 +131,10 @@ class ForestEstimator(Deletable):
             )
         return int(given)
 
-    def _table_kind(self, X: Any) -> tuple[Schema | None, Any]:
-        """Return the schema of a table with categories and which features are these; None where there are none."""
-        given = getattr(self, "categorical_features", None)
-        from_dtype = isinstance(given, str) and given == "from_dtype"
-        if given is None or (from_dtype and not (framed := is_frame(X)) and not _may_hold_text(X)):
-            return None, None
-        schema = read(self, X)[1]
-        n = len(schema.kinds)
-        mask: BoolArray = np.zeros(n, dtype=bool)
-        if from_dtype:
-            types = list(nw.from_native(X, eager_only=True).schema.values()) if framed else [None] * n
-            mask[:] = [
-                kind == "text" or dtype in (nw.Categorical, nw.Enum)
-                for kind, dtype in zip(schema.kinds, types, strict=True)
-            ]
-        else:
-            names = [str(name) for name in getattr(self, "feature_names_in_", [])]
-            wanted = np.asarray(given)
-            if wanted.dtype == bool and wanted.shape == (n,):
-                mask[:] = wanted
-            elif wanted.ndim == 1 and wanted.dtype.kind in "iu" and np.all((wanted >= 0) & (wanted < n)):
-                mask[wanted] = True
-            elif wanted.ndim == 1 and all(str(name) in names for name in wanted.tolist()):
-                mask[[names.index(str(name)) for name in wanted.tolist()]] = True
-            else:
-                raise InvalidInput(
-                    f"{type(self).__name__}(categorical_features={given!r}) does not fit X with {n} features"
-                    f"{f' named {names}' if names else ''}. None, 'from_dtype', a mask, positions or names are allowed."
-                )
-        left = [j for j, kind in enumerate(schema.kinds) if kind == "text" and not mask[j]]
-        if left:
-            raise InvalidInput(
-                f"{type(self).__name__}.fit got text in column {left[0]}, which is not among categorical_features="
-                f"{given!r}. Name it there, or encode it."
-            )
-        return (schema, mask) if mask.any() else (None, None)
-
-    def _validated(self, X: Any, reset: bool) -> Any:
-        """Return features as float32, a category that no row held has as missing."""
-        return self._read(X, reset)[0]
-
-    def _read(self, X: Any, reset: bool) -> tuple[Any, list[Any]]:
-        """Return features as float32, and the columns of those that are categories."""
-        if self._categorical is not None:
-            columns = columns_of(read(self, X, self._schema)[0])
-            where = np.flatnonzero(self._categorical).tolist()
-            x = np.empty((len(columns[0]), self.n_features_in_), dtype=np.float32)
-            for j, column in enumerate(columns):
-                if j not in where:
-                    x[:, j] = column
-                else:  # without labels the codes are not known yet
-                    x[:, j] = 0.0 if self._labels is None else self._labels.encode(where.index(j), column)
-            x = check_array(x, dtype=np.float32, ensure_all_finite="allow-nan")
-            return x, [columns[j] for j in where]
-        nan: Any = "allow-nan" if get_tags(self).input_tags.allow_nan else True
-        return validate_data(self, X, dtype=np.float32, reset=reset, ensure_all_finite=nan), []
-
-    def _based(self, retained: BoolArray, before: SharedState | None, gone: Any) -> SharedState:
+    def _based(self, retained: BoolArray, before: SharedState | None, gone: Any, x: Any = None) -> SharedState:
         """Return the basis of the retained rows; what the rows gone cannot have changed is taken from before."""
         if before is None or np.any(self._hashes[gone] <= before.coding.cut):
-            coding = self._coding(retained, before)
+            coding = self._coding(retained, before, self._x if x is None else x)
         else:
             coding = before.coding
         weighted, exponent, exponents, factors = False, 0, np.zeros(0, np.int64), self._factors(retained)
@@ -234,12 +174,12 @@ class ForestEstimator(Deletable):
     def _weight_with(self, factors: FloatArray) -> FloatArray:
         return self._weight * factors[self._y[:, 0]] if factors.size else self._weight
 
-    def _coding(self, retained: BoolArray, before: SharedState | None) -> Coding:
+    def _coding(self, retained: BoolArray, before: SharedState | None, x: Any) -> Coding:
         if before is not None and before.coding.cut < 2**62:  # the new sample is among twice as many subjects
             near = np.flatnonzero(retained & (self._hashes <= 2 * before.coding.cut))
             if np.unique(self._hashes[near]).size >= _SAMPLE:
-                return coding_of(self._x[near], self._hashes[near], _SAMPLE, self._categorical)
-        return coding_of(self._x[retained], self._hashes[retained], _SAMPLE, self._categorical)
+                return coding_of(x[near], self._hashes[near], _SAMPLE, self._categorical)
+        return coding_of(x[retained], self._hashes[retained], _SAMPLE, self._categorical)
 
     def _grow(self, shared: SharedState, retained: BoolArray, x: Any = None) -> Any:
         """Grow all trees on the retained rows."""
@@ -333,13 +273,8 @@ class ForestEstimator(Deletable):
         x = check_array(x, ensure_all_finite="allow-nan") + np.float32(0.0)
         retained = self._retained.copy()
         retained[rows] = False
-        before = self._x
-        try:
-            self._x = x
-            shared = self._based(retained, None, None)
-            forest = self._grow(shared, retained)
-        finally:
-            self._x = before
+        shared = self._based(retained, None, None, x)
+        forest = self._grow(shared, retained, x)
 
         def commit() -> None:
             self._x, self.n_features_in_ = x, x.shape[1]
@@ -519,14 +454,6 @@ class ForestEstimator(Deletable):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
-
-
-def _may_hold_text(X: Any) -> bool:
-    """Whether these rows are objects or text, of which some columns may be categories."""
-    kind = getattr(X, "dtype", None)
-    if kind is None and isinstance(X, list | tuple) and len(X):
-        return any(isinstance(v, str) for v in np.ravel(np.asarray(X[0], dtype=object)).tolist())
-    return getattr(kind, "kind", "") in ("O", "U", "T")
 
 
 @lru_cache(maxsize=64)

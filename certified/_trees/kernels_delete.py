@@ -145,7 +145,8 @@ def ask(node, mine, size, n_left, codes, targets, weights, retained, rule, total
         for at in range(rule.max_features):
             if best_of(
                 hists[node.slot, at], spans[node.slot, at], total, n, rule.kind, rule.criterion, rule.n_bins,
-                np.int64(spans[node.slot, at, MOVE]), rule.min_samples_leaf, random, node.path, np.int64(at), left, (fbest, ibest),
+                np.int64(spans[node.slot, at, MOVE]), rule.min_samples_leaf, random, node.path, np.int64(at), left,
+                (fbest, ibest),
             ):  # fmt: skip
                 found = True
         if found:

@@ -74,7 +74,7 @@ SIDES, CATEGORIES = 3, 4
 BEST, SECOND = 0, 1
 """Of the values of the best splits."""
 RANK, CUT, SIDE, N_LEFT, FEATURE = 0, 1, 2, 3, 4
-"""Of the best split: which of the candidate features, the last code on the left, side of missing values, retained rows."""
+"""Of the best split: which candidate feature, the last code and the rows on the left, side of missing values."""
 LOW, HIGH, N_LOW, N_HIGH, COLUMN, MOVE, SHIFT, LEAD = 0, 1, 2, 3, 4, 5, 6, 7
 """Of a span: extreme codes, how many rows have them, the feature, how its cells lie, and (in the first span of a node)
 by how many rows the best split is ahead."""

@@ -489,8 +489,8 @@ def test_a_split_that_is_not_asked_again_is_caught(monkeypatch):
 
 
 def test_a_tree_that_keeps_a_row_is_caught(monkeypatch):
-    honest = forest.Forest.remove
-    monkeypatch.setattr(forest.Forest, "downdate", lambda self, rows: honest(self, rows[1:]))
+    honest = forest.Forest.delete
+    monkeypatch.setattr(forest.Forest, "delete", lambda self, rows: honest(self, rows[1:]))
     with pytest.raises(AssertionError, match="refit"):
         check_delete_equals_refit(RandomForestClassifier(4, key=0))
     with pytest.raises(AssertionError, match="refit"):

@@ -190,7 +190,7 @@ def test_what_cannot_be_done_with_categories_is_refused():
         RandomForestClassifier(3, categorical_features=["colour"], key=0).fit(frame, y)
     with pytest.raises(InvalidInput, match="does not fit"):
         RandomForestClassifier(3, categorical_features=["weight"], key=0).fit(frame, y)
-    with pytest.raises(ValueError, match="held text"):
+    with pytest.raises(ValueError, match="had text"):
         model.predict(frame.with_columns(town=pl.lit(1.0)))
 
 
@@ -203,7 +203,7 @@ def test_rows_with_new_categories_join():
 
 
 def test_an_order_of_categories_that_depends_on_history_is_caught(monkeypatch):
-    honest = kernels_delete.remove_all
+    honest = kernels_delete.delete_all
 
     def drifting(*args):
         out = honest(*args)
@@ -211,7 +211,7 @@ def test_an_order_of_categories_that_depends_on_history_is_caught(monkeypatch):
         nodes["path"][nodes["missing"] >= 4] += np.uint64(1)
         return out
 
-    monkeypatch.setattr(forest.forget, "remove_all", drifting)
+    monkeypatch.setattr(forest.kernels_delete, "delete_all", drifting)
     caught = 0
     for seed in range(3):
         frame, y, _ = table(seed, 200, 20)

@@ -1,4 +1,4 @@
-"""Bins follow the data at every scale: binning among numbers, clusters far apart, heavy tails, targets of two scales."""
+"""Bins follow the data at every scale: codes among numbers, clusters far apart, heavy tails, targets of two scales."""
 
 import numpy as np
 import pytest
@@ -110,11 +110,11 @@ def test_deletions_that_change_the_blocks_end_at_a_refit():
     y, ids = rng.integers(0, 2, 700), np.arange(700)
     model = RandomForestClassifier(3, max_depth=6, key=3)
     live = clone(model).fit(X, y, ids=ids)
-    maps = {live._basis.coding.blocks.tobytes()}
+    maps = {live._shared.coding.blocks.tobytes()}
     order = rng.permutation(700)
     for k in range(0, 300, 20):
         live.delete(order[k : k + 20])
-        maps.add(live._basis.coding.blocks.tobytes())
+        maps.add(live._shared.coding.blocks.tobytes())
     retained = order[300:]
     assert len(maps) > 3
     assert live.state_digest_ == clone(model).fit(X[retained], y[retained], ids=retained).state_digest_

@@ -119,7 +119,7 @@ def test_leaves_are_those_of_a_refit_once_extreme_rows_are_gone():
 
 
 def test_leaves_that_are_never_asked_again_are_caught(monkeypatch):
-    honest = forest.forget.remove_all
+    honest = forest.kernels_delete.delete_all
 
     def stays(*args):
         n, nodes, stale = honest(*args), args[10], args[15]
@@ -127,7 +127,7 @@ def test_leaves_that_are_never_asked_again_are_caught(monkeypatch):
         nodes["stale"][leaves] = 0  # not to be grown anew
         return n
 
-    monkeypatch.setattr(forest.forget, "remove_all", stays)
+    monkeypatch.setattr(forest.kernels_delete, "delete_all", stays)
     assert many_leaves() > 0
 
 
