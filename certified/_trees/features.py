@@ -82,8 +82,10 @@ class ReadsFeatures:
 
 
 def _may_hold_text(X: Any) -> bool:
-    """Whether these rows are objects or text, of which some columns may be categories."""
-    kind = getattr(X, "dtype", None)
-    if kind is None and isinstance(X, list | tuple) and len(X):
-        return any(isinstance(v, str) for v in np.ravel(np.asarray(X[0], dtype=object)).tolist())
-    return getattr(kind, "kind", "") in ("O", "U", "T")
+    """Whether some of these rows are text, so that columns may be categories."""
+    kind = getattr(getattr(X, "dtype", None), "kind", "")
+    if kind == "O":
+        return any(isinstance(value, str) for value in X.ravel().tolist())
+    if not hasattr(X, "dtype") and isinstance(X, list | tuple) and len(X):
+        return any(isinstance(value, str) for value in np.ravel(np.asarray(X[0], dtype=object)).tolist())
+    return kind in ("U", "T")
