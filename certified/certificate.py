@@ -67,6 +67,9 @@ class Certificate(Record):
         Packages that computed the release.
     adaptivity : str
         Which requests the claim covers, where that depends on a key. Empty: all of them.
+    declared : str
+        What the claim takes on trust because it cannot be proved, such as that a function of the user's treats every
+        row by itself. Empty: nothing.
     schema : int
     extra : mapping
         Fields of a newer schema, kept as they came so that they survive a round trip.
@@ -95,6 +98,7 @@ class Certificate(Record):
     expected_excess_loss: float = 0.0
     versions: Mapping[str, str] = field(default_factory=dict)
     adaptivity: str = ""
+    declared: str = ""
     schema: int = 1
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -172,8 +176,9 @@ class Certificate(Record):
         for name in _MAY_BE_UNSTATED:
             if math.isnan(values[name]):
                 del values[name]
-        if not self.adaptivity:
-            del values["adaptivity"]
+        for name in ("adaptivity", "declared"):
+            if not values[name]:
+                del values[name]
         return values | thaw(self.extra)
 
     def with_audits(self, *results: Any) -> "Certificate":
@@ -333,6 +338,7 @@ def _claim_lines(c: Certificate) -> list[str]:
             *lines,
             f"The state is the same, bit for bit, as that of a refit of the {c.scope} without them (mu = 0).",
             *([f"Requests covered: {c.adaptivity}."] if c.adaptivity else []),
+            *_declared_lines(c),
         ]
     lines += [
         f"The release is within mu = {c.mu:.4g} (epsilon = {c.epsilon:.4g} at delta = {c.delta:.4g}) of a release of a",
@@ -340,11 +346,16 @@ def _claim_lines(c: Certificate) -> list[str]:
         f"Distance at most {c.distance_bound:.4g}; noise: sigma = {c.sigma:.4g}, {c.noise}.",
         f"Expected excess loss: {c.expected_excess_loss:.4g} nats.",
     ]
+    lines += _declared_lines(c)
     if c.assumptions:
         lines.append("Measured: " + ", ".join(f"{name} = {value:.4g}" for name, value in c.assumptions.items()) + ".")
     if not math.isnan(c.mu_transcript):
         lines.append(f"All releases so far together: mu = {c.mu_transcript:.4g}.")
     return lines
+
+
+def _declared_lines(c: Certificate) -> list[str]:
+    return [f"Taken on trust, tested but not proved: {c.declared}."] if c.declared else []
 
 
 def _limits(c: Certificate) -> tuple[str, ...]:

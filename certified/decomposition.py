@@ -8,6 +8,7 @@ import numpy as np
 from scipy.linalg import eigh
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.decomposition import PCA as _Plain
+from sklearn.utils import check_array
 
 from certified._data.hashing import bottom_k
 from certified._data.reproducible import project
@@ -40,8 +41,13 @@ class PCA(ClassNamePrefixFeaturesOutMixin, ExactTransformer):
     ----------
     n_components : int, float in (0, 1) or None, default=None
         How many; the least number whose share of the variance exceeds this; all.
+    copy : bool, default=True
+        Accepted for scikit-learn's sake: rows are always copied.
     whiten : bool, default=False
         Whether to divide by the standard deviation of each component.
+    svd_solver, tol, iterated_power, n_oversamples, power_iteration_normalizer, random_state
+        Accepted for scikit-learn's sake. There is one way here: eigenvectors of the exact covariance matrix, which is
+        that of svd_solver="covariance_eigh"; nothing is approximated or drawn.
     sample_size : int or None, default=None
         Subjects in the sample; None for all.
 
@@ -66,9 +72,29 @@ class PCA(ClassNamePrefixFeaturesOutMixin, ExactTransformer):
 
     components_: FloatArray
 
-    def __init__(self, n_components: Any = None, *, whiten: bool = False, sample_size: int | None = None) -> None:
+    def __init__(
+        self,
+        n_components: Any = None,
+        *,
+        copy: bool = True,
+        whiten: bool = False,
+        svd_solver: str = "auto",
+        tol: float = 0.0,
+        iterated_power: Any = "auto",
+        n_oversamples: int = 10,
+        power_iteration_normalizer: str = "auto",
+        random_state: Any = None,
+        sample_size: int | None = None,
+    ) -> None:
         self.n_components = n_components
+        self.copy = copy
         self.whiten = whiten
+        self.svd_solver = svd_solver
+        self.tol = tol
+        self.iterated_power = iterated_power
+        self.n_oversamples = n_oversamples
+        self.power_iteration_normalizer = power_iteration_normalizer
+        self.random_state = random_state
         self.sample_size = sample_size
 
     def fit(self, X: Any, y: Any = None, ids: Any = None) -> PCA:
@@ -154,8 +180,36 @@ class PCA(ClassNamePrefixFeaturesOutMixin, ExactTransformer):
     def inverse_transform(self, X: Any) -> FloatArray:
         """Return rows of the original features, shape (n_rows, n_features)."""
         self._check_fitted()
-        X = np.asarray(X, dtype=np.float64)
+        X = check_array(X, dtype=np.float64, estimator=self)
+        if X.shape[1] != self.n_components_:
+            raise InvalidInput(f"PCA.inverse_transform got {X.shape[1]} components. {self.n_components_} are needed.")
         return (X * _scale(self._learned) if self.whiten else X) @ self.components_ + self._learned["mean_"]
+
+    def get_covariance(self) -> FloatArray:
+        """Return the covariance matrix of the model with this many components and noise, (n_features, n_features)."""
+        return self._model().get_covariance()
+
+    def get_precision(self) -> FloatArray:
+        """Return the inverse of :meth:`get_covariance`."""
+        return self._model().get_precision()
+
+    def score_samples(self, X: Any) -> FloatArray:
+        """Return the log-likelihood of each row under the model of :meth:`get_covariance`, shape (n_rows,)."""
+        self._check_fitted()
+        return self._model().score_samples(self._validated(X, reset=False))
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Return the mean of :meth:`score_samples`."""
+        return float(np.mean(self.score_samples(X)))
+
+    def _model(self) -> _Plain:
+        """Return scikit-learn's estimator with what was learned, without names."""
+        self._check_fitted()
+        out = _Plain(n_components=self.n_components, whiten=self.whiten)
+        out.n_features_in_ = self.n_features_in_
+        for name, value in self._learned.items():
+            setattr(out, name, value)
+        return out
 
     def release(self) -> _Plain:
         """Return a plain scikit-learn PCA with the same components; it holds no training row."""

@@ -32,12 +32,21 @@ class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMix
 
     Parameters
     ----------
+    solver : {"svd", "lsqr", "eigen"}, default="svd"
+        Accepted for scikit-learn's sake: there is one way here, from exact sums, to what all of them compute. It takes
+        `shrinkage` and transforms whichever is named.
     priors : array-like of shape (n_classes,) or None, default=None
         Probabilities of the classes; None for their shares of the rows.
     n_components : int or None, default=None
         Directions that ``transform`` keeps, at most ``min(n_classes - 1, n_features)``.
     shrinkage : float in [0, 1] or None, default=None
         The covariance is moved this far towards a multiple of the identity with the same trace.
+    store_covariance : bool, default=False
+        Accepted for scikit-learn's sake: ``covariance_`` is always there.
+    tol : float, default=1e-4
+        Accepted for scikit-learn's sake: features that depend on each other inside the classes are refused.
+    covariance_estimator : None
+        Another estimator is refused, since it would have to see the rows.
 
     Attributes
     ----------
@@ -67,10 +76,24 @@ class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMix
     coef_: FloatArray
     intercept_: FloatArray
 
-    def __init__(self, *, priors: Any = None, n_components: int | None = None, shrinkage: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        solver: str = "svd",
+        shrinkage: float | None = None,
+        priors: Any = None,
+        n_components: int | None = None,
+        store_covariance: bool = False,
+        tol: float = 1e-4,
+        covariance_estimator: None = None,
+    ) -> None:
+        self.solver = solver
+        self.shrinkage = shrinkage
         self.priors = priors
         self.n_components = n_components
-        self.shrinkage = shrinkage
+        self.store_covariance = store_covariance
+        self.tol = tol
+        self.covariance_estimator = covariance_estimator
 
     def fit(self, X: Any, y: Any, ids: Any = None) -> LinearDiscriminantAnalysis:
         """Fit on all rows; ``ids`` names the subject of each, an array or a column of the frame X."""
@@ -161,6 +184,13 @@ class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMix
 
     def _check_parameters(self, n_features: int) -> None:
         k, name = len(self.classes_), type(self).__name__
+        if self.solver not in ("svd", "lsqr", "eigen"):
+            raise InvalidInput(f"{name}(solver={self.solver!r}) is not allowed: 'svd', 'lsqr' or 'eigen'.")
+        if self.covariance_estimator is not None:
+            raise InvalidInput(
+                f"{name}(covariance_estimator=...) is not allowed: it would have to see the rows, and only sums of "
+                "them can be subtracted from. Use shrinkage= for a covariance that is smoothed."
+            )
         if self.priors is not None:
             priors = np.asarray(self.priors, dtype=np.float64)
             if priors.shape != (k,) or not np.all(priors > 0) or not np.isclose(priors.sum(), 1.0):

@@ -72,7 +72,8 @@ def build(**parameters: Any) -> Pipeline:
     features = make_column_transformer(
         (
             make_pipeline(
-                SplineTransformer(n_knots=6, degree=2, include_bias=False, sample_size=2000), StandardScaler()
+                SplineTransformer(n_knots=6, degree=2, knots="quantile", include_bias=False, sample_size=2000),
+                StandardScaler(),
             ),
             CURVES,
         ),

@@ -89,7 +89,9 @@ class Schema(NamedTuple):
 
     Attributes
     ----------
-    kinds : tuple of {"float", "int", "bool", "text"}
+    kinds : tuple of {"float", "int", "bool", "number", "text"}
+        Types that the container declares; "number" of Python objects, of which some may be whole and some not: which
+        type they have must not depend on a row that goes.
     missing : None or NaN
         How missing text is written where the table came from.
     """
@@ -101,8 +103,26 @@ class Schema(NamedTuple):
         """Return the schema of these columns."""
         return Schema(tuple(self.kinds[j] for j in indices), self.missing)
 
+    def served(self) -> tuple[Any, ...]:
+        """Return what encoders and releases show of it: how missing text is written only where there is text."""
+        return self.kinds, repr(self.missing) if "text" in self.kinds else None
 
-def read(estimator: Any, X: Any, schema: Schema | None = None) -> tuple[Any, Schema]:
+    def check_added(self, x: Any, caller: str) -> None:
+        """Raise InvalidInput if rows that are added have values that a column of their type cannot hold."""
+        retained = {"int": "whole numbers", "bool": "booleans"}
+        for j, (kind, column) in enumerate(zip(self.kinds, columns_of(x), strict=True)):
+            if kind not in retained:
+                continue
+            known = column[~np.isnan(column)]
+            wrong = known[(known % 1 != 0) if kind == "int" else (known != 0) & (known != 1)]
+            if wrong.size:
+                raise InvalidInput(
+                    f"{caller} got {wrong[0]} in column {j}, which held {retained[kind]} in fit. Cast the column, or fit "
+                    "anew with a column of another type. Nothing was changed."
+                )
+
+
+def read(estimator: Any, X: Any, schema: Schema | None = None, *, check: bool = True) -> tuple[Any, Schema]:
     """Return X in the form used inside, a copy, and its schema.
 
     Parameters
@@ -112,6 +132,8 @@ def read(estimator: Any, X: Any, schema: Schema | None = None) -> tuple[Any, Sch
     X : data frame or array-like of shape (n_rows, n_features)
     schema : Schema or None
         That of the data seen by ``fit``, which X must have; None to find it.
+    check : bool
+        Whether the estimator is to remember or to check number and names.
 
     Raises
     ------
@@ -136,12 +158,9 @@ def read(estimator: Any, X: Any, schema: Schema | None = None) -> tuple[Any, Sch
         else:
             found = [_of_objects(column, f"column {j}", name) for j, column in enumerate(X.T)]
         missing = np.nan
-    validate_data(
-        estimator,
-        X if frame is None else frame.to_native(),
-        reset=schema is None,
-        skip_check_array=True,
-    )
+    if check:
+        given = X if frame is None else frame.to_native()
+        validate_data(estimator, given, reset=schema is None, skip_check_array=True)
     columns, kinds = [column for column, _ in found], tuple(kind for _, kind in found)
     if schema is None:
         return table_of(columns), Schema(kinds, missing)
@@ -279,12 +298,16 @@ def _of_objects(values: Any, where: str, name: str) -> tuple[Any, str]:
     if not types or all(issubclass(t, str) for t in types):
         once: dict[Any, Any] = {}
         column = np.empty(len(values), dtype=object)
-        column[:] = [once.setdefault(v, v) for v in values]  # one object for equal text
+        column[:] = [
+            v if v is None else once.setdefault(v, str.__str__(v)) for v in values
+        ]  # one object for equal text
         return column, "text"
     if all(issubclass(t, _NUMBERS) for t in types):
-        kind = "bool" if types <= {bool, np.bool_} else "float"
-        if all(issubclass(t, int | np.integer) for t in types) and kind != "bool":
-            kind = "int"
+        kind = "bool" if types <= {bool, np.bool_} else "number"
+        if kind == "number" and types & {bool, np.bool_}:
+            raise InvalidInput(
+                f"{name} got {where} with booleans among numbers. Numbers or booleans alone are allowed: cast them."
+            )
         if any(isinstance(v, int | np.integer) and abs(int(v)) > _LARGEST for v in values):
             raise InvalidInput(_TOO_LARGE.format(name))
         return _exact(np.array([np.nan if v is None else v for v in values], dtype=np.float64), name), kind

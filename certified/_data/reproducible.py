@@ -74,7 +74,8 @@ def _leaves(value: Any) -> Iterator[Any]:
         for item in value:
             yield from _leaves(item)
     else:
-        yield "None" if value is None else value
+        text = isinstance(value, np.ndarray) and value.dtype.kind in "UT"
+        yield "None" if value is None else repr(value.tolist()) if text else value  # text: whatever the longest takes
 
 
 def on_one_thread() -> Any:

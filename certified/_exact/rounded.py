@@ -8,28 +8,32 @@ from typing import Any
 import numpy as np
 
 from certified._exact.sums import Products
-from certified.typing import FloatArray
+from certified.preprocessing._standard import _counts, _weights
+from certified.typing import FloatArray, IntArray
 
 __all__ = ["rounded_moments"]
 
 
-def _with_ones(values: FloatArray) -> FloatArray:
-    return np.column_stack([values, np.ones(len(values))])
-
-
-def rounded_moments(products: Products, observed: Any = None) -> tuple[FloatArray, FloatArray]:
+def rounded_moments(
+    products: Products, observed: Any = None, missing: tuple[IntArray, int] | None = None
+) -> tuple[FloatArray, FloatArray]:
     """Return centre and scale of every column but the last (the ones): functions of the exact sums alone.
 
-    `observed`, int array of shape (n_features,), counts the rows of each column that are not missing; in the sums a
-    missing value is 0. None means all, with the weights that the sums have. Where nothing is observed: 0 and 1.
+    In the sums a missing value is 0. `observed`, int array of shape (n_features,), counts the rows of each column that
+    are not missing, where rows have no weights. `missing` counts those that are, and all rows; then the sums have a
+    column more for each feature with any, before the ones. None means that nothing is missing. Where nothing is
+    observed: 0 and 1.
     """
     total, unit = products.integers(), products.unit_exponents
-    square, first = total[:-1, 0], total[:-1, 1]
-    scale, mean, one = np.ones(len(first)), np.zeros(len(first)), int(unit[-1])
-    for j in range(len(first)):
-        # in units of the last limb of the ones, as `first` is: 4^one
-        weight = total[-1, 1] if observed is None else int(observed[j]) << (-2 * one)
-        if weight == 0:
+    one = int(unit[-1])
+    if missing is None:
+        weights = [total[-1, 1] if observed is None else int(n) << (-2 * one) for n in _counts(total, observed)]
+    else:
+        weights = _weights(total, unit, *missing)
+    square, first = total[: len(weights), 0], total[: len(weights), 1]
+    scale, mean = np.ones(len(first)), np.zeros(len(first))
+    for j, weight in enumerate(weights):  # in units of the last limb of the ones, as `first` is: 4^one
+        if weight <= 0:
             continue
         value = square[j] * weight - first[j] * first[j]  # variance = value / weight^2 in units 4^(u - one)
         u = int(unit[j]) - one

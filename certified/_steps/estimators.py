@@ -13,7 +13,7 @@ from certified._data.frames import Columns, Schema, is_frame, read, split_ids
 from certified._data.subjects import Subjects
 from certified._data.table import Table
 from certified._data.targets import codes_among, target_column
-from certified._steps.step import ExactStep
+from certified._steps.step import ExactStep, canonical
 from certified.base import all_or_nothing
 from certified.certificate import Certificate
 from certified.errors import InvalidInput, InvalidRequest
@@ -47,7 +47,7 @@ class _Fitted(ExactStep):
         X, ids = split_ids(X, ids)
         x = self._validated(X, reset=True)
         self._see(X if is_frame(X) else x, getattr(self, "feature_names_in_", None), self._schema)
-        x = x if isinstance(x, Columns) else np.array(x)
+        x = canonical(x if isinstance(x, Columns) else np.array(x))
         y = self._target(y, len(x))
         ones = np.ones(len(x))
         weight = np.array(_check_sample_weight(sample_weight, ones, dtype=np.float64, ensure_non_negative=True))
@@ -78,7 +78,9 @@ class _Fitted(ExactStep):
             raise InvalidInput(f"{type(self).__name__}.add got sample_weight, which its fit does not take.")
         X, ids = split_ids(X, ids)
         x = self._validated(X, reset=False)
-        x = x if isinstance(x, Columns) else np.array(x)
+        x = canonical(x if isinstance(x, Columns) else np.array(x))
+        if self._schema is not None:
+            self._schema.check_added(x, f"{type(self).__name__}.add")
         ones = np.ones(len(x))
         weight = np.array(_check_sample_weight(sample_weight, ones, dtype=np.float64, ensure_non_negative=True))
         retained, subjects = self._subjects.added(ids, len(x))
@@ -92,8 +94,16 @@ class _Fitted(ExactStep):
             return codes_among(self.classes_, y, n_rows, f"{type(self).__name__}.add")
         return self._target(y, n_rows)
 
+    _allow_nan = False  # whether missing values may enter
+
     def _validated(self, X: Any, reset: bool) -> Any:
-        return validate_data(self, X, dtype=np.float64, reset=reset)
+        nan: Any = "allow-nan" if self._allow_nan else True
+        return validate_data(self, X, dtype=np.float64, reset=reset, ensure_all_finite=nan)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self._allow_nan
+        return tags
 
 
 class ExactTransformer(TransformerMixin, _Fitted):

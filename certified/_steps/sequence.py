@@ -6,11 +6,15 @@ A step is a :class:`certified._steps.step.ExactStep`, or wrapped as one: what le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
-from typing import Any
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
@@ -22,15 +26,29 @@ from sklearn.utils.validation import _check_feature_names_in
 from certified._data.frames import Columns, Schema, values_of
 from certified._data.reproducible import same
 from certified._data.table import Table
-from certified._steps.stateless import _STATELESS, StatelessStep, _is_drawn, is_of_text, of_table
+from certified._steps.stateless import _ROWS, _STATELESS, StatelessStep, _is_drawn, is_of_text, of_table
 from certified._steps.step import ExactStep
 from certified.errors import InvalidInput, NotDeletable
 
-__all__ = ["StepSequence", "admit", "as_step", "delete_through", "fit_through", "served", "targets"]
+__all__ = [
+    "StepSequence",
+    "admit",
+    "as_named",
+    "as_step",
+    "delete_through",
+    "fit_through",
+    "is_stateless",
+    "served",
+    "targets",
+]
+
+_ALONE = 128  # rows of the fit that a function of the user's must make the same of by themselves
+_ALONE_OF_KNOWN = 8
 
 
 def as_step(step: Any, name: str, caller: str) -> ExactStep:
     """Return a transformer as an unfitted step, a clone; raise NotDeletable if it cannot delete rows."""
+    step = as_named(step)
     if isinstance(step, ExactStep):
         step = clone(step)
         step._ready()
@@ -38,11 +56,7 @@ def as_step(step: Any, name: str, caller: str) -> ExactStep:
         return step
     if isinstance(step, _BaseComposition) and hasattr(step, "steps"):
         return StepSequence([(inner, as_step(part, f"{name}__{inner}", caller)) for inner, part in step.steps])
-    if (
-        _is_drawn(step)
-        or (isinstance(step, str) and step == "passthrough")
-        or isinstance(step, (*_STATELESS, FrozenEstimator))
-    ):
+    if is_stateless(step):
         return StatelessStep(step)
     shown = repr(step) if isinstance(step, str) else f"a {type(step).__name__}"
     reads_text = hasattr(step, "__sklearn_tags__") and is_of_text(step)
@@ -54,6 +68,67 @@ def as_step(step: Any, name: str, caller: str) -> ExactStep:
         f"{other}, wrap it in FrozenEstimator if it was fitted on other "
         "data that are not subject to deletion, or use FunctionTransformer if it learns nothing."
     )
+
+
+def as_named(step: Any) -> Any:
+    """Return a step as given, "passthrough" for None."""
+    return "passthrough" if step is None else step
+
+
+def is_stateless(step: Any) -> bool:
+    """Whether a step learns nothing from the rows: known of its class, or declared."""
+    named = isinstance(step, str) and step == "passthrough"
+    return named or _is_drawn(step) or isinstance(step, (*_STATELESS, FrozenEstimator))
+
+
+class _Frame(NamedTuple):
+    """Names of columns, and whether they stand in a frame of pandas, which most transformers of others ask for."""
+
+    names: Any
+    pandas: bool
+
+    def of(self, block: Any) -> Any:
+        """Return rows as such a frame; of polars where pandas is not installed."""
+        rows = block.toarray() if issparse(block) else block
+        columns = {str(name): _plain(rows[:, j]) for j, name in enumerate(self.names)}
+        if self.pandas:
+            with suppress(ImportError):
+                return import_module("pandas").DataFrame(columns)
+        return pl.DataFrame(columns)
+
+
+def _fails(transform: Callable[[Any], Any], X: Any) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return bool(np.asarray(transform(X)).shape[0] != X.shape[0])
+        except Exception:
+            return True
+
+
+def _plain(column: Any) -> Any:
+    """Return a column of objects as numbers where it holds numbers alone."""
+    return (
+        column
+        if column.dtype != object or any(v is None or isinstance(v, str) for v in column)
+        else column.astype(np.float64)
+    )
+
+
+def _company(n: int, alone: int) -> Iterator[Any]:
+    """Yield positions of rows, each row again beside others in several ways, and some rows by themselves."""
+    every = np.arange(n)
+    groups = [np.roll(every[::-1], _ROWS // 2), every[::2], every[1::2], every[: n // 2], every[n // 2 :]]
+    yield from (rows for rows in groups if rows.size)
+    for k in np.unique(np.linspace(0, n - 1, min(n, alone)).astype(np.intp)):
+        yield every[k : k + 1]
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Whether two tables hold the same bits."""
+    if issparse(a) and issparse(b):
+        return a.shape == b.shape and all(same(getattr(a, p), getattr(b, p)) for p in ("indptr", "indices", "data"))
+    return not issparse(a) and not issparse(b) and same(a, b)
 
 
 class StepSequence(ExactStep):
@@ -88,6 +163,7 @@ class StepSequence(ExactStep):
 
     def _apply(self, learned: Any, X: Any) -> Any:
         for step, part in zip(self.parts, learned, strict=True):
+            admit(step, X)
             X = step._apply(part, X)
         return X
 
@@ -107,6 +183,9 @@ class StepSequence(ExactStep):
     def _target(self, y: Any, n_rows: int) -> Any:
         return targets([step for step in self.parts if step._supervised], y, n_rows)
 
+    def _more_targets(self, y: Any, n_rows: int) -> Any:
+        return targets([step for step in self.parts if step._supervised], y, n_rows, more=True)
+
     @property
     def _supervised(self) -> bool:  # type: ignore[override]
         return any(step._supervised for step in self.parts)
@@ -118,6 +197,21 @@ class StepSequence(ExactStep):
 
     def _example(self, learned: Any, n_features: int) -> list[Any]:
         return self.parts[0]._example(learned[0], n_features)
+
+    def _twin(self) -> StepSequence:
+        out = super()._twin()
+        out.steps = [(name, step._twin()) for name, step in self.steps]
+        return out
+
+    def _adopt(self, twin: StepSequence) -> None:
+        for step, other in zip(self.parts, twin.parts, strict=True):
+            step._adopt(other)
+        steps = self.steps
+        super()._adopt(twin)
+        self.steps = steps
+
+    def _declared(self) -> list[str]:
+        return [clause for step in self.parts for clause in step._declared()]
 
     def _store(self, statistic: Any, learned: Any) -> None:
         n_features = self.n_features_in_
@@ -138,9 +232,9 @@ class StepSequence(ExactStep):
         return Pipeline([(name, first.release()), *((name, of_table(step, step.release())) for name, step in rest)])
 
 
-def targets(steps: Sequence[ExactStep], y: Any, n_rows: int) -> Any:
-    """Return the targets as all of these steps use them, None for no steps."""
-    found = [step._target(y, n_rows) for step in steps]
+def targets(steps: Sequence[ExactStep], y: Any, n_rows: int, *, more: bool = False) -> Any:
+    """Return the targets as all of these steps use them, of the fit or of rows that are added; None for no steps."""
+    found = [step._more_targets(y, n_rows) if more else step._target(y, n_rows) for step in steps]
     for step, other in zip(steps, found, strict=True):
         if not np.array_equal(other, found[0]):
             raise InvalidInput(
@@ -151,7 +245,7 @@ def targets(steps: Sequence[ExactStep], y: Any, n_rows: int) -> Any:
 
 
 def served(step: ExactStep, statistic: Any, learned: Any, n_features: int) -> int:
-    """Let a step serve what it has learned from this many features; return how many come out. Cannot fail."""
+    """Let a step serve what it has learned from so many features, a twin where it is fitted; return how many leave."""
     step.n_features_in_ = n_features
     if not (statistic is step.__dict__.get("_statistic") and learned is step._learned):
         step._store(statistic, learned)
@@ -190,7 +284,7 @@ def delete_through(
             statistics.append(step._update_statistic(step._statistic, removed, left))
         learned.append(step._learned_again(statistics[-1]))
         changed.append(not same(learned[-1], step._learned))
-        if not any(changed):
+        if not any(changed) and len(removed.weight):
             removed = removed._replace(x=step._apply_rows(step._learned, removed))
         left = _then(step, learned[-1], left)
 

@@ -7,7 +7,7 @@ from copy import copy
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import csr_array, issparse, vstack
 from sklearn.base import clone
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.frozen import FrozenEstimator
@@ -18,10 +18,10 @@ from sklearn.random_projection import GaussianRandomProjection, SparseRandomProj
 from sklearn.utils import get_tags
 from sklearn.utils.validation import _check_feature_names_in
 
-from certified._data.frames import Columns, columns_of, row_of, values_of
-from certified._data.reproducible import same
+from certified._data.frames import Columns, Schema, columns_of, row_of
 from certified._data.table import Table
-from certified._steps.step import ExactStep
+from certified._steps.sequence import _ALONE, _ALONE_OF_KNOWN, _alike, _company, _fails, _Frame, as_named
+from certified._steps.step import ExactStep, canonical
 from certified.errors import InvalidInput, NotDeletable
 from certified.typing import FloatArray
 
@@ -37,13 +37,7 @@ _STATELESS = (
 )
 
 
-_BY_ELEMENT = (AdditiveChi2Sampler, Binarizer, Normalizer, PolynomialFeatures)  # no sum but within a row, in its order
-
-
 _ROWS = 256  # in a block
-
-
-_TRIED = 8
 
 
 # Drawn by their seed and the number of features alone, unless a parameter has one of these values.
@@ -62,11 +56,11 @@ def _is_drawn(step: Any) -> bool:
 
 def is_of_text(step: Any) -> bool:
     """Whether a transformer takes documents, one for each row, and not a table; a union where all of its parts do."""
-    step = step.step if isinstance(step, StatelessStep) else step
+    step = as_named(step.step if isinstance(step, StatelessStep) else step)
     if isinstance(step, str):
         return False
     if hasattr(step, "steps"):
-        entered = [part for _, part in step.steps if part != "passthrough" and not is_passthrough(part)]
+        entered = [part for _, part in step.steps if as_named(part) != "passthrough" and not is_passthrough(part)]
         return bool(entered) and is_of_text(entered[0])
     if hasattr(step, "transformer_list"):
         return all(is_of_text(part) for _, part in step.transformer_list if part != "drop")
@@ -93,8 +87,14 @@ class StatelessStep(ExactStep):
     documents has a single column of text.
 
     A row must come out the same, bit for bit, whichever rows are beside it: else what a deletion takes back is not what
-    the fit counted. A matrix product rounds a row otherwise where there are fewer of them, so an array is handed over
-    in blocks of one shape, the last one filled up; and what depends on the other rows all the same is refused.
+    the fit counted. Sums inside a row round by the order of memory, and a matrix product rounds a row otherwise where
+    there are fewer of them: so rows are handed over in blocks of one shape and one order of memory, the last one filled
+    up. That what comes out depends on the row alone is known of scikit-learn's transformers, and a declaration of the
+    user's for functions and for what is frozen. A fit tests it: all rows again beside others, some by themselves. No
+    test proves it, so the certificate says that it rests on the declaration.
+
+    What was fitted on a frame and frozen gets a frame with the names it knows. A function that gets the features as
+    they were given, and fails on an array but not on a frame, gets a frame.
 
     Parameters
     ----------
@@ -102,8 +102,39 @@ class StatelessStep(ExactStep):
         Fitted on rows of zeros, where it has to be fitted.
     """
 
+    _frame: _Frame | None = None  # that the transformer asks for; None where it takes an array
+
     def __init__(self, step: Any) -> None:
         self.step = step
+
+    def _see(self, X: Any, names: Any, schema: Schema | None) -> None:
+        super()._see(X, names, schema)
+        self._frame = None
+        known = isinstance(self.step, FunctionTransformer) and isinstance(self.step.func, np.ufunc | None)
+        if not isinstance(self.step, FunctionTransformer) or known or names is None:
+            return
+        text = [] if schema is None else [j for j, kind in enumerate(schema.kinds) if kind == "text"]
+        values: Any = np.zeros((_ROWS, len(names)), dtype=object if text else np.float64)
+        if text:
+            values[:, text] = "a"
+        asked = _Frame(names, hasattr(X, "iloc"))
+        if _fails(self.step.transform, values) and not _fails(self.step.transform, asked.of(values)):
+            self._frame = asked
+
+    @property
+    def declared(self) -> str:
+        """What the user declares and nobody can prove, a clause; empty for what is known."""
+        if isinstance(self.step, FrozenEstimator):
+            return f"{type(self.step.estimator).__name__} was fitted on other data and treats every row by itself"
+        if isinstance(self.step, FunctionTransformer):
+            if self.step.func is None or (isinstance(self.step.func, np.ufunc) and not self.step.kw_args):
+                return ""
+            name = getattr(self.step.func, "__name__", type(self.step.func).__name__)
+            return f"the function {name} treats every row by itself"
+        return ""
+
+    def _declared(self) -> list[str]:
+        return [self.declared] if self.declared else []
 
     def _count(self, table: Table) -> tuple[int]:
         if is_of_text(self.step):
@@ -114,14 +145,12 @@ class StatelessStep(ExactStep):
 
     def _check_rows_apart(self, x: Any) -> None:
         """Raise NotDeletable if a row comes out differently beside other rows."""
-        n = x.shape[0]
-        if isinstance(self.step, str) or n < 2:
+        if isinstance(self.step, str):
             return
-        some = np.unique(np.linspace(0, n - 1, _TRIED).astype(np.intp))
-        together, learned = self._apply((x.shape[1],), x[some]), (x.shape[1],)
-        for k in (0, len(some) // 2, len(some) - 1):
-            alone = self._apply(learned, x[some[k : k + 1]])
-            if not same(values_of(alone), values_of(together[k : k + 1])):
+        learned = (x.shape[1],)
+        together = self._apply(learned, x)
+        for rows in _company(x.shape[0], _ALONE if self.declared else _ALONE_OF_KNOWN):
+            if not _alike(self._apply(learned, x[rows]), together[rows]):
                 raise NotDeletable(
                     f"{type(self.step).__name__} makes another value of a row when other rows are beside it, so it "
                     "learns from them and cannot delete rows. Let the function treat every row by itself, or use a "
@@ -139,14 +168,15 @@ class StatelessStep(ExactStep):
             return X
         if not X.shape[0]:  # transformers of others refuse to see no row
             return np.empty((0, self._width(learned, learned[0])))
-        of_text = is_of_text(self.step)
         plain = self._fitted(learned[0])
-        if not (of_text or issparse(X) or isinstance(self.step, _BY_ELEMENT)):
-            return _in_blocks(plain.transform, np.asarray(X))
-        out = plain.transform(self._documents(X) if of_text else X if issparse(X) else np.asarray(X))
-        if issparse(out) and (of_text or issparse(X)):
-            return csr_array(out, dtype=np.float64)
-        return _dense(out)
+        if not is_of_text(self.step):
+            asked = self._frame
+            if isinstance(self.step, FrozenEstimator) and hasattr(self.step.estimator, "feature_names_in_"):
+                asked = _Frame(self.step.estimator.feature_names_in_, True)
+            handed = plain.transform if asked is None else lambda block: plain.transform(asked.of(block))
+            return _in_blocks(handed, X, type(self.step).__name__)
+        out = plain.transform(self._documents(X))
+        return canonical(csr_array(out, dtype=np.float64)) if issparse(out) else _dense(out)
 
     def _documents(self, X: Any) -> Any:
         """Return the one column of a table of text."""
@@ -169,7 +199,10 @@ class StatelessStep(ExactStep):
             return self.step
         if "_statistic" in self.__dict__ and self._learned[0] == n_features:
             return self._plain
-        return clone(self.step).fit(["a"] if is_of_text(self.step) else np.zeros((1, n_features)))
+        if is_of_text(self.step):
+            return clone(self.step).fit(["a"])
+        rows = np.zeros((1, n_features))
+        return clone(self.step).fit(rows if self._frame is None else self._frame.of(rows))
 
     def _width(self, learned: tuple[int], n_features: int) -> int:
         if isinstance(self.step, str):
@@ -179,6 +212,10 @@ class StatelessStep(ExactStep):
 
     def _example(self, learned: tuple[int], n_features: int) -> list[Any]:
         return ["a"] if is_of_text(self.step) else super()._example(learned, n_features)
+
+    def transform(self, X: Any) -> Any:
+        """Return what the transformer makes of the rows."""
+        return self._apply(self._learned, X)
 
     def _store(self, statistic: tuple[int], learned: tuple[int]) -> None:
         if not isinstance(self.step, str):
@@ -203,15 +240,31 @@ class StatelessStep(ExactStep):
         return out
 
 
-def _in_blocks(transform: Callable[[Any], Any], X: Any) -> FloatArray:
-    """Return what a transformer makes of an array, handed over in blocks of `_ROWS` rows, the last one filled up."""
-    out = []
-    for start in range(0, max(len(X), 1), _ROWS):
+def _in_blocks(transform: Callable[[Any], Any], X: Any, name: str) -> Any:
+    """Return what a transformer makes of rows, handed over in blocks of `_ROWS`, the last one filled up.
+
+    Sparse where both are. A block is an array in C order, or a CSR array.
+    """
+    out, sparse = [], issparse(X)
+    X = X if sparse else np.asarray(X)
+    for start in range(0, max(X.shape[0], 1), _ROWS):
         part = X[start : start + _ROWS]
-        whole = part[np.minimum(np.arange(_ROWS), len(part) - 1)] if 0 < len(part) < _ROWS else part
-        out.append(_dense(transform(np.ascontiguousarray(whole)))[: len(part)])
-    return np.concatenate(out) if len(out) > 1 else out[0]
+        n = part.shape[0]
+        whole = part[np.minimum(np.arange(_ROWS), n - 1)]
+        block = transform(whole if sparse else np.ascontiguousarray(whole))
+        made = canonical(csr_array(block, dtype=np.float64)) if sparse and issparse(block) else _dense(block)
+        if made.ndim != 2 or made.shape[0] != _ROWS or (out and made.shape[1] != out[0].shape[1]):
+            raise NotDeletable(
+                f"{name} made a table of shape {made.shape} of {_ROWS} rows"
+                + (f", and one of {out[0].shape[1]} columns of others" if out else "")
+                + ". One row for each row, and as many columns whatever the values, are needed: what depends on the "
+                "other rows cannot be forgotten. Nothing was changed."
+            )
+        out.append(made[:n])
+    if len(out) == 1:
+        return out[0]
+    return csr_array(vstack(out, format="csr")) if issparse(out[0]) else np.concatenate(out)
 
 
 def _dense(out: Any) -> FloatArray:
-    return np.asarray(out.toarray() if hasattr(out, "toarray") else out, dtype=np.float64)
+    return canonical(np.array(out.toarray() if hasattr(out, "toarray") else out, dtype=np.float64))

@@ -6,7 +6,10 @@ Pure steps make such an estimator, in a pipeline or on its own; none but the las
     statistic = _discount(statistic, removed)  # of the retained rows; None where they must be counted again
     learned = _derive(statistic)               # what is served; may refuse
     X = _apply(learned, X)                     # of a transformer
-    _serve(statistic, learned)                 # store both; cannot fail
+    _serve(statistic, learned)                 # store both, and what follows from them
+
+Nothing that can fail runs once a deletion has begun to change the estimator: all of this is done on a twin, and then
+:meth:`ExactStep._adopt` takes over the attributes of the twin.
 
 A deletion gives bit for bit the state of a refit if ``_subtract(_count(D), S)`` is ``_count(D without S)``, which
 :func:`certified.testing.check_deletable` tests.
@@ -15,11 +18,13 @@ A deletion gives bit for bit the state of a refit if ``_subtract(_count(D), S)``
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 import numpy as np
+from scipy.sparse import issparse
 
-from certified._data.frames import Schema
+from certified._data.frames import Columns, Schema
 from certified._data.reproducible import _leaves, digest, same
 from certified._data.subjects import Subjects
 from certified._data.table import RemainingRows, Table
@@ -28,7 +33,7 @@ from certified.certificate import Certificate, versions
 from certified.errors import InvalidRequest
 from certified.typing import IntArray
 
-__all__ = ["ExactStep"]
+__all__ = ["ExactStep", "canonical"]
 
 
 class ExactStep(Deletable):
@@ -38,6 +43,7 @@ class ExactStep(Deletable):
     _statistic: Any
     _learned: Any
     _supervised = False  # whether the targets are used
+    _keeps_missing = False  # whether a transformer hands on missing values
     _schema: Schema | None = None  # of the features as given; None for features that other steps make
 
     def _ready(self) -> None:
@@ -53,6 +59,10 @@ class ExactStep(Deletable):
         """Return the targets as the table holds them, a copy; None where they are not used."""
         return None
 
+    def _more_targets(self, y: Any, n_rows: int) -> Any:
+        """Return the targets of rows that are added, as the table holds them."""
+        return self._target(y, n_rows)
+
     def _count(self, table: Table) -> Any:
         """Return the exact statistic of these rows, all of positive weight."""
         raise NotImplementedError
@@ -63,6 +73,8 @@ class ExactStep(Deletable):
 
     def _update_statistic(self, statistic: Any, removed: Table, left: Callable[[], Table]) -> Any:
         """Return the statistic without the deleted rows; `left` gives all others where they must be counted again."""
+        if not len(removed.weight):  # rows of weight 0 were never counted
+            return statistic
         after = self._subtract(statistic, removed)
         return self._count(left()) if after is None else after
 
@@ -101,8 +113,16 @@ class ExactStep(Deletable):
         return [0.0] * n_features
 
     def _store(self, statistic: Any, learned: Any) -> None:
-        """Store both. Subclasses set their public attributes here."""
+        """Store both. Subclasses set their public attributes here; of a fitted estimator only on a twin."""
         self._statistic, self._learned = statistic, learned
+
+    def _twin(self) -> Self:
+        """Return a copy that shares everything, of which nothing is changed in place; inner steps are copied too."""
+        return copy(self)
+
+    def _adopt(self, twin: Self) -> None:
+        """Take over what a twin serves. Cannot fail."""
+        self.__dict__.update(twin.__dict__)
 
     def _learn(self, table: Table, subjects: Subjects) -> None:
         """Fit: count, derive, serve, and keep the rows."""
@@ -119,10 +139,12 @@ class ExactStep(Deletable):
         statistic = self._update_statistic(self._statistic, removed, RemainingRows(self._table, rows))
         learned = self._learned_from(statistic)
         changed = not same(learned, self._learned)
+        twin = self._twin()
+        twin._store(statistic, learned)
 
         def commit() -> None:
+            self._adopt(twin)
             self._table.erase(rows)
-            self._store(statistic, learned)
 
         return Plan(commit, changed, "exact", np.inf if changed else 0.0)
 
@@ -135,13 +157,24 @@ class ExactStep(Deletable):
             n_rows=self.n_rows_,
             n_features=int(self.n_features_in_),
             versions=versions(),
+            declared="; ".join(self._declared()),
         )
+
+    def _declared(self) -> list[str]:
+        """What the claim takes on trust, clauses; see ``Certificate.declared``."""
+        return []
 
     @property
     def state_digest_(self) -> str:
-        """Digest of the learned state: equal exactly when two states are equal bit for bit. Private."""
+        """Digest of all that is learned and served: equal exactly when two states are, bit for bit. Private."""
         self._check_fitted()
-        return digest(*_leaves(self._statistic), *_leaves(self._learned))
+        return digest(*_leaves((self._statistic, self._learned, self._as_given())))
+
+    def _as_given(self) -> tuple[Any, ...]:
+        """Return what is served beside what is learned: features, their names and kinds, labels of classes."""
+        names, labels = (self.__dict__.get(name) for name in ("feature_names_in_", "classes_"))
+        kinds = None if self._schema is None else self._schema.served()
+        return int(self.n_features_in_), names, labels, kinds
 
     def _check_fitted(self) -> None:
         if "_statistic" not in self.__dict__:
@@ -149,3 +182,21 @@ class ExactStep(Deletable):
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_statistic" in self.__dict__
+
+
+def canonical(x: Any) -> Any:
+    """Return numbers with one zero and one NaN, in place; of a CSR array also in one order, with no zero stored.
+
+    -0.0 equals 0.0, and a NaN may have any of many bits: a row that goes must not leave its way of writing behind.
+    """
+    if issparse(x):
+        x.sum_duplicates()
+        canonical(x.data)
+        x.eliminate_zeros()
+    elif isinstance(x, Columns):
+        for column in x.columns:
+            canonical(column)
+    elif x.dtype.kind == "f":
+        x += 0.0
+        x[np.isnan(x)] = np.nan
+    return x

@@ -15,10 +15,11 @@ from sklearn.pipeline import FeatureUnion as _PlainUnion
 from sklearn.pipeline import _name_estimators
 from sklearn.utils import Bunch, get_tags
 from sklearn.utils._indexing import _get_column_indices, _safe_indexing
+from sklearn.utils._repr_html.estimator import _VisualBlock
 from sklearn.utils.metaestimators import _BaseComposition
-from sklearn.utils.validation import _check_feature_names_in
+from sklearn.utils.validation import _check_feature_names_in, validate_data
 
-from certified._data.frames import Columns, Schema, joined, row_of, select
+from certified._data.frames import Columns, Schema, eager, is_frame, joined, read, row_of, select
 from certified._data.table import RemainingRows, Table
 from certified._steps.estimators import MixedTransformer
 from certified._steps.sequence import admit, as_step, served, targets
@@ -26,7 +27,7 @@ from certified._steps.stateless import is_of_text, of_table
 from certified._steps.step import ExactStep
 from certified.base import named_like
 from certified.compose._selector import make_column_selector
-from certified.errors import InvalidInput
+from certified.errors import InvalidInput, NotDeletable
 from certified.typing import IntArray
 
 __all__ = [
@@ -46,11 +47,12 @@ class _Part(NamedTuple):
     wanted: Any
 
 
-class _Parallel(MixedTransformer, _BaseComposition):
+class Parallel(MixedTransformer, _BaseComposition):
     """Base class: the statistic and what is served are the columns of each part, and one entry for each part."""
 
     _parts: list[_Part]
-    _resolved: tuple[IntArray, ...] | None = None  # columns of the parts in the frame given; None in an inner step
+    _resolved: tuple[IntArray, ...] | None = None  # columns of the parts in the table; None in an inner step
+    _entered: IntArray | None = None  # which of the features given are in the table; None for all of them
     transformer_weights: Any = None
     sparse_threshold: float = 0.3
 
@@ -84,22 +86,65 @@ class _Parallel(MixedTransformer, _BaseComposition):
         return super().fit(X, y, ids, sample_weight)
 
     def _validated(self, X: Any, reset: bool) -> Any:
-        x = super()._validated(X, reset)
+        if reset:
+            return self._enter(X)
+        x = read(self, self._of_fit(X), self._schema or Schema(("float",) * self.n_features_in_), check=False)[0]
         if not reset:
             for part, columns, _ in self._used(self._learned):
                 admit(part.step, select(x, columns))
         return x
 
+    def _enter(self, X: Any) -> Any:
+        """Return the table of the columns that any part asks for, and remember which these are: others are not read."""
+        self._resolved = self._entered = None
+        if (is_frame(X) or isinstance(X, np.ndarray)) and len(X.shape) == 2 and 0 not in X.shape:
+            validate_data(self, X, reset=True, skip_check_array=True)
+            chosen = self._columns_of(X)
+            used = np.unique(np.concatenate([np.empty(0, dtype=np.intp), *chosen]))
+            if 0 < used.size < self.n_features_in_:
+                self._entered = used
+                self._resolved = tuple(np.searchsorted(used, columns) for columns in chosen)
+                X = _safe_indexing(X, used, axis=1)
+                x, self._schema = read(self, X, check=False)
+                return x
+        x, self._schema = read(self, X)
+        return x
+
+    def _of_fit(self, X: Any) -> Any:
+        """Return the columns of new rows that the table of the fit has: by name where both have names, in any order."""
+        frame, names = eager(X, type(self).__name__), getattr(self, "feature_names_in_", None)
+        if frame is not None and names is not None:
+            wanted = names if self._entered is None else names[self._entered]
+            absent = [str(name) for name in wanted if name not in frame.columns]
+            if absent:
+                raise InvalidInput(
+                    f"{type(self).__name__} got a frame in which columns are missing: {absent}. Those that the fit "
+                    "used are needed, in any order."
+                )
+            return frame.select(list(wanted)).to_native()
+        if not isinstance(X, np.ndarray) or X.ndim == 2:  # else it is refused when it is read
+            validate_data(self, X, reset=False, skip_check_array=True)
+        if self._entered is None or getattr(X, "ndim", 2) != 2:
+            return X
+        return _safe_indexing(
+            X if is_frame(X) or hasattr(X, "shape") else np.asarray(X, dtype=object), self._entered, axis=1
+        )
+
     # --------------------------------------------------------- pure steps
 
     def _see(self, X: Any, names: Any, schema: Schema | None) -> None:
         super()._see(X, names, schema)
-        self._resolved = self._columns_of(X)
-        for part, columns in zip(self._parts, self._resolved, strict=True):
+        if self._entered is None:
+            self._resolved = self._columns_of(X)
+        for part, columns in zip(self._parts, self._resolved or (), strict=True):
             if columns.size:
                 some = None if schema is None else schema.take(columns)
-                own = select(X, columns) if isinstance(X, Columns) else _safe_indexing(X, columns, axis=1)
-                part.step._see(own, None if names is None else names[columns], some)
+                given = self._given(columns)
+                if isinstance(X, Columns):
+                    own = select(X, columns)
+                else:
+                    own = _safe_indexing(X, given if is_frame(X) else columns, axis=1)
+                part.step._see(own, None if names is None else names[given], some)
 
     def _count(self, table: Table) -> Any:
         chosen = self._columns_of(table.x) if self._resolved is None else self._resolved
@@ -131,6 +176,10 @@ class _Parallel(MixedTransformer, _BaseComposition):
         chosen, counted = statistic
         pairs = zip(self._parts, counted, strict=True)
         return chosen, tuple(None if found is None else part.step._learned_again(found) for part, found in pairs)
+
+    def _given(self, columns: IntArray) -> IntArray:
+        """Return the positions of columns of the table among the features given."""
+        return columns if self._entered is None else self._entered[columns]
 
     def _used(self, learned: Any) -> list[tuple[_Part, IntArray, Any]]:
         """Return the parts that have columns, with these and with what they have learned."""
@@ -172,6 +221,9 @@ class _Parallel(MixedTransformer, _BaseComposition):
     def _target(self, y: Any, n_rows: int) -> Any:
         return targets([part.step for part in self._parts if part.step._supervised], y, n_rows)
 
+    def _more_targets(self, y: Any, n_rows: int) -> Any:
+        return targets([part.step for part in self._parts if part.step._supervised], y, n_rows, more=True)
+
     @property
     def _supervised(self) -> bool:  # type: ignore[override]
         return any(part.step._supervised for part in self._parts)
@@ -182,10 +234,25 @@ class _Parallel(MixedTransformer, _BaseComposition):
     def _example(self, learned: Any, n_features: int) -> list[Any]:
         out: list[Any] = [0.0] * n_features
         for part, columns, known in self._used(learned):
-            for j, value in zip(columns, part.step._example(known, len(columns)), strict=True):
+            for j, value in zip(self._given(columns), part.step._example(known, len(columns)), strict=True):
                 if value != 0.0:
                     out[j] = value
         return out
+
+    def _twin(self) -> Any:
+        out = super()._twin()
+        out._parts = [part._replace(step=part.step._twin()) for part in self._parts]
+        return out
+
+    def _adopt(self, twin: Any) -> None:
+        for part, other in zip(self._parts, twin._parts, strict=True):
+            part.step._adopt(other.step)
+        parts = self._parts
+        super()._adopt(twin)
+        self._parts = parts
+
+    def _declared(self) -> list[str]:
+        return [clause for part in self._parts for clause in part.step._declared()]
 
     def _store(self, statistic: Any, learned: Any) -> None:
         start = 0
@@ -206,7 +273,7 @@ class _Parallel(MixedTransformer, _BaseComposition):
         names = _check_feature_names_in(self, input_features)
         out = []
         for part, columns, _ in self._used(self._learned):
-            made = part.step.get_feature_names_out(names[columns])
+            made = part.step.get_feature_names_out(names[self._given(columns)])
             out += [f"{part.name}__{name}" for name in made] if self.verbose_feature_names_out else list(made)
         if len(set(out)) < len(out):
             raise ValueError(
@@ -216,6 +283,10 @@ class _Parallel(MixedTransformer, _BaseComposition):
         return np.array(out, dtype=object)
 
     _steps: Any
+
+    def _sk_visual_block_(self) -> _VisualBlock:
+        steps = self._steps
+        return _VisualBlock("parallel", [step for _, step in steps], names=[name for name, _ in steps])
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters, with those of the transformers."""
@@ -233,7 +304,7 @@ class _Parallel(MixedTransformer, _BaseComposition):
         return tags
 
 
-class ColumnTransformer(_Parallel):
+class ColumnTransformer(Parallel):
     """Apply transformers to columns of a frame, exactly deletable.
 
     As scikit-learn's. A transformer whose statistic a deletion cannot update counts its own columns again; the others
@@ -297,7 +368,7 @@ class ColumnTransformer(_Parallel):
         ]
 
     def _columns_of(self, X: Any) -> tuple[IntArray, ...]:
-        X = np.empty(X.shape) if isinstance(X, Columns) else X
+        X = np.empty((0, X.shape[1])) if isinstance(X, Columns) else X
         found = {name: _indices(X, wanted) for name, _, wanted in self.transformers}
         taken = np.concatenate([np.empty(0, dtype=np.intp), *found.values()])
         found["remainder"] = np.setdiff1d(np.arange(X.shape[1]), taken)
@@ -307,7 +378,8 @@ class ColumnTransformer(_Parallel):
     def transformers_(self) -> list[tuple[str, Any, Any]]:
         """The fitted transformers and the positions of their columns."""
         self._check_fitted()
-        return [(part.name, part.step, columns.tolist()) for part, columns, _ in self._used(self._learned)]
+        used = self._used(self._learned)
+        return [(part.name, part.step, self._given(columns).tolist()) for part, columns, _ in used]
 
     @property
     def named_transformers_(self) -> Bunch:
@@ -324,7 +396,7 @@ class ColumnTransformer(_Parallel):
             if part.name == "remainder":
                 remainder = plain
             else:
-                parts.append((part.name, plain, columns.tolist()))
+                parts.append((part.name, plain, self._given(columns).tolist()))
         values = self._example(self._learned, self.n_features_in_)
         row: Any = np.asarray(row_of(values))
         if hasattr(self, "feature_names_in_"):
@@ -341,7 +413,11 @@ class ColumnTransformer(_Parallel):
         return named_like(out.fit(row), self)
 
     def _kinds(self) -> tuple[str, ...]:
-        return self._schema.kinds if self._schema else ("float",) * self.n_features_in_
+        kinds = ["float"] * self.n_features_in_
+        if self._schema is not None:
+            for j, kind in zip(self._given(np.arange(len(self._schema.kinds))), self._schema.kinds, strict=True):
+                kinds[j] = kind
+        return tuple(kinds)
 
     @property
     def _steps(self) -> list[tuple[str, Any]]:
@@ -356,7 +432,7 @@ class ColumnTransformer(_Parallel):
         self.transformers = [(name, step, columns) for (name, step), (_, _, columns) in pairs]
 
 
-class FeatureUnion(_Parallel):
+class FeatureUnion(Parallel):
     """Features of several transformers of the same columns, side by side, exactly deletable.
 
     Parameters
@@ -445,8 +521,26 @@ def _cell(name: str, value: Any, kind: str) -> pl.Series:
 
 
 def _indices(X: Any, wanted: Any) -> IntArray:
-    """Return the positions of the columns asked for."""
-    return np.asarray(_get_column_indices(X, wanted(X) if callable(wanted) else wanted), dtype=np.intp)
+    """Return the positions of the columns asked for; raise NotDeletable if a callable looks at more than a table has.
+
+    A callable sees the columns' names and types, and not the rows: which columns it chooses must not depend on one
+    that goes. Where it would choose others of the rows it is refused.
+    """
+    if not callable(wanted):
+        return np.asarray(_get_column_indices(X, wanted), dtype=np.intp)
+    without_rows = eager(X, "ColumnTransformer").head(0).to_native() if is_frame(X) else X[:0]
+    found = np.asarray(_get_column_indices(X, wanted(X)), dtype=np.intp)
+    try:
+        alone = np.asarray(_get_column_indices(without_rows, wanted(without_rows)), dtype=np.intp)
+    except Exception:
+        alone = None
+    if alone is None or not np.array_equal(found, alone):
+        raise NotDeletable(
+            "ColumnTransformer got a callable that chooses columns by their values, so that rows which are deleted "
+            "later would have had a part in the choice. Choose by name or type, for example by make_column_selector, "
+            "or list the columns. Nothing was changed."
+        )
+    return alone
 
 
 def _selected(left: Callable[[], Table], columns: IntArray) -> Callable[[], Table]:

@@ -8,6 +8,7 @@ from typing import Any, Self
 from sklearn.utils import Bunch
 from sklearn.utils.metaestimators import _BaseComposition, available_if
 
+from certified._data.frames import split_column
 from certified.errors import InvalidInput
 from certified.typing import FloatArray
 
@@ -38,7 +39,12 @@ class Delegation(_BaseComposition):
 
     @available_if(final_has("predict"))
     def predict(self, X: Any, offset: Any = None, exposure: Any = None) -> Any:
-        """Transform X and return the final estimator's predictions, shape (n_rows,)."""
+        """Transform X and return the final estimator's predictions, shape (n_rows,).
+
+        As in ``fit``, offset and exposure may be names of columns of X.
+        """
+        X, offset = split_column(X, offset, "offset")
+        X, exposure = split_column(X, exposure, "exposure")
         known = self._known(self._final.predict, offset, exposure)
         return self._final.predict(self._transformed(X), **known)
 
@@ -63,8 +69,13 @@ class Delegation(_BaseComposition):
         return self._final.score_samples(self._transformed(X))
 
     @available_if(final_has("score"))
-    def score(self, X: Any, y: Any, sample_weight: Any = None, offset: Any = None, exposure: Any = None) -> float:
-        """Transform X and return the final estimator's score."""
+    def score(
+        self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None, exposure: Any = None
+    ) -> float:
+        """Transform X and return the final estimator's score; the rest may be names of columns of X."""
+        X, sample_weight = split_column(X, sample_weight, "sample_weight")
+        X, offset = split_column(X, offset, "offset")
+        X, exposure = split_column(X, exposure, "exposure")
         known = self._known(self._final.score, offset, exposure)
         return self._final.score(self._transformed(X), y, sample_weight=sample_weight, **known)
 
@@ -72,7 +83,7 @@ class Delegation(_BaseComposition):
 
     @property
     def _final(self) -> Any:
-        return getattr(self, "steps_", self.steps)[-1][1]
+        raise NotImplementedError
 
     def __getitem__(self, key: int | str) -> Any:
         """Return a step by position or name: the fitted one after ``fit``."""

@@ -17,6 +17,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline as _SklearnPipeline
 from sklearn.pipeline import _name_estimators
 from sklearn.utils import get_tags
+from sklearn.utils._repr_html.estimator import _VisualBlock
 from sklearn.utils._set_output import _safe_set_output, _wrap_data_with_container
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import (
@@ -28,23 +29,37 @@ from sklearn.utils.validation import (
 )
 
 from certified._data.feature_change import FeatureChange
-from certified._data.frames import Columns, Schema, is_frame, read, split_column, split_ids
+from certified._data.frames import Columns, Schema, eager, is_frame, read, split_column, split_ids
 from certified._data.reproducible import digest, same
 from certified._data.rows import placed
 from certified._data.subjects import Subjects
 from certified._data.table import RemainingRows, Table
 from certified._data.targets import codes_among
-from certified._steps.sequence import as_step, delete_through, fit_through, served, targets
+from certified._steps.sequence import (
+    admit,
+    as_named,
+    as_step,
+    delete_through,
+    fit_through,
+    is_stateless,
+    served,
+    targets,
+)
 from certified._steps.stateless import StatelessStep, is_of_text, is_passthrough, of_table
-from certified._steps.step import ExactStep
+from certified._steps.step import ExactStep, canonical
 from certified.base import Deletable, Plan, all_or_nothing
 from certified.certificate import Certificate, versions
-from certified.compose import FeatureUnion, make_union
+from certified.compose import FeatureUnion, Parallel, make_union
 from certified.errors import InvalidInput, InvalidRequest, NotDeletable
 from certified.pipeline._delegation import Delegation, final_has
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["FeatureUnion", "Pipeline", "make_pipeline", "make_union"]
+
+
+def _can_be_undone(pipeline: Pipeline) -> bool:
+    steps = [as_named(step) for _, step in pipeline.steps]
+    return all(isinstance(step, str) or hasattr(step, "inverse_transform") for step in steps)
 
 
 class Pipeline(Delegation, Deletable):
@@ -53,7 +68,12 @@ class Pipeline(Delegation, Deletable):
     Parameters
     ----------
     steps : list of (str, estimator)
-        Transformers, then a certified estimator. Steps are cloned; the fitted ones are in ``steps_``.
+        Transformers, then a certified estimator. Steps are cloned; the fitted ones are in ``steps_``. "passthrough" or
+        None hands on what it gets.
+    transform_input, memory : None
+        Refused otherwise: what scikit-learn would keep in a cache, no deletion would reach.
+    verbose : bool, default=False
+        Accepted for scikit-learn's sake.
 
     Attributes
     ----------
@@ -75,8 +95,13 @@ class Pipeline(Delegation, Deletable):
 
     _changed: tuple[str, ...]
 
-    def __init__(self, steps: list[tuple[str, Any]]) -> None:
+    def __init__(
+        self, steps: list[tuple[str, Any]], *, transform_input: None = None, memory: None = None, verbose: bool = False
+    ) -> None:
         self.steps = steps
+        self.transform_input = transform_input
+        self.memory = memory
+        self.verbose = verbose
 
     # ------------------------------------------------------------------ fit
 
@@ -89,6 +114,7 @@ class Pipeline(Delegation, Deletable):
         sample_weight: Any = None,
         offset: Any = None,
         exposure: Any = None,
+        **params: Any,
     ) -> Pipeline:
         """Fit every step on all rows.
 
@@ -99,23 +125,36 @@ class Pipeline(Delegation, Deletable):
         y : array-like of shape (n_rows,)
         ids : array-like of shape (n_rows,), column name or None
             Subject of each row; several rows may share one. None numbers the rows 0..n-1.
-        sample_weight : array-like of shape (n_rows,) or None
-            Given to every step that takes it.
+        sample_weight : array-like of shape (n_rows,), column name or None
+            Given to every step that takes it, of which the final one must be one.
         offset, exposure : array-like of shape (n_rows,), column name or None
             Given to the final estimator, where it takes them. A column named here or as ids is not a feature.
+        **params
+            ``<final>__sample_weight``, ``<final>__offset`` and ``<final>__exposure``: given to the final step alone.
 
         Returns
         -------
         self
         """
         before, final = self._checked_steps()
+        own, offset, exposure = self._of_final(params, final, sample_weight, offset, exposure)
+        named = (ids, sample_weight, own, offset, exposure)
+        self._aside = tuple(column for column in named if isinstance(column, str))
         X, ids = split_ids(X, ids)
+        X, sample_weight = split_column(X, sample_weight, "sample_weight")
+        X, own = split_column(X, own, "sample_weight")
         X, offset = split_column(X, offset, "offset")
         X, exposure = split_column(X, exposure, "exposure")
-        known = self._known(final.fit, offset, exposure)
-        x, schema = self._read(X, reset=True)
+        given = {"sample_weight": sample_weight, "offset": offset, "exposure": exposure}
+        self._given = tuple(name for name, values in given.items() if values is not None) + ("own",) * (own is not None)
+        known = (
+            {}
+            if isinstance(final, ExactStep) and offset is exposure is None
+            else self._known(final.fit, offset, exposure)
+        )
+        x, schema = self._read(X, before)
         n_rows = x.shape[0]
-        weight = self._weights(sample_weight, n_rows, final, known)
+        weight = self._weights(sample_weight, own, n_rows, final, known)
         subjects = Subjects(ids, n_rows)
         target = targets([step for step in before if step._supervised], y, n_rows)
         table = Table(x, weight, target, subjects.hashes())
@@ -126,7 +165,7 @@ class Pipeline(Delegation, Deletable):
             if not is_passthrough(step):
                 break
         statistics, learned, features = fit_through(before, table.with_weight())
-        width = x.shape[1]
+        width = int(self.n_features_in_)
         for step, statistic, part in zip(before, statistics, learned, strict=True):
             width = served(step, statistic, part, width)
         if not isinstance(final, ExactStep):
@@ -141,18 +180,42 @@ class Pipeline(Delegation, Deletable):
             self.classes_ = final.classes_
         return self
 
-    def _weights(self, sample_weight: Any, n_rows: int, final: Any, known: dict[str, Any]) -> FloatArray:
-        """Return the weights; put them among the arguments of a final estimator that takes them."""
-        weight = np.array(_check_sample_weight(sample_weight, np.ones(n_rows), dtype=np.float64))
-        if np.any(weight < 0.0):
-            raise ValueError("Negative values in data passed to `sample_weight`.")
-        if has_fit_parameter(final, "sample_weight"):
-            known["sample_weight"] = weight
-        elif sample_weight is not None and not isinstance(final, ExactStep):
+    def _of_final(
+        self, params: dict[str, Any], final: Any, sample_weight: Any, offset: Any, exposure: Any
+    ) -> tuple[Any, Any, Any]:
+        """Return what is given to the final step alone, by names such as ``ridge__sample_weight``."""
+        name, found = self.steps[-1][0], {"offset": offset, "exposure": exposure, "sample_weight": None}
+        for param, values in params.items():
+            step, _, inner = param.partition("__")
+            twice = found.get(inner) is not None or (inner == "sample_weight" and sample_weight is not None)
+            if (
+                step != name
+                or inner not in found
+                or twice
+                or (inner == "sample_weight" and isinstance(final, ExactStep))
+            ):
+                raise InvalidInput(
+                    f"Pipeline.fit got {param}. sample_weight=, which every step that takes weights gets, offset= and "
+                    f"exposure= are allowed, and {name}__sample_weight for a final step that is solved by passes over "
+                    "the rows. Nothing was changed."
+                )
+            found[inner] = values
+        return found["sample_weight"], found["offset"], found["exposure"]
+
+    def _weights(self, sample_weight: Any, own: Any, n_rows: int, final: Any, known: dict[str, Any]) -> FloatArray:
+        """Return the weights; put them, or its own, among the arguments of a final estimator that takes them."""
+        used = has_fit_parameter(final, "sample_weight")
+        if (sample_weight is not None or own is not None) and not (used or isinstance(final, StatelessStep)):
             raise InvalidInput(
                 f"Pipeline got sample_weight, which its last step, {type(final).__name__}, does not take. Leave the "
                 "weights out. Nothing was changed."
             )
+        weight, others = (
+            np.array(_check_sample_weight(given, np.ones(n_rows), dtype=np.float64, ensure_non_negative=True))
+            for given in (sample_weight, own)
+        )
+        if used:
+            known["sample_weight"] = weight if own is None else others
         return weight
 
     def _named(self, before: list[ExactStep]) -> list[tuple[str, Any]]:
@@ -160,26 +223,65 @@ class Pipeline(Delegation, Deletable):
         pairs = zip(self.steps, before, strict=False)
         return [(name, step.release() if isinstance(step, StatelessStep) else step) for (name, _), step in pairs]
 
-    def _read(self, X: Any, reset: bool) -> tuple[Any, Schema | None]:
-        """Return the features in the form used inside; text may enter where the first step takes it."""
-        step = self._first()
+    def _read(self, X: Any, before: list[ExactStep] | None = None) -> tuple[Any, Schema | None]:
+        """Return the features in the form used inside; text may enter where the first step takes it.
+
+        `before` are the steps that are fitted; None reads new rows, which must be like those of the fit.
+        """
+        step, reset = self._first(), before is not None
+        if not reset:
+            X = self._without_others(X)
         first = get_tags(step).input_tags
         if is_of_text(step):
             return read(self, _as_column(X, type(step).__name__), None if reset else self._schema)
+        front = (self._before if before is None else before)[:1]
+        if front and isinstance(front[0], Parallel):
+            if reset:
+                validate_data(self, X, reset=True, skip_check_array=True)
+            return front[0]._validated(X, reset), front[0]._schema
         if first.categorical:
-            return read(self, X, None if reset else self._schema)
+            x, schema = read(self, X, None if reset else self._schema)
+            return canonical(x), schema
         nan: Any = "allow-nan" if first.allow_nan else True
         allowed: Any = "csr" if first.sparse else False
         x = validate_data(
             self, X, dtype=np.float64, order="C", reset=reset, ensure_all_finite=nan, accept_sparse=allowed
         )
-        if issparse(x):
-            return csr_array(x, copy=reset), None
-        return np.array(x) if reset else x, None
+        return canonical(csr_array(x, copy=True) if issparse(x) else np.array(x)), None
+
+    def _without_others(self, X: Any) -> Any:
+        """Return a frame without the columns that the fit took for ids, weights, offset or exposure."""
+        frame = eager(X, "Pipeline") if self._aside else None
+        if frame is None:
+            return X
+        others = set(self._aside) - set(getattr(self, "feature_names_in_", ()))
+        return frame.drop([name for name in frame.columns if name in others]).to_native()
+
+    def _allows_missing(self) -> bool:
+        """Whether rows with missing values can be fitted: until a step that hands on none, every step takes them."""
+        for _, step in self.steps:
+            if isinstance(as_named(step), str):
+                continue
+            if not get_tags(step).input_tags.allow_nan:
+                return False
+            if not getattr(step, "_keeps_missing", False):
+                break
+        return True
 
     def _first(self) -> Any:
-        """The first step that does anything."""
-        return next(step for _, step in self.steps if not isinstance(step, str))
+        """The first step that does anything; the last one where none does."""
+        steps = [as_named(step) for _, step in self.steps]
+        return next((step for step in steps if not isinstance(step, str)), StatelessStep("passthrough"))
+
+    @property
+    def _final(self) -> Any:
+        """The final estimator, fitted if the pipeline is; as a step where it learns nothing. None without steps."""
+        if not self.steps:
+            return None
+        if "steps_" in self.__dict__ and len(self._before) == len(self.steps):
+            return self._before[-1]
+        final = as_named(getattr(self, "steps_", self.steps)[-1][1])
+        return final if isinstance(final, Deletable) or not is_stateless(final) else StatelessStep(final)
 
     def _placed(self, features: Any, retained: Any) -> Any:
         """Return features at the positions of their rows, zeros elsewhere."""
@@ -188,19 +290,33 @@ class Pipeline(Delegation, Deletable):
                 f"{type(self.steps[-1][1]).__name__} got features that are text. Put "
                 "certified.preprocessing.OneHotEncoder in front of it."
             )
-        return placed(features, retained)
+        return placed(self._taken(features), retained)
+
+    def _taken(self, features: Any) -> Any:
+        """Return features as the final estimator takes them: dense where it takes no sparse ones."""
+        if issparse(features) and not get_tags(self.steps[-1][1]).input_tags.sparse:
+            return features.toarray()
+        return features
 
     def _checked_steps(self) -> tuple[list[ExactStep], Any]:
         """Return the steps that are stable, as clones, and the final one."""
+        if not self.steps:
+            raise InvalidInput("The pipeline is empty. Please add steps: a certified estimator is needed as the last.")
+        for name in ("memory", "transform_input"):
+            if getattr(self, name, None) is not None:
+                raise InvalidInput(
+                    f"Pipeline({name}={getattr(self, name)!r}) is not allowed: rows would be kept where no deletion "
+                    f"reaches them, or other data transformed along. Leave {name} out. Nothing was changed."
+                )
         names = [name for name, _ in self.steps]
         self._validate_names(names)
-        final = self.steps[-1][1]
-        if not isinstance(final, Deletable):
+        final = as_named(self.steps[-1][1])
+        if not isinstance(final, Deletable) and not is_stateless(final):
             raise NotDeletable(
                 f"Pipeline.fit got the final step {names[-1]!r}, a {type(final).__name__}, which cannot delete. Use an "
                 "estimator of `certified`, for example certified.linear_model.LogisticRegression."
             )
-        if not isinstance(final, ExactStep):
+        if isinstance(final, Deletable) and not isinstance(final, ExactStep):
             return [as_step(step, name, "Pipeline.fit") for name, step in self.steps[:-1]], final
         before = [as_step(step, name, "Pipeline.fit") for name, step in self.steps]
         return before, before[-1]
@@ -221,21 +337,36 @@ class Pipeline(Delegation, Deletable):
             if changed:
                 retained = self._table.weight > 0.0
                 retained[rows] = False
-                head = final._plan_features(rows, FeatureChange(retained, pieces()))
+                head = final._plan_features(rows, FeatureChange(retained, [self._taken(piece) for piece in pieces()]))
             else:
                 head = final._plan(rows)
             changed.append(self.steps_[-1][0])
 
+        twins, steps = self._served(statistics, learned)
+
         def commit() -> None:
             head.commit()  # first: growing trees anew may be interrupted
-            width = self.n_features_in_
-            for step, statistic, part in zip(self._before, statistics, learned, strict=True):
-                width = served(step, statistic, part, width)
-            self._table.erase(rows)
+            self._adopt(twins, steps)
             self._changed = tuple(changed)
-            self.steps_ = [*self._named(self._before), *self.steps_[len(self._before) :]]
+            self._table.erase(rows)
 
         return replace(head, commit=commit)
+
+    def _served(self, statistics: Any, learned: Any) -> tuple[list[Any], list[tuple[str, Any]]]:
+        """Return twins of the steps before the final one, which serve what they have learned, and then ``steps_``."""
+        twins, width = [step._twin() for step in self._before], self.n_features_in_
+        for twin, statistic, part in zip(twins, statistics, learned, strict=True):
+            width = served(twin, statistic, part, width)
+        plain = [
+            twin if isinstance(twin, StatelessStep) else step for step, twin in zip(self._before, twins, strict=True)
+        ]
+        return twins, [*self._named(plain), *self.steps_[len(plain) :]]
+
+    def _adopt(self, twins: list[Any], steps: list[tuple[str, Any]]) -> None:
+        """Take over what the twins serve. Cannot fail."""
+        for step, twin in zip(self._before, twins, strict=True):
+            step._adopt(twin)
+        self.steps_ = steps
 
     def _changed_steps(self, plan: Plan) -> tuple[str, ...]:
         return self._changed
@@ -275,9 +406,15 @@ class Pipeline(Delegation, Deletable):
         X, ids = split_ids(X, ids)
         X, offset = split_column(X, offset, "offset")
         X, exposure = split_column(X, exposure, "exposure")
+        self._check_given(sample_weight, offset, exposure)
         known = {} if exact else self._known(final.add, offset, exposure)
-        x, _ = self._read(X, reset=False)
-        weight = self._weights(sample_weight, x.shape[0], final, known)
+        x, schema = self._read(X)
+        if schema is not None:
+            schema.check_added(x, "Pipeline.add")
+        own = None
+        if "own" in self._given:
+            sample_weight, own = None, sample_weight
+        weight = self._weights(sample_weight, own, x.shape[0], final, known)
         retained, subjects = self._subjects.added(ids, x.shape[0])
         new = Table(x, weight, self._more_targets(y, x.shape[0]))
         table = self._table.added(retained, new, subjects.hashes())
@@ -288,23 +425,33 @@ class Pipeline(Delegation, Deletable):
             first = features.shape[0] - count
             if moved:
                 before = self._table.weight > 0.0
-                final._plan_features(np.empty(0, dtype=np.intp), FeatureChange(before, [features[:first]])).commit()
+                new = FeatureChange(before, [self._taken(features[:first])])
+                final._plan_features(np.empty(0, dtype=np.intp), new).commit()
             final._owned = False
-            final.add(placed(features[first:], weight > 0.0), y, ids=ids, **known)
+            final.add(placed(self._taken(features[first:]), weight > 0.0), y, ids=ids, **known)
             final._owned, final._subjects = True, subjects
             self.steps_ = [*self.steps_[:-1], (self.steps[-1][0], final)]
-        width = x.shape[1]
-        for step, statistic, part in zip(self._before, statistics, learned, strict=True):
-            width = served(step, statistic, part, width)
-        self.steps_ = [*self._named(self._before), *self.steps_[len(self._before) :]]
+        twins, steps = self._served(statistics, learned)
+        self._adopt(twins, steps)
         self._table, self._subjects = table, subjects
         return self.certificate_
+
+    def _check_given(self, sample_weight: Any, offset: Any, exposure: Any) -> None:
+        """Raise InvalidInput where rows that are added come without what the rows of the fit had."""
+        given = {"sample_weight": sample_weight, "offset": offset, "exposure": exposure}
+        for name in self._given:
+            name = "sample_weight" if name == "own" else name
+            if given[name] is None:
+                raise InvalidInput(
+                    f"Pipeline.add got no {name}, which the rows of the fit had. Give {name}= of the new rows too. "
+                    "Nothing was changed."
+                )
 
     def _more_targets(self, y: Any, n_rows: int) -> Any:
         """Return the targets of rows that are added, as the table holds them."""
         if self._labels is not None:
             return codes_among(self._labels, y, n_rows, "Pipeline.add")
-        return targets([step for step in self._before if step._supervised], y, n_rows)
+        return targets([step for step in self._before if step._supervised], y, n_rows, more=True)
 
     def refine(self) -> Certificate:
         """Pass over the retained rows and measure the distance to the minimiser (``refine`` of the final estimator)."""
@@ -317,7 +464,13 @@ class Pipeline(Delegation, Deletable):
         """Digest of every step, where the final one is exact: equal if two states are, bit for bit. Private."""
         check_is_fitted(self)
         final = [self._final.state_digest_]  # an AttributeError where it is not exact
-        return digest(*[step.state_digest_ for step in self._before if step is not self._final], *final)
+        names = repr(getattr(self, "feature_names_in_", np.empty(0)).tolist())
+        given = [
+            names,
+            repr(self._schema and self._schema.served()),
+            repr(None if self._labels is None else self._labels.tolist()),
+        ]
+        return digest(*[step.state_digest_ for step in self._before if step is not self._final], *final, *given)
 
     @property
     def certificate_(self) -> Certificate:
@@ -332,22 +485,32 @@ class Pipeline(Delegation, Deletable):
             scope="pipeline",
             estimator=" > ".join(type(step).__name__ for _, step in self.steps_),
             n_features=int(self.n_features_in_),
+            declared="; ".join(clause for step in self._before for clause in step._declared()),
         )
 
     # -------------------------------------------------------------- predict
 
     def _transformed(self, X: Any) -> Any:
         check_is_fitted(self)
-        values = self._read(X, reset=False)[0]
+        values = self._read(X)[0]
         for step in self._before:
             if step is not self._final:
+                admit(step, values)
                 values = step._apply(step._learned, values)
-        return values if issparse(values) else np.asarray(values)
+        return self._taken(values) if issparse(values) else np.asarray(values)
 
     @available_if(final_has("transform"))
     def transform(self, X: Any) -> Any:
         """Transform X by every step, shape (n_rows, n_features_out)."""
-        return self._named_out(self._final.transform(self._transformed(X)))
+        if self._final not in self._before:
+            return self._named_out(self._final.transform(self._transformed(X)))
+        check_is_fitted(self)
+        values = self._read(X)[0]
+        for step in self._before:
+            admit(step, values)
+            values = step._apply(step._learned, values)
+        values = values if issparse(values) else np.asarray(values)
+        return self._named_out(_wrap_data_with_container("transform", values, X, self._final))
 
     @available_if(final_has("transform"))
     def fit_transform(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Any:
@@ -360,6 +523,30 @@ class Pipeline(Delegation, Deletable):
         for step in self._before:
             table = table._replace(x=step._apply_rows(step._learned, table))
         return self._named_out(_wrap_data_with_container("transform", np.asarray(table.x), X, self._final))
+
+    @available_if(_can_be_undone)
+    def inverse_transform(self, X: Any) -> Any:
+        """Return what the steps made X from, the last step undone first."""
+        check_is_fitted(self)
+        for _, step in reversed(self.steps_):
+            X = X if isinstance(as_named(step), str) else step.inverse_transform(X)
+        return X
+
+    @available_if(final_has("fit_predict"))
+    def fit_predict(self, X: Any, y: Any = None, **known: Any) -> Any:
+        """Fit every step, and return the predictions for the rows."""
+        self.fit(X, y, **known)
+        return self.predict(split_ids(X, known.get("ids"))[0])
+
+    def _sk_visual_block_(self) -> _VisualBlock:
+        steps = [(name, as_named(step)) for name, step in self.steps]
+        return _VisualBlock(
+            "serial",
+            [step for _, step in steps],
+            names=[f"{name}: {step if isinstance(step, str) else type(step).__name__}" for name, step in steps],
+            name_details=[str(step) for _, step in steps],
+            dash_wrapped=False,
+        )
 
     def _named_out(self, out: Any) -> Any:
         """Return what comes out; a frame with the names that the steps give."""
@@ -388,30 +575,33 @@ class Pipeline(Delegation, Deletable):
         """Return a plain scikit-learn pipeline with the released parameters; it holds no training row."""
         check_is_fitted(self)
         released = [(name, step.release() if isinstance(step, Deletable) else step) for name, step in self.steps_]
-        first = next(j for j, (_, step) in enumerate(released) if not isinstance(step, str))
+        first = next((j for j, (_, step) in enumerate(released) if not isinstance(step, str)), 0)
         return _SklearnPipeline(
             [(name, of_table(step, step) if j > first else step) for j, (name, step) in enumerate(released)]
         )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        final = get_tags(self.steps[-1][1])
+        if not self.steps:
+            return tags
+        final = get_tags(self._final)
         tags.estimator_type = final.estimator_type
         tags.classifier_tags = final.classifier_tags
         tags.regressor_tags = final.regressor_tags
         tags.target_tags = final.target_tags
         tags.transformer_tags = final.transformer_tags
         first = get_tags(self._first()).input_tags
-        for name in ("allow_nan", "categorical", "sparse"):
+        for name in ("categorical", "sparse"):
             setattr(tags.input_tags, name, getattr(first, name))
+        tags.input_tags.allow_nan = self._allows_missing()
         of_text = is_of_text(self._first())
         tags.input_tags.string, tags.input_tags.two_d_array = of_text or first.string, not of_text
         return tags
 
 
-def make_pipeline(*steps: Any) -> Pipeline:
+def make_pipeline(*steps: Any, transform_input: None = None, memory: None = None, verbose: bool = False) -> Pipeline:
     """Return a :class:`Pipeline` of these steps, named after their classes as in scikit-learn."""
-    return Pipeline(_name_estimators(steps))
+    return Pipeline(_name_estimators(steps), transform_input=transform_input, memory=memory, verbose=verbose)
 
 
 def _as_column(X: Any, name: str) -> Any:

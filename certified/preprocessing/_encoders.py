@@ -160,7 +160,7 @@ class _Encoder(MixedTransformer):
         kind = self._schema.kinds[j] if self._schema else "float"
         if kind == "bool" and self._missing() is None and np.isnan(values).any():
             return as_text([None if np.isnan(v) else bool(v) for v in values.tolist()])  # objects, as in such a frame
-        if kind == "float" or np.isnan(values).any():
+        if kind == "float" or np.isnan(values).any() or (kind == "number" and np.any(values % 1)):
             return values.copy()
         return values.astype(bool if kind == "bool" else np.int64)
 

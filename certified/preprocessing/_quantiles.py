@@ -6,27 +6,43 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.preprocessing import MinMaxScaler as _PlainMinMax
 from sklearn.preprocessing import RobustScaler as _PlainRobust
 
 from certified._data.hashing import bottom_k
 from certified._data.table import Table
-from certified._steps.estimators import ExactTransformer
 from certified.base import named_like
 from certified.errors import InvalidInput
-from certified.typing import FloatArray
+from certified.preprocessing._scaling import Scaler
+from certified.typing import FloatArray, IntArray
 
-__all__ = ["MinMaxScaler", "RobustScaler", "Sample", "extremes", "extremes_without", "sample", "sample_without"]
+__all__ = [
+    "Extremes",
+    "MinMaxScaler",
+    "RobustScaler",
+    "Sample",
+    "extremes",
+    "extremes_without",
+    "known",
+    "sample",
+    "sample_without",
+]
 
 _Scaling = tuple[FloatArray, FloatArray]
 
 
 class Sample(NamedTuple):
-    """Rows of the subjects with the smallest hashes; each column sorted by itself."""
+    """Rows of the subjects with the smallest hashes; each column sorted by itself, what is missing (NaN) last."""
 
     cut: NDArray[np.uint64]
     values: FloatArray
+
+    @property
+    def columns(self) -> FloatArray:
+        """The values of each column, shape (n_features, n_rows)."""
+        return self.values.T
 
 
 def sample(table: Table, sample_size: int, caller: str) -> Sample:
@@ -42,32 +58,58 @@ def sample_without(before: Sample, removed: Table) -> Sample | None:
     return None if np.any(removed.hashes <= before.cut) else before
 
 
-def extremes(table: Table) -> _Scaling:
+class Extremes(NamedTuple):
+    """Smallest and largest value of each column, NaN where all are missing; rows, and how many are missing."""
+
+    low: FloatArray
+    high: FloatArray
+    n_rows: int
+    missing: IntArray
+
+    @property
+    def columns(self) -> FloatArray:
+        """Both of each column, shape (n_features, 2)."""
+        return np.stack([self.low, self.high], axis=1)
+
+
+def extremes(table: Table) -> Extremes:
     """Return the smallest and the largest value of each column."""
-    return table.x.min(axis=0) + 0.0, table.x.max(axis=0) + 0.0  # -0.0 and 0.0 are one value
+    low, high = np.fmin.reduce(table.x, axis=0) + 0.0, np.fmax.reduce(table.x, axis=0) + 0.0  # one zero
+    return Extremes(low, high, len(table.x), np.isnan(table.x).sum(axis=0))
 
 
-def extremes_without(before: _Scaling, removed: Table) -> _Scaling | None:
+def extremes_without(before: Extremes, removed: Table) -> Extremes | None:
     """Return the extremes after a deletion, None where they must be looked for again."""
-    low, high = before
-    return None if np.any((removed.x <= low) | (removed.x >= high)) else before
+    if np.any((removed.x <= before.low) | (removed.x >= before.high)):
+        return None
+    gone = np.isnan(removed.x).sum(axis=0)
+    return before._replace(n_rows=before.n_rows - len(removed.x), missing=before.missing - gone)
 
 
-class MinMaxScaler(OneToOneFeatureMixin, ExactTransformer):
+def known(column: FloatArray) -> FloatArray:
+    """Return the values of a sorted column that are not missing."""
+    return column[: len(column) - int(np.isnan(column).sum())]
+
+
+class MinMaxScaler(OneToOneFeatureMixin, Scaler):
     """Scale each feature to a range by its smallest and largest value, exactly deletable.
 
     As scikit-learn's. What is served changes only when a deletion takes the last row that holds an extreme. The
-    extremes are values of somebody: a release publishes them.
+    extremes are values of somebody: a release publishes them. Missing values (NaN) stay missing.
 
     Parameters
     ----------
     feature_range : tuple (min, max), default=(0, 1)
+    copy : bool, default=True
+        Accepted for scikit-learn's sake: rows are always copied.
     clip : bool, default=False
         Whether to clip transformed values to ``feature_range``.
 
     Attributes
     ----------
-    data_min_, data_max_ : arrays of shape (n_features,)
+    data_min_, data_max_, data_range_ : arrays of shape (n_features,)
+    n_samples_seen_ : int
+        Rows of weight > 0.
     scale_, min_ : arrays of shape (n_features,)
         ``X * scale_ + min_`` is the transformed X.
 
@@ -81,15 +123,16 @@ class MinMaxScaler(OneToOneFeatureMixin, ExactTransformer):
     array([[0.5]])
     """
 
-    def __init__(self, feature_range: tuple[float, float] = (0, 1), *, clip: bool = False) -> None:
+    def __init__(self, feature_range: tuple[float, float] = (0, 1), *, copy: bool = True, clip: bool = False) -> None:
         self.feature_range = feature_range
+        self.copy = copy
         self.clip = clip
 
     def fit(self, X: Any, y: Any = None, ids: Any = None) -> MinMaxScaler:
         """Learn the extremes of all rows; ``ids`` names the subject of each, an array or a column of the frame X."""
         return super().fit(X, y, ids)
 
-    def _count(self, table: Table) -> _Scaling:
+    def _count(self, table: Table) -> Extremes:
         low, high = self.feature_range
         if not low < high:
             raise InvalidInput(
@@ -98,40 +141,40 @@ class MinMaxScaler(OneToOneFeatureMixin, ExactTransformer):
             )
         return extremes(table.some("MinMaxScaler"))
 
-    def _subtract(self, statistic: _Scaling, removed: Table) -> _Scaling | None:
+    def _subtract(self, statistic: Extremes, removed: Table) -> Extremes | None:
         return extremes_without(statistic, removed)
 
-    def _learned_from(self, statistic: _Scaling) -> _Scaling:
+    def _learned_from(self, statistic: Extremes) -> _Scaling:
         low, high = self.feature_range
-        span = statistic[1] - statistic[0]
+        span = statistic.high - statistic.low
         scale = (high - low) / np.where(_constant(span), 1.0, span)
-        return scale, low - statistic[0] * scale
+        return scale, low - statistic.low * scale
 
     def _apply(self, learned: _Scaling, X: FloatArray) -> FloatArray:
         out = X * learned[0] + learned[1]
         return np.clip(out, *self.feature_range) if self.clip else out
 
-    def _store(self, statistic: _Scaling, learned: _Scaling) -> None:
+    def _store(self, statistic: Extremes, learned: _Scaling) -> None:
         super()._store(statistic, learned)
-        self.data_min_, self.data_max_ = statistic
+        self.data_min_, self.data_max_ = statistic.low, statistic.high
+        self.data_range_ = statistic.high - statistic.low
+        self.n_samples_seen_ = statistic.n_rows
         self.scale_, self.min_ = learned
 
-    def inverse_transform(self, X: Any) -> FloatArray:
-        """Return ``(X - min_) / scale_``."""
-        self._check_fitted()
-        return (np.array(X, dtype=np.float64) - self.min_) / self.scale_
+    def _inverse(self, X: FloatArray) -> FloatArray:
+        return (X - self.min_) / self.scale_
 
     def release(self) -> _PlainMinMax:
         """Return a plain scikit-learn scaler with the same extremes."""
         self._check_fitted()
-        out = _PlainMinMax(feature_range=self.feature_range, clip=self.clip)
+        out = _PlainMinMax(feature_range=self.feature_range, copy=self.copy, clip=self.clip)
         out.data_min_, out.data_max_ = self.data_min_.copy(), self.data_max_.copy()
-        out.data_range_ = out.data_max_ - out.data_min_
+        out.data_range_, out.n_samples_seen_ = out.data_max_ - out.data_min_, self.n_samples_seen_
         out.scale_, out.min_ = self.scale_.copy(), self.min_.copy()
         return named_like(out, self)
 
 
-class RobustScaler(OneToOneFeatureMixin, ExactTransformer):
+class RobustScaler(OneToOneFeatureMixin, Scaler):
     """Centre by the median and scale by a range of quantiles, exactly deletable.
 
     The quantiles are those of all rows of the `sample_size` subjects with the smallest keyed hash. With at most that
@@ -142,6 +185,10 @@ class RobustScaler(OneToOneFeatureMixin, ExactTransformer):
     with_centering, with_scaling : bool, default=True
     quantile_range : tuple (q_min, q_max), default=(25.0, 75.0)
         In percent.
+    copy : bool, default=True
+        Accepted for scikit-learn's sake: rows are always copied.
+    unit_variance : bool, default=False
+        Whether to scale so that a normal feature has the variance 1.
     sample_size : int, default=10_000
         Subjects in the sample.
 
@@ -165,11 +212,15 @@ class RobustScaler(OneToOneFeatureMixin, ExactTransformer):
         with_centering: bool = True,
         with_scaling: bool = True,
         quantile_range: tuple[float, float] = (25.0, 75.0),
+        copy: bool = True,
+        unit_variance: bool = False,
         sample_size: int = 10_000,
     ) -> None:
         self.with_centering = with_centering
         self.with_scaling = with_scaling
         self.quantile_range = quantile_range
+        self.copy = copy
+        self.unit_variance = unit_variance
         self.sample_size = sample_size
 
     def fit(self, X: Any, y: Any = None, ids: Any = None) -> RobustScaler:
@@ -188,9 +239,14 @@ class RobustScaler(OneToOneFeatureMixin, ExactTransformer):
         return sample_without(statistic, removed)
 
     def _learned_from(self, statistic: Sample) -> _Scaling:
-        center = np.median(statistic.values, axis=0)
-        low, high = np.percentile(statistic.values, self.quantile_range, axis=0)
-        return center, np.where(_constant(high - low), 1.0, high - low)
+        found = [known(column) for column in statistic.columns]
+        center = np.array([np.median(column) if column.size else np.nan for column in found])
+        ends = [np.percentile(column, self.quantile_range) if column.size else (np.nan, np.nan) for column in found]
+        low, high = np.array(ends, dtype=np.float64).T
+        scale = np.where(_constant(high - low), 1.0, high - low)
+        if self.unit_variance:
+            scale = scale / (ndtri(self.quantile_range[1] / 100.0) - ndtri(self.quantile_range[0] / 100.0))
+        return center, scale
 
     def _apply(self, learned: _Scaling, X: FloatArray) -> FloatArray:
         out = X - learned[0] if self.with_centering else X.copy()
@@ -203,18 +259,15 @@ class RobustScaler(OneToOneFeatureMixin, ExactTransformer):
         self.center_ = learned[0] if self.with_centering else None
         self.scale_ = learned[1] if self.with_scaling else None
 
-    def inverse_transform(self, X: Any) -> FloatArray:
-        """Return ``X * scale_ + center_``."""
-        self._check_fitted()
-        out = np.array(X, dtype=np.float64) * (self.scale_ if self.with_scaling else 1.0)
+    def _inverse(self, X: FloatArray) -> FloatArray:
+        out = X * (self.scale_ if self.with_scaling else 1.0)
         return out + (self.center_ if self.with_centering else 0.0)
 
     def release(self) -> _PlainRobust:
         """Return a plain scikit-learn scaler with the same centre and scale; the sample is not in it."""
         self._check_fitted()
-        out = _PlainRobust(
-            with_centering=self.with_centering, with_scaling=self.with_scaling, quantile_range=self.quantile_range
-        )
+        names = ("with_centering", "with_scaling", "quantile_range", "copy", "unit_variance")
+        out = _PlainRobust(**{name: getattr(self, name) for name in names})
         out.center_ = None if self.center_ is None else self.center_.copy()
         out.scale_ = None if self.scale_ is None else self.scale_.copy()
         return named_like(out, self)

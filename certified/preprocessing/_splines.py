@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array, issparse
 from sklearn.preprocessing import SplineTransformer as _Plain
 
 from certified._data.table import Table
 from certified._steps.estimators import ExactTransformer
+from certified._steps.step import canonical
 from certified.base import named_like
 from certified.errors import InvalidInput
-from certified.preprocessing._quantiles import extremes, extremes_without, sample, sample_without
+from certified.preprocessing._quantiles import extremes, extremes_without, known, sample, sample_without
 from certified.typing import FloatArray
 
 __all__ = ["SplineTransformer"]
@@ -20,18 +22,23 @@ __all__ = ["SplineTransformer"]
 class SplineTransformer(ExactTransformer):
     """B-spline bases of the features, exactly deletable.
 
-    Knots are quantiles of the rows of the `sample_size` subjects with the smallest keyed hash, so that a deletion of
-    others changes nothing; or they divide the range of all rows evenly; or they are given. Where quantiles coincide,
-    the knots of that feature divide the range of the sample evenly.
+    Knots divide the range of all rows evenly, which the extreme rows decide; or they are quantiles of the rows of the
+    `sample_size` subjects with the smallest keyed hash, so that a deletion of others changes nothing; or they are
+    given. Where quantiles coincide, the knots of that feature divide the range of the sample evenly.
 
     Parameters
     ----------
     n_knots : int, default=5
     degree : int, default=3
-    knots : {"quantile", "uniform"} or array-like of shape (n_knots, n_features), default="quantile"
-        scikit-learn's default is "uniform", which the extreme rows decide.
+    knots : {"uniform", "quantile"} or array-like of shape (n_knots, n_features), default="uniform"
     extrapolation : {"error", "constant", "linear", "continue", "periodic"}, default="constant"
     include_bias : bool, default=True
+    order : {"C", "F"}, default="C"
+        Accepted for scikit-learn's sake: features are in C order.
+    handle_missing : {"error", "zeros"}, default="error"
+        Whether missing values (NaN) are refused, or have zeros for all splines of their feature.
+    sparse_output : bool, default=False
+        Return a CSR array.
     sample_size : int, default=10_000
         Subjects in the sample.
 
@@ -53,9 +60,12 @@ class SplineTransformer(ExactTransformer):
         n_knots: int = 5,
         degree: int = 3,
         *,
-        knots: Any = "quantile",
+        knots: Any = "uniform",
         extrapolation: str = "constant",
         include_bias: bool = True,
+        order: str = "C",
+        handle_missing: str = "error",
+        sparse_output: bool = False,
         sample_size: int = 10_000,
     ) -> None:
         self.n_knots = n_knots
@@ -63,13 +73,24 @@ class SplineTransformer(ExactTransformer):
         self.knots = knots
         self.extrapolation = extrapolation
         self.include_bias = include_bias
+        self.order = order
+        self.handle_missing = handle_missing
+        self.sparse_output = sparse_output
         self.sample_size = sample_size
 
     def fit(self, X: Any, y: Any = None, ids: Any = None) -> SplineTransformer:
         """Learn the knots; ``ids`` names the subject of each row, an array or a column of the frame X."""
         return super().fit(X, y, ids)
 
+    @property
+    def _allow_nan(self) -> bool:  # type: ignore[override]
+        return self.handle_missing == "zeros"
+
     def _count(self, table: Table) -> Any:
+        if self.handle_missing not in ("error", "zeros"):
+            raise InvalidInput(
+                f"SplineTransformer(handle_missing={self.handle_missing!r}) is not allowed: 'error' or 'zeros'."
+            )
         if isinstance(self.n_knots, bool) or not isinstance(self.n_knots, int | np.integer) or self.n_knots < 2:
             raise InvalidInput(f"SplineTransformer(n_knots={self.n_knots!r}) is not allowed: a whole number >= 2.")
         table = table.some("SplineTransformer")
@@ -98,30 +119,37 @@ class SplineTransformer(ExactTransformer):
                     "features, shape (n_knots, n_features)."
                 )
             return knots
-        columns = statistic.values.T if self.knots == "quantile" else np.transpose(statistic)
-        return np.column_stack([self._knots_of(column) for column in columns])
+        columns = statistic.columns
+        return np.column_stack([self._knots_of(known(column)) for column in columns])
 
     def _knots_of(self, column: FloatArray) -> FloatArray:
         """Knots of one feature: `column` is sorted, a sample or the two extremes."""
+        if not column.size:
+            column = np.zeros(1)  # nothing is observed
         low, high = column[0], column[-1]
-        if low == high:
-            low, high = low - 1.0, high + 1.0
-        elif self.knots == "quantile":
+        if low < high and self.knots == "quantile":
             knots = np.percentile(column, np.linspace(0, 100, self.n_knots))
             if np.all(np.diff(knots) > 0):
                 return knots
-        return np.linspace(low, high, self.n_knots)
+        knots = np.linspace(low, high, self.n_knots)
+        if np.all(np.diff(knots) > 0):
+            return knots
+        beside = max(1.0, self.n_knots * float(np.spacing(max(abs(low), abs(high)))))
+        return np.linspace(low - beside, high + beside, self.n_knots)  # one value, or too close for knots between
 
     def _basis(self, knots: FloatArray) -> _Plain:
-        names = ("n_knots", "degree", "extrapolation", "include_bias")
+        names = ("n_knots", "degree", "extrapolation", "include_bias", "sparse_output")
         plain = _Plain(knots=knots, **{name: getattr(self, name) for name in names})
+        if self.handle_missing != "error":  # scikit-learn has it as of 1.8
+            plain.set_params(handle_missing=self.handle_missing)
         return plain.fit(np.zeros((2, knots.shape[1])))  # knots are given: the rows are not looked at
 
     def _apply(self, learned: FloatArray, X: FloatArray) -> FloatArray:
         if not len(X):
             return np.empty((0, self._width(learned, X.shape[1])))
         mine = "_plain" in self.__dict__ and learned is self._learned
-        return (self._plain if mine else self._basis(learned)).transform(X)
+        out = (self._plain if mine else self._basis(learned)).transform(X)
+        return canonical(csr_array(out)) if issparse(out) else out
 
     def _width(self, learned: FloatArray, n_features: int) -> int:
         per_feature = len(learned) - 1 + (0 if self.extrapolation == "periodic" else self.degree)

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.preprocessing import StandardScaler as _Plain
 
 from certified._data.table import Table
-from certified._exact.rounded import _with_ones, rounded_moments
+from certified._exact.rounded import rounded_moments
 from certified._exact.sums import Products
-from certified._steps.estimators import ExactTransformer
 from certified.base import named_like
-from certified.typing import FloatArray
+from certified.preprocessing._scaling import Scaler
+from certified.typing import FloatArray, IntArray
 
-__all__ = ["StandardScaler"]
+__all__ = ["StandardScaler", "seen"]
 
 
-class StandardScaler(OneToOneFeatureMixin, ExactTransformer):
+class Moments(NamedTuple):
+    """Rows, how many of each column are missing, and the sums of the columns [X, which are missing, ones].
+
+    There is a column for what is missing only where something is.
+    """
+
+    n_rows: int
+    missing: IntArray
+    products: Products
+
+
+class StandardScaler(OneToOneFeatureMixin, Scaler):
     """Standardise features by rounded moments, exactly deletable.
 
     The scale is the power of two nearest to the standard deviation, the centre the multiple of ``scale / 4`` nearest
     to the mean. That is enough to condition a model, and almost no deletion changes it. scikit-learn's scaler uses the
-    moments themselves, which every deletion changes.
+    moments themselves, which every deletion changes. Missing values (NaN) are left out and stay missing.
 
     Parameters
     ----------
+    copy : bool, default=True
+        Accepted for scikit-learn's sake: rows are always copied.
     with_mean, with_std : bool, default=True
         Whether to centre and to scale.
 
@@ -34,6 +47,10 @@ class StandardScaler(OneToOneFeatureMixin, ExactTransformer):
     ----------
     mean_, scale_ : arrays of shape (n_features,) or None
         Centre and scale, rounded as said above.
+    var_ : array of shape (n_features,) or None
+        ``scale_`` squared.
+    n_samples_seen_ : int or int array of shape (n_features,)
+        Rows of weight > 0; of each feature where some are missing.
     state_digest_ : str
         For auditors: equal exactly when two states are equal bit for bit.
 
@@ -50,26 +67,29 @@ class StandardScaler(OneToOneFeatureMixin, ExactTransformer):
     mean_: Any
     scale_: Any
 
-    def __init__(self, *, with_mean: bool = True, with_std: bool = True) -> None:
+    def __init__(self, *, copy: bool = True, with_mean: bool = True, with_std: bool = True) -> None:
+        self.copy = copy
         self.with_mean = with_mean
         self.with_std = with_std
 
-    def inverse_transform(self, X: Any) -> FloatArray:
-        """Return ``X * scale_ + mean_``."""
-        self._check_fitted()
-        X = np.array(X, dtype=np.float64)
-        return X * (self.scale_ if self.with_std else 1.0) + (self.mean_ if self.with_mean else 0.0)
-
-    def _count(self, table: Table) -> Products:
+    def _count(self, table: Table) -> Moments:
         table = table.some("StandardScaler")
-        return Products.of(_with_ones(table.x), table.weight, limbs=2, gram=False)
+        missing = np.isnan(table.x).sum(axis=0)
+        return Moments(
+            len(table.x), missing, Products.of(_observed(table.x, missing), table.weight, limbs=2, gram=False)
+        )
 
-    def _subtract(self, statistic: Products, removed: Table) -> Products | None:
-        left = statistic.subtract(_with_ones(removed.x), removed.weight)
-        return left if left is not None and left.sums[:, :, -1].any() else None  # no weight is left: refuse
+    def _subtract(self, statistic: Moments, removed: Table) -> Moments | None:
+        missing = statistic.missing - np.isnan(removed.x).sum(axis=0)
+        if np.any((missing == 0) != (statistic.missing == 0)):
+            return None
+        left = statistic.products.subtract(_observed(removed.x, statistic.missing), removed.weight)
+        if left is None or not left.sums[:, :, -1].any():
+            return None  # no weight is left: refuse
+        return Moments(statistic.n_rows - len(removed.x), missing, left)
 
-    def _learned_from(self, statistic: Products) -> tuple[FloatArray, FloatArray]:
-        return rounded_moments(statistic)
+    def _learned_from(self, statistic: Moments) -> tuple[FloatArray, FloatArray]:
+        return rounded_moments(statistic.products, missing=(statistic.missing, statistic.n_rows))
 
     def _apply(self, learned: tuple[FloatArray, FloatArray], X: FloatArray) -> FloatArray:
         mean, scale = learned
@@ -78,16 +98,52 @@ class StandardScaler(OneToOneFeatureMixin, ExactTransformer):
             X /= scale
         return X
 
-    def _store(self, statistic: Products, learned: tuple[FloatArray, FloatArray]) -> None:
+    def _store(self, statistic: Moments, learned: tuple[FloatArray, FloatArray]) -> None:
         super()._store(statistic, learned)
         self.mean_ = learned[0] if self.with_mean else None
         self.scale_ = learned[1] if self.with_std else None
+        self.var_ = learned[1] ** 2 if self.with_std else None
+        self.n_samples_seen_ = seen(statistic.n_rows, statistic.missing)
+
+    def _inverse(self, X: FloatArray) -> FloatArray:
+        return X * (self.scale_ if self.with_std else 1.0) + (self.mean_ if self.with_mean else 0.0)
 
     def release(self) -> _Plain:
         """Return a plain scikit-learn scaler with the same centre and scale."""
         self._check_fitted()
-        out = _Plain(with_mean=self.with_mean, with_std=self.with_std)
-        out.mean_ = None if self.mean_ is None else self.mean_.copy()
-        out.scale_ = None if self.scale_ is None else self.scale_.copy()
-        out.var_ = None if self.scale_ is None else self.scale_**2
+        out = _Plain(with_mean=self.with_mean, with_std=self.with_std, copy=self.copy)
+        for name in ("mean_", "scale_", "var_", "n_samples_seen_"):
+            value = getattr(self, name)
+            setattr(out, name, value.copy() if isinstance(value, np.ndarray) else value)
         return named_like(out, self)
+
+
+def seen(n_rows: int, missing: IntArray) -> Any:
+    """Return how many values there are, one number where it is the same of every feature, as scikit-learn does."""
+    return n_rows - missing.astype(np.int64) if missing.any() else np.int64(n_rows)
+
+
+def _observed(values: FloatArray, missing: IntArray) -> FloatArray:
+    """Zeros for what is missing, columns that say where that is for those with any, and ones."""
+    gaps = np.isnan(values)
+    which = gaps[:, missing > 0].astype(np.float64)
+    return np.column_stack([np.where(gaps, 0.0, values), which, np.ones(len(values))])
+
+
+def _counts(total: Any, observed: Any) -> Any:
+    return range(len(total) - 1) if observed is None else observed
+
+
+def _weights(total: Any, unit: IntArray, missing: IntArray, n_rows: int) -> list[int]:
+    """Return the weight of what is observed of each feature, in units of the last limb of the ones; 0 for nothing."""
+    out, k, one = [], len(missing), int(unit[-1])
+    for count in missing.tolist():
+        if count == n_rows:
+            out.append(0)
+        elif count:  # the columns of what is missing have units no larger than that of the ones
+            shift = one - int(unit[k])
+            out.append(int(total[-1, 1]) - (int(total[k, 1]) >> shift))
+        else:
+            out.append(int(total[-1, 1]))
+        k += count > 0
+    return out

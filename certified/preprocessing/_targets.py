@@ -23,10 +23,11 @@ __all__ = ["TargetEncoder", "WOEEncoder"]
 
 
 class _Column(NamedTuple):
-    """Categories of a column with their rows, and sums of the target in each category and fold."""
+    """Categories of a column with their rows, sums of the target in each category and fold, rows of broken targets."""
 
     found: Counts
     sums: GroupSums
+    broken: int
 
 
 class _Encoding(NamedTuple):
@@ -73,7 +74,8 @@ class _ByTarget(OneToOneFeatureMixin, MixedTransformer):
             found = count(column)
             groups = self._groups(found, column, table)
             n_groups = len(found.values) * self._folds()
-            out.append(_Column(found, GroupSums.of(_one(table.y), groups, n_groups, np.ones(len(table.y)))))
+            sums = GroupSums.of(_one(table.y), groups, n_groups, np.ones(len(table.y)))
+            out.append(_Column(found, sums, _broken(table.y)))
         return tuple(out)
 
     def _groups(self, found: Counts, column: Any, table: Table) -> IntArray:
@@ -82,7 +84,7 @@ class _ByTarget(OneToOneFeatureMixin, MixedTransformer):
 
     def _subtract(self, statistic: tuple[_Column, ...], removed: Table) -> tuple[_Column, ...] | None:
         out, k = [], self._folds()
-        for (found, sums), column in zip(statistic, columns_of(removed.x), strict=True):
+        for (found, sums, broken), column in zip(statistic, columns_of(removed.x), strict=True):
             after = sums.subtract(_one(removed.y), self._groups(found, column, removed), np.ones(len(removed.y)))
             if after is None:
                 return None
@@ -90,12 +92,12 @@ class _ByTarget(OneToOneFeatureMixin, MixedTransformer):
             if len(left.values) < len(found.values):  # a category has lost its last row
                 stay = np.repeat(codes_of(left.values, found.values) >= 0, k)
                 after = GroupSums(after.exponents, after.top, after.sums[:, :, stay])
-            out.append(_Column(left, after))
+            out.append(_Column(left, after, broken - _broken(removed.y)))
         return tuple(out)
 
     def _learned_from(self, statistic: tuple[_Column, ...]) -> tuple[_Encoding, ...]:
         k, out = self._folds(), []
-        for found, sums in statistic:
+        for found, sums, _ in statistic:
             encoded, unknown = [], []
             table = sums.sums.reshape(2, 3, len(found.values), k, 2, 2)
             every = table.sum(axis=3)
@@ -212,10 +214,15 @@ class TargetEncoder(_ByTarget):
         kind = self.target_type
         if kind == "auto":
             kind = type_of_target(y, input_name="y")
+        self.__dict__.pop("classes_", None)
+        self.target_type_ = kind
         if kind == "binary":
             self.classes_, codes = np.unique(y, return_inverse=True)
-            if len(self.classes_) > 2:
-                raise InvalidInput(f"TargetEncoder(target_type='binary') got {len(self.classes_)} classes.")
+            if len(self.classes_) != 2:
+                raise InvalidInput(
+                    f"TargetEncoder got a target with {len(self.classes_)} distinct values. Two classes are needed, or "
+                    "target_type='continuous' for quantities."
+                )
             return codes.astype(np.int64)
         if kind != "continuous":
             raise InvalidInput(
@@ -223,6 +230,21 @@ class TargetEncoder(_ByTarget):
                 "that are quantities need target_type='continuous'."
             )
         return np.array(y, dtype=np.float64)
+
+    def _more_targets(self, y: Any, n_rows: int) -> Any:
+        if hasattr(self, "classes_"):
+            return super()._more_targets(y, n_rows)
+        return np.array(target_column(y, n_rows, "TargetEncoder"), dtype=np.float64)
+
+    def _learned_from(self, statistic: tuple[_Column, ...]) -> tuple[_Encoding, ...]:
+        if hasattr(self, "classes_"):
+            _keep_classes(self, statistic)
+        elif self.target_type == "auto" and not statistic[0].broken:
+            raise InvalidRequest(
+                "TargetEncoder(target_type='auto') would be left with targets that are whole numbers, which a fit "
+                "takes for classes. Fit with target_type='continuous' where that may happen. Nothing was changed."
+            )
+        return super()._learned_from(statistic)
 
     def _encoded(self, each: GroupSums, total: GroupSums) -> tuple[FloatArray, float]:
         n = float(total.weights()[0])
@@ -306,13 +328,7 @@ class WOEEncoder(_ByTarget):
         return np.where(c0 + c1 > 0, out, 0.0), 0.0
 
     def _learned_from(self, statistic: tuple[_Column, ...]) -> tuple[_Encoding, ...]:
-        counts = [part.sum() for part in _classes(statistic[0].sums)]
-        if not all(counts):
-            gone = self.classes_.tolist()[0 if counts[0] == 0 else 1]
-            raise InvalidRequest(
-                f"WOEEncoder would be left without a row of class {gone!r}. Fit a model without that class instead. "
-                "Nothing was changed."
-            )
+        _keep_classes(self, statistic)
         return super()._learned_from(statistic)
 
     @property
@@ -320,10 +336,26 @@ class WOEEncoder(_ByTarget):
         """Information value of each feature, shape (n_features,)."""
         self._check_fitted()
         out = []
-        for (found, sums), encoding in zip(self._statistic, self._learned, strict=True):
+        for (found, sums, _), encoding in zip(self._statistic, self._learned, strict=True):
             zero, one = (c.reshape(len(found.values), -1).sum(axis=1) for c in _classes(sums))
             out.append(float(np.sum((one / one.sum() - zero / zero.sum()) * encoding.encoded[-1])))
         return np.array(out)
+
+
+def _broken(y: Any) -> int:
+    """Return how many targets are no whole numbers: scikit-learn takes a target without any for classes."""
+    return int(np.count_nonzero(y % 1))
+
+
+def _keep_classes(encoder: Any, statistic: tuple[_Column, ...]) -> None:
+    """Raise InvalidRequest where one of two classes has no row."""
+    counts = [part.sum() for part in _classes(statistic[0].sums)]
+    if not all(counts):
+        gone = encoder.classes_.tolist()[0 if counts[0] == 0 else 1]
+        raise InvalidRequest(
+            f"{type(encoder).__name__} would be left without a row of class {gone!r}. Fit a model without that class "
+            "instead. Nothing was changed."
+        )
 
 
 def _both(like: GroupSums, sums: Any) -> tuple[GroupSums, GroupSums]:

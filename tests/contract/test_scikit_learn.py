@@ -108,7 +108,7 @@ def _expected(estimator):
         AdditiveClassifier(noise=0, interactions=2),
         AdditiveRegressor(interactions=2),
         make_pipeline(SimpleImputer(), Ridge()),
-        make_pipeline(SimpleImputer(), MinMaxScaler()),
+        make_pipeline(SimpleImputer(), MinMaxScaler(), StandardScaler()),
         make_pipeline(StandardScaler(), LogisticRegression(random_state=0)),  # checks seed top-level parameters only
         make_pipeline(StandardScaler(), Ridge()),
         make_pipeline(StandardScaler(), GaussianNB()),

@@ -30,6 +30,7 @@ from certified.compose import (
     make_column_transformer,
     make_union,
 )
+from certified.decomposition import PCA
 from certified.errors import InvalidInput, NotDeletable
 from certified.impute import SimpleImputer
 from certified.linear_model import LogisticRegression, Ridge
@@ -53,7 +54,7 @@ def columns(**options):
         [
             ("num", make_pipeline(SimpleImputer(strategy="median", sample_size=9), StandardScaler()), ["age", "stay"]),
             ("range", make_pipeline(SimpleImputer(), MinMaxScaler()), ["stay"]),
-            ("bins", KBinsDiscretizer(3, sample_size=9), ["visits"]),
+            ("bins", KBinsDiscretizer(3, encode="onehot-dense", sample_size=9), ["visits"]),
             ("poly", PolynomialFeatures(2), ["visits", "smoker"]),
             ("city", OneHotEncoder(min_frequency=2, handle_unknown="infrequent_if_exist"), ["city", "smoker"]),
             ("ward", OrdinalEncoder(encoded_missing_value=-1), ["ward"]),
@@ -202,7 +203,7 @@ def test_what_learns_nothing_makes_the_same_of_a_row_whichever_rows_are_beside_i
 def test_rows_handed_over_as_they_come_are_caught(monkeypatch):
     rounds = FunctionTransformer(lambda X: X[:, :1] * (1.0 - 2.0**-52 * (len(X) == 1)))  # as a product may
     test_what_learns_nothing_makes_the_same_of_a_row_whichever_rows_are_beside_it(rounds)
-    monkeypatch.setattr(sequence, "_in_blocks", lambda transform, X: sequence._dense(transform(X)))
+    monkeypatch.setattr(sequence, "_in_blocks", lambda transform, X, name: sequence._dense(transform(X)))
     with pytest.raises(NotDeletable, match="other rows are beside it"):
         test_what_learns_nothing_makes_the_same_of_a_row_whichever_rows_are_beside_it(rounds)
     monkeypatch.setattr(sequence.StatelessStep, "_check_rows_apart", lambda self, x: None)
@@ -316,7 +317,7 @@ def test_what_cannot_be_used_is_refused_with_a_reason():
     with pytest.raises(InvalidInput, match="text"):
         make_column_transformer((StandardScaler(), ["city"])).fit(X)
     with pytest.raises(InvalidInput, match="SimpleImputer"):
-        make_column_transformer((StandardScaler(), ["n"])).fit(X)
+        make_column_transformer((PCA(1), ["n"])).fit(X)
     with pytest.raises(ValueError, match="not columns"):
         make_column_transformer((StandardScaler(), ["age"])).fit(X)
     with pytest.raises(InvalidInput, match="no column"):

@@ -51,7 +51,9 @@ MODELS = {
     ),
     "splines": SplineTransformer(),
     "splines, evenly": SplineTransformer(4, knots="uniform", include_bias=False),
-    "splines of a sample, logistic": make_pipeline(SplineTransformer(sample_size=30), LogisticRegression()),
+    "splines of a sample, logistic": make_pipeline(
+        SplineTransformer(knots="quantile", sample_size=30), LogisticRegression()
+    ),
     "scaler, gaussian": make_pipeline(StandardScaler(), GaussianNB()),
     "neighbours": KNeighborsClassifier(),
     "neighbours, regression": make_pipeline(StandardScaler(), KNeighborsRegressor()),
@@ -218,7 +220,11 @@ def test_any_sequence_ends_at_a_refit_in_another_order(seed, kind, repeats, weig
     pool = rng.permutation(np.unique(ids[9:]))
     requests = [chunk for chunk in np.split(pool, np.cumsum(sizes))[:-1] if chunk.size]
     models = [GaussianNB(), BernoulliNB(binarize=1.0), PCA(2), PCA(2, sample_size=10), KNeighborsClassifier(3)]
-    models += [KMeans(3, sample_size=12), LinearDiscriminantAnalysis(shrinkage=0.5), SplineTransformer(sample_size=9)]
+    models += [
+        KMeans(3, sample_size=12),
+        LinearDiscriminantAnalysis(shrinkage=0.5),
+        SplineTransformer(knots="quantile", sample_size=9),
+    ]
     if X.min() >= 0:
         models += [MultinomialNB()] + ([CategoricalNB()] if kind != "huge" else [])
     for model in models:
