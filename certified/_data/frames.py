@@ -109,15 +109,15 @@ class Schema(NamedTuple):
 
     def check_added(self, x: Any, caller: str) -> None:
         """Raise InvalidInput if rows that are added have values that a column of their type cannot hold."""
-        retained = {"int": "whole numbers", "bool": "booleans"}
+        holding = {"int": "whole numbers", "bool": "booleans"}
         for j, (kind, column) in enumerate(zip(self.kinds, columns_of(x), strict=True)):
-            if kind not in retained:
+            if kind not in holding:
                 continue
             known = column[~np.isnan(column)]
             wrong = known[(known % 1 != 0) if kind == "int" else (known != 0) & (known != 1)]
             if wrong.size:
                 raise InvalidInput(
-                    f"{caller} got {wrong[0]} in column {j}, which held {retained[kind]} in fit. Cast the column, or fit "
+                    f"{caller} got {wrong[0]} in column {j}, which held {holding[kind]} in fit. Cast it, or fit "
                     "anew with a column of another type. Nothing was changed."
                 )
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from certified._exact.sums import Products
-from certified.preprocessing._standard import _counts, _weights
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["rounded_moments"]
@@ -45,6 +44,25 @@ def rounded_moments(
         else:
             mean[j] = np.ldexp(_nearest(first[j], weight, -2 - u), -2)
     return mean, scale
+
+
+def _counts(total: Any, observed: Any) -> Any:
+    return range(len(total) - 1) if observed is None else observed
+
+
+def _weights(total: Any, unit: IntArray, missing: IntArray, n_rows: int) -> list[int]:
+    """Return the weight of what is observed of each feature, in units of the last limb of the ones; 0 for nothing."""
+    out, k, one = [], len(missing), int(unit[-1])
+    for count in missing.tolist():
+        if count == n_rows:
+            out.append(0)
+        elif count:  # the columns of what is missing have units no larger than that of the ones
+            shift = one - int(unit[k])
+            out.append(int(total[-1, 1]) - (int(total[k, 1]) >> shift))
+        else:
+            out.append(int(total[-1, 1]))
+        k += count > 0
+    return out
 
 
 def _nearest_power(value: int, unit: int) -> int:

@@ -6,18 +6,13 @@ A step is a :class:`certified._steps.step.ExactStep`, or wrapped as one: what le
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from functools import cache
-from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import polars as pl
 from scipy.sparse import issparse
 from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import _BaseComposition
@@ -26,24 +21,19 @@ from sklearn.utils.validation import _check_feature_names_in
 from certified._data.frames import Columns, Schema, values_of
 from certified._data.reproducible import same
 from certified._data.table import Table
-from certified._steps.stateless import _ROWS, _STATELESS, StatelessStep, _is_drawn, is_of_text, of_table
+from certified._steps.stateless import StatelessStep, as_named, is_of_text, is_stateless, of_table
 from certified._steps.step import ExactStep
 from certified.errors import InvalidInput, NotDeletable
 
 __all__ = [
     "StepSequence",
     "admit",
-    "as_named",
     "as_step",
     "delete_through",
     "fit_through",
-    "is_stateless",
     "served",
     "targets",
 ]
-
-_ALONE = 128  # rows of the fit that a function of the user's must make the same of by themselves
-_ALONE_OF_KNOWN = 8
 
 
 def as_step(step: Any, name: str, caller: str) -> ExactStep:
@@ -68,67 +58,6 @@ def as_step(step: Any, name: str, caller: str) -> ExactStep:
         f"{other}, wrap it in FrozenEstimator if it was fitted on other "
         "data that are not subject to deletion, or use FunctionTransformer if it learns nothing."
     )
-
-
-def as_named(step: Any) -> Any:
-    """Return a step as given, "passthrough" for None."""
-    return "passthrough" if step is None else step
-
-
-def is_stateless(step: Any) -> bool:
-    """Whether a step learns nothing from the rows: known of its class, or declared."""
-    named = isinstance(step, str) and step == "passthrough"
-    return named or _is_drawn(step) or isinstance(step, (*_STATELESS, FrozenEstimator))
-
-
-class _Frame(NamedTuple):
-    """Names of columns, and whether they stand in a frame of pandas, which most transformers of others ask for."""
-
-    names: Any
-    pandas: bool
-
-    def of(self, block: Any) -> Any:
-        """Return rows as such a frame; of polars where pandas is not installed."""
-        rows = block.toarray() if issparse(block) else block
-        columns = {str(name): _plain(rows[:, j]) for j, name in enumerate(self.names)}
-        if self.pandas:
-            with suppress(ImportError):
-                return import_module("pandas").DataFrame(columns)
-        return pl.DataFrame(columns)
-
-
-def _fails(transform: Callable[[Any], Any], X: Any) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return bool(np.asarray(transform(X)).shape[0] != X.shape[0])
-        except Exception:
-            return True
-
-
-def _plain(column: Any) -> Any:
-    """Return a column of objects as numbers where it holds numbers alone."""
-    return (
-        column
-        if column.dtype != object or any(v is None or isinstance(v, str) for v in column)
-        else column.astype(np.float64)
-    )
-
-
-def _company(n: int, alone: int) -> Iterator[Any]:
-    """Yield positions of rows, each row again beside others in several ways, and some rows by themselves."""
-    every = np.arange(n)
-    groups = [np.roll(every[::-1], _ROWS // 2), every[::2], every[1::2], every[: n // 2], every[n // 2 :]]
-    yield from (rows for rows in groups if rows.size)
-    for k in np.unique(np.linspace(0, n - 1, min(n, alone)).astype(np.intp)):
-        yield every[k : k + 1]
-
-
-def _alike(a: Any, b: Any) -> bool:
-    """Whether two tables hold the same bits."""
-    if issparse(a) and issparse(b):
-        return a.shape == b.shape and all(same(getattr(a, p), getattr(b, p)) for p in ("indptr", "indices", "data"))
-    return not issparse(a) and not issparse(b) and same(a, b)
 
 
 class StepSequence(ExactStep):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from copy import copy
-from typing import Any
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 from scipy.sparse import csr_array, issparse, vstack
 from sklearn.base import clone
 from sklearn.feature_extraction.text import HashingVectorizer
@@ -19,13 +23,13 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import _check_feature_names_in
 
 from certified._data.frames import Columns, Schema, columns_of, row_of
+from certified._data.reproducible import same
 from certified._data.table import Table
-from certified._steps.sequence import _ALONE, _ALONE_OF_KNOWN, _alike, _company, _fails, _Frame, as_named
 from certified._steps.step import ExactStep, canonical
 from certified.errors import InvalidInput, NotDeletable
 from certified.typing import FloatArray
 
-__all__ = ["StatelessStep", "is_of_text", "is_passthrough", "of_table"]
+__all__ = ["StatelessStep", "as_named", "is_of_text", "is_passthrough", "is_stateless", "of_table"]
 
 _STATELESS = (
     AdditiveChi2Sampler,
@@ -38,6 +42,8 @@ _STATELESS = (
 
 
 _ROWS = 256  # in a block
+_ALONE = 128  # rows of the fit that a function of the user's must make the same of by themselves
+_ALONE_OF_KNOWN = 8
 
 
 # Drawn by their seed and the number of features alone, unless a parameter has one of these values.
@@ -45,6 +51,17 @@ _SEEDED = (GaussianRandomProjection, PolynomialCountSketch, RBFSampler, SkewedCh
 
 
 _OF_ROWS = {"gamma": "scale", "n_components": "auto"}
+
+
+def as_named(step: Any) -> Any:
+    """Return a step as given, "passthrough" for None."""
+    return "passthrough" if step is None else step
+
+
+def is_stateless(step: Any) -> bool:
+    """Whether a step learns nothing from the rows: known of its class, or declared."""
+    named = isinstance(step, str) and step == "passthrough"
+    return named or _is_drawn(step) or isinstance(step, (*_STATELESS, FrozenEstimator))
 
 
 def _is_drawn(step: Any) -> bool:
@@ -78,6 +95,22 @@ def of_table(step: Any, plain: Any) -> Any:
     if not is_of_text(step):
         return plain
     return Pipeline([("column", FunctionTransformer(np.ravel, feature_names_out="one-to-one")), ("text", plain)])
+
+
+class _Frame(NamedTuple):
+    """Names of columns, and whether they stand in a frame of pandas, which most transformers of others ask for."""
+
+    names: Any
+    pandas: bool
+
+    def of(self, block: Any) -> Any:
+        """Return rows as such a frame; of polars where pandas is not installed."""
+        rows = block.toarray() if issparse(block) else block
+        columns = {str(name): _plain(rows[:, j]) for j, name in enumerate(self.names)}
+        if self.pandas:
+            with suppress(ImportError):
+                return import_module("pandas").DataFrame(columns)
+        return pl.DataFrame(columns)
 
 
 class StatelessStep(ExactStep):
@@ -245,7 +278,8 @@ def _in_blocks(transform: Callable[[Any], Any], X: Any, name: str) -> Any:
 
     Sparse where both are. A block is an array in C order, or a CSR array.
     """
-    out, sparse = [], issparse(X)
+    out: list[Any] = []
+    sparse = issparse(X)
     X = X if sparse else np.asarray(X)
     for start in range(0, max(X.shape[0], 1), _ROWS):
         part = X[start : start + _ROWS]
@@ -264,6 +298,40 @@ def _in_blocks(transform: Callable[[Any], Any], X: Any, name: str) -> Any:
     if len(out) == 1:
         return out[0]
     return csr_array(vstack(out, format="csr")) if issparse(out[0]) else np.concatenate(out)
+
+
+def _fails(transform: Callable[[Any], Any], X: Any) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return bool(np.asarray(transform(X)).shape[0] != X.shape[0])
+        except Exception:
+            return True
+
+
+def _plain(column: Any) -> Any:
+    """Return a column of objects as numbers where it holds numbers alone."""
+    return (
+        column
+        if column.dtype != object or any(v is None or isinstance(v, str) for v in column)
+        else column.astype(np.float64)
+    )
+
+
+def _company(n: int, alone: int) -> Iterator[Any]:
+    """Yield positions of rows, each row again beside others in several ways, and some rows by themselves."""
+    every = np.arange(n)
+    groups = [np.roll(every[::-1], _ROWS // 2), every[::2], every[1::2], every[: n // 2], every[n // 2 :]]
+    yield from (rows for rows in groups if rows.size)
+    for k in np.unique(np.linspace(0, n - 1, min(n, alone)).astype(np.intp)):
+        yield every[k : k + 1]
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Whether two tables hold the same bits."""
+    if issparse(a) and issparse(b):
+        return a.shape == b.shape and all(same(getattr(a, p), getattr(b, p)) for p in ("indptr", "indices", "data"))
+    return not issparse(a) and not issparse(b) and same(a, b)
 
 
 def _dense(out: Any) -> FloatArray:

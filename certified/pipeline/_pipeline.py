@@ -12,24 +12,18 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline as _SklearnPipeline
 from sklearn.pipeline import _name_estimators
 from sklearn.utils import get_tags
-from sklearn.utils._repr_html.estimator import _VisualBlock
-from sklearn.utils._set_output import _safe_set_output, _wrap_data_with_container
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import (
-    _check_feature_names_in,
-    _check_sample_weight,
     check_is_fitted,
-    has_fit_parameter,
-    validate_data,
 )
 
 from certified._data.feature_change import FeatureChange
-from certified._data.frames import Columns, Schema, eager, is_frame, read, split_column, split_ids
+from certified._data.frames import Columns, is_frame, split_column, split_ids
 from certified._data.reproducible import digest, same
 from certified._data.rows import placed
 from certified._data.subjects import Subjects
@@ -46,23 +40,19 @@ from certified._steps.sequence import (
     targets,
 )
 from certified._steps.stateless import StatelessStep, is_of_text, is_passthrough, of_table
-from certified._steps.step import ExactStep, canonical
+from certified._steps.step import ExactStep
 from certified.base import Deletable, Plan, all_or_nothing
 from certified.certificate import Certificate, versions
-from certified.compose import FeatureUnion, Parallel, make_union
+from certified.compose import FeatureUnion, make_union
 from certified.errors import InvalidInput, InvalidRequest, NotDeletable
-from certified.pipeline._delegation import Delegation, final_has
-from certified.typing import FloatArray, IntArray
+from certified.pipeline._delegation import final_has
+from certified.pipeline._transforming import Transforming
+from certified.typing import IntArray
 
 __all__ = ["FeatureUnion", "Pipeline", "make_pipeline", "make_union"]
 
 
-def _can_be_undone(pipeline: Pipeline) -> bool:
-    steps = [as_named(step) for _, step in pipeline.steps]
-    return all(isinstance(step, str) or hasattr(step, "inverse_transform") for step in steps)
-
-
-class Pipeline(Delegation, Deletable):
+class Pipeline(Transforming, Deletable):
     """Transformers and a final estimator that are fitted, deleted from and released as one.
 
     Parameters
@@ -180,98 +170,10 @@ class Pipeline(Delegation, Deletable):
             self.classes_ = final.classes_
         return self
 
-    def _of_final(
-        self, params: dict[str, Any], final: Any, sample_weight: Any, offset: Any, exposure: Any
-    ) -> tuple[Any, Any, Any]:
-        """Return what is given to the final step alone, by names such as ``ridge__sample_weight``."""
-        name, found = self.steps[-1][0], {"offset": offset, "exposure": exposure, "sample_weight": None}
-        for param, values in params.items():
-            step, _, inner = param.partition("__")
-            twice = found.get(inner) is not None or (inner == "sample_weight" and sample_weight is not None)
-            if (
-                step != name
-                or inner not in found
-                or twice
-                or (inner == "sample_weight" and isinstance(final, ExactStep))
-            ):
-                raise InvalidInput(
-                    f"Pipeline.fit got {param}. sample_weight=, which every step that takes weights gets, offset= and "
-                    f"exposure= are allowed, and {name}__sample_weight for a final step that is solved by passes over "
-                    "the rows. Nothing was changed."
-                )
-            found[inner] = values
-        return found["sample_weight"], found["offset"], found["exposure"]
-
-    def _weights(self, sample_weight: Any, own: Any, n_rows: int, final: Any, known: dict[str, Any]) -> FloatArray:
-        """Return the weights; put them, or its own, among the arguments of a final estimator that takes them."""
-        used = has_fit_parameter(final, "sample_weight")
-        if (sample_weight is not None or own is not None) and not (used or isinstance(final, StatelessStep)):
-            raise InvalidInput(
-                f"Pipeline got sample_weight, which its last step, {type(final).__name__}, does not take. Leave the "
-                "weights out. Nothing was changed."
-            )
-        weight, others = (
-            np.array(_check_sample_weight(given, np.ones(n_rows), dtype=np.float64, ensure_non_negative=True))
-            for given in (sample_weight, own)
-        )
-        if used:
-            known["sample_weight"] = weight if own is None else others
-        return weight
-
     def _named(self, before: list[ExactStep]) -> list[tuple[str, Any]]:
         """Return fitted steps with their names; one that learns nothing as the plain transformer it is."""
         pairs = zip(self.steps, before, strict=False)
         return [(name, step.release() if isinstance(step, StatelessStep) else step) for (name, _), step in pairs]
-
-    def _read(self, X: Any, before: list[ExactStep] | None = None) -> tuple[Any, Schema | None]:
-        """Return the features in the form used inside; text may enter where the first step takes it.
-
-        `before` are the steps that are fitted; None reads new rows, which must be like those of the fit.
-        """
-        step, reset = self._first(), before is not None
-        if not reset:
-            X = self._without_others(X)
-        first = get_tags(step).input_tags
-        if is_of_text(step):
-            return read(self, _as_column(X, type(step).__name__), None if reset else self._schema)
-        front = (self._before if before is None else before)[:1]
-        if front and isinstance(front[0], Parallel):
-            if reset:
-                validate_data(self, X, reset=True, skip_check_array=True)
-            return front[0]._validated(X, reset), front[0]._schema
-        if first.categorical:
-            x, schema = read(self, X, None if reset else self._schema)
-            return canonical(x), schema
-        nan: Any = "allow-nan" if first.allow_nan else True
-        allowed: Any = "csr" if first.sparse else False
-        x = validate_data(
-            self, X, dtype=np.float64, order="C", reset=reset, ensure_all_finite=nan, accept_sparse=allowed
-        )
-        return canonical(csr_array(x, copy=True) if issparse(x) else np.array(x)), None
-
-    def _without_others(self, X: Any) -> Any:
-        """Return a frame without the columns that the fit took for ids, weights, offset or exposure."""
-        frame = eager(X, "Pipeline") if self._aside else None
-        if frame is None:
-            return X
-        others = set(self._aside) - set(getattr(self, "feature_names_in_", ()))
-        return frame.drop([name for name in frame.columns if name in others]).to_native()
-
-    def _allows_missing(self) -> bool:
-        """Whether rows with missing values can be fitted: until a step that hands on none, every step takes them."""
-        for _, step in self.steps:
-            if isinstance(as_named(step), str):
-                continue
-            if not get_tags(step).input_tags.allow_nan:
-                return False
-            if not getattr(step, "_keeps_missing", False):
-                break
-        return True
-
-    def _first(self) -> Any:
-        """The first step that does anything; the last one where none does."""
-        steps = [as_named(step) for _, step in self.steps]
-        return next((step for step in steps if not isinstance(step, str)), StatelessStep("passthrough"))
 
     @property
     def _final(self) -> Any:
@@ -436,17 +338,6 @@ class Pipeline(Delegation, Deletable):
         self._table, self._subjects = table, subjects
         return self.certificate_
 
-    def _check_given(self, sample_weight: Any, offset: Any, exposure: Any) -> None:
-        """Raise InvalidInput where rows that are added come without what the rows of the fit had."""
-        given = {"sample_weight": sample_weight, "offset": offset, "exposure": exposure}
-        for name in self._given:
-            name = "sample_weight" if name == "own" else name
-            if given[name] is None:
-                raise InvalidInput(
-                    f"Pipeline.add got no {name}, which the rows of the fit had. Give {name}= of the new rows too. "
-                    "Nothing was changed."
-                )
-
     def _more_targets(self, y: Any, n_rows: int) -> Any:
         """Return the targets of rows that are added, as the table holds them."""
         if self._labels is not None:
@@ -499,77 +390,6 @@ class Pipeline(Delegation, Deletable):
                 values = step._apply(step._learned, values)
         return self._taken(values) if issparse(values) else np.asarray(values)
 
-    @available_if(final_has("transform"))
-    def transform(self, X: Any) -> Any:
-        """Transform X by every step, shape (n_rows, n_features_out)."""
-        if self._final not in self._before:
-            return self._named_out(self._final.transform(self._transformed(X)))
-        check_is_fitted(self)
-        values = self._read(X)[0]
-        for step in self._before:
-            admit(step, values)
-            values = step._apply(step._learned, values)
-        values = values if issparse(values) else np.asarray(values)
-        return self._named_out(_wrap_data_with_container("transform", values, X, self._final))
-
-    @available_if(final_has("transform"))
-    def fit_transform(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Any:
-        """Fit every step, and return the transformed rows."""
-        X, ids = split_ids(X, ids)
-        self.fit(X, y, ids=ids, sample_weight=sample_weight)
-        if not any(step._supervised for step in self._before):
-            return self.transform(X)
-        table = self._table
-        for step in self._before:
-            table = table._replace(x=step._apply_rows(step._learned, table))
-        return self._named_out(_wrap_data_with_container("transform", np.asarray(table.x), X, self._final))
-
-    @available_if(_can_be_undone)
-    def inverse_transform(self, X: Any) -> Any:
-        """Return what the steps made X from, the last step undone first."""
-        check_is_fitted(self)
-        for _, step in reversed(self.steps_):
-            X = X if isinstance(as_named(step), str) else step.inverse_transform(X)
-        return X
-
-    @available_if(final_has("fit_predict"))
-    def fit_predict(self, X: Any, y: Any = None, **known: Any) -> Any:
-        """Fit every step, and return the predictions for the rows."""
-        self.fit(X, y, **known)
-        return self.predict(split_ids(X, known.get("ids"))[0])
-
-    def _sk_visual_block_(self) -> _VisualBlock:
-        steps = [(name, as_named(step)) for name, step in self.steps]
-        return _VisualBlock(
-            "serial",
-            [step for _, step in steps],
-            names=[f"{name}: {step if isinstance(step, str) else type(step).__name__}" for name, step in steps],
-            name_details=[str(step) for _, step in steps],
-            dash_wrapped=False,
-        )
-
-    def _named_out(self, out: Any) -> Any:
-        """Return what comes out; a frame with the names that the steps give."""
-        if is_frame(out):
-            out.columns = list(self.get_feature_names_out())
-        return out
-
-    @available_if(final_has("transform"))
-    def get_feature_names_out(self, input_features: Any = None) -> Any:
-        """Return the names of the features that come out of the last step."""
-        check_is_fitted(self)
-        names = _check_feature_names_in(self, input_features)
-        for step in self._before:
-            names = step.get_feature_names_out(names)
-        return names
-
-    def set_output(self, *, transform: Any = None) -> Pipeline:
-        """Choose the container that ``transform`` returns: "default", "pandas" or "polars"."""
-        for steps in (self.steps, getattr(self, "steps_", [])):
-            for _, step in steps:
-                _safe_set_output(step, transform=transform)
-        return self
-
     @available_if(final_has("release"))
     def release(self) -> _SklearnPipeline:
         """Return a plain scikit-learn pipeline with the released parameters; it holds no training row."""
@@ -602,18 +422,6 @@ class Pipeline(Delegation, Deletable):
 def make_pipeline(*steps: Any, transform_input: None = None, memory: None = None, verbose: bool = False) -> Pipeline:
     """Return a :class:`Pipeline` of these steps, named after their classes as in scikit-learn."""
     return Pipeline(_name_estimators(steps), transform_input=transform_input, memory=memory, verbose=verbose)
-
-
-def _as_column(X: Any, name: str) -> Any:
-    """Return texts, one for each row, as a table of one column."""
-    if is_frame(X) or getattr(X, "ndim", 1) != 1 or isinstance(X, str):
-        raise InvalidInput(
-            f"Pipeline got no list of texts, which its first step {name} takes. Give one text for each row, for "
-            f"example the column X['text'], or choose it: ColumnTransformer([('text', {name}(), 'text')])."
-        )
-    column = np.empty((len(X), 1), dtype=object)
-    column[:, 0] = list(X)
-    return column
 
 
 def _nothing() -> None:

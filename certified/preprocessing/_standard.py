@@ -128,22 +128,3 @@ def _observed(values: FloatArray, missing: IntArray) -> FloatArray:
     gaps = np.isnan(values)
     which = gaps[:, missing > 0].astype(np.float64)
     return np.column_stack([np.where(gaps, 0.0, values), which, np.ones(len(values))])
-
-
-def _counts(total: Any, observed: Any) -> Any:
-    return range(len(total) - 1) if observed is None else observed
-
-
-def _weights(total: Any, unit: IntArray, missing: IntArray, n_rows: int) -> list[int]:
-    """Return the weight of what is observed of each feature, in units of the last limb of the ones; 0 for nothing."""
-    out, k, one = [], len(missing), int(unit[-1])
-    for count in missing.tolist():
-        if count == n_rows:
-            out.append(0)
-        elif count:  # the columns of what is missing have units no larger than that of the ones
-            shift = one - int(unit[k])
-            out.append(int(total[-1, 1]) - (int(total[k, 1]) >> shift))
-        else:
-            out.append(int(total[-1, 1]))
-        k += count > 0
-    return out

@@ -21,7 +21,7 @@ from sklearn.preprocessing import Binarizer, FunctionTransformer, PolynomialFeat
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 
 from certified._data.frames import read
-from certified._steps import sequence
+from certified._steps import stateless
 from certified._steps.sequence import delete_through
 from certified.compose import (
     ColumnTransformer,
@@ -203,10 +203,10 @@ def test_what_learns_nothing_makes_the_same_of_a_row_whichever_rows_are_beside_i
 def test_rows_handed_over_as_they_come_are_caught(monkeypatch):
     rounds = FunctionTransformer(lambda X: X[:, :1] * (1.0 - 2.0**-52 * (len(X) == 1)))  # as a product may
     test_what_learns_nothing_makes_the_same_of_a_row_whichever_rows_are_beside_it(rounds)
-    monkeypatch.setattr(sequence, "_in_blocks", lambda transform, X, name: sequence._dense(transform(X)))
+    monkeypatch.setattr(stateless, "_in_blocks", lambda transform, X, name: stateless._dense(transform(X)))
     with pytest.raises(NotDeletable, match="other rows are beside it"):
         test_what_learns_nothing_makes_the_same_of_a_row_whichever_rows_are_beside_it(rounds)
-    monkeypatch.setattr(sequence.StatelessStep, "_check_rows_apart", lambda self, x: None)
+    monkeypatch.setattr(stateless.StatelessStep, "_check_rows_apart", lambda self, x: None)
     with pytest.raises(AssertionError):
         test_what_learns_nothing_makes_the_same_of_a_row_whichever_rows_are_beside_it(rounds)
 
@@ -281,7 +281,7 @@ def test_a_chain_that_keeps_a_deleted_value_is_caught(monkeypatch):
     X = np.array([[0.0], [1.0], [2.0], [50.0]])
     model = make_union(make_pipeline(MinMaxScaler(), KBinsDiscretizer(2, strategy="uniform"))).fit(X)
     monkeypatch.setattr(
-        "certified._steps.sequence.forget_through",
+        "certified._steps.sequence.delete_through",
         lambda steps, removed, left: (
             tuple(step._statistic for step in steps),
             *delete_through(steps, removed, left)[1:],
@@ -327,7 +327,7 @@ def test_what_cannot_be_used_is_refused_with_a_reason():
     model = make_column_transformer((OneHotEncoder(), ["city"])).fit(X)
     with pytest.raises(InvalidInput, match=re.escape("unknown categories ['Paris']")):
         model.transform(pl.DataFrame({"city": ["Paris"], "n": [1.0]}))
-    with pytest.raises(InvalidInput, match="held text in fit"):
+    with pytest.raises(InvalidInput, match="text in fit"):
         model.transform(pl.DataFrame({"city": [3], "n": [1.0]}))
     with pytest.raises(NotDeletable, match="the pipeline"):
         model.named_transformers_["onehotencoder"].delete([0])

@@ -1,4 +1,4 @@
-"""Transformers side by side: columns of a frame, each deleting by its own steps."""
+"""Transformers side by side: what those of columns and of unions share."""
 
 from __future__ import annotations
 
@@ -7,39 +7,25 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 from scipy.sparse import issparse
-from sklearn.compose import ColumnTransformer as _PlainColumns
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import FeatureUnion as _PlainUnion
-from sklearn.pipeline import _name_estimators
-from sklearn.utils import Bunch, get_tags
-from sklearn.utils._indexing import _get_column_indices, _safe_indexing
+from sklearn.utils import get_tags
+from sklearn.utils._indexing import _safe_indexing
 from sklearn.utils._repr_html.estimator import _VisualBlock
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import _check_feature_names_in, validate_data
 
-from certified._data.frames import Columns, Schema, eager, is_frame, joined, read, row_of, select
+from certified._data.frames import Columns, Schema, eager, is_frame, joined, read, select
 from certified._data.table import RemainingRows, Table
 from certified._steps.estimators import MixedTransformer
-from certified._steps.sequence import admit, as_step, served, targets
-from certified._steps.stateless import is_of_text, of_table
+from certified._steps.sequence import admit, served, targets
 from certified._steps.step import ExactStep
-from certified.base import named_like
-from certified.compose._selector import make_column_selector
-from certified.errors import InvalidInput, NotDeletable
+from certified.errors import InvalidInput
 from certified.typing import IntArray
 
-__all__ = [
-    "ColumnTransformer",
-    "FeatureUnion",
-    "make_column_selector",
-    "make_column_transformer",
-    "make_union",
-]
+__all__ = ["Parallel", "Part"]
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """One of the transformers, and the columns that were asked for."""
 
     name: str
@@ -50,7 +36,7 @@ class _Part(NamedTuple):
 class Parallel(MixedTransformer, _BaseComposition):
     """Base class: the statistic and what is served are the columns of each part, and one entry for each part."""
 
-    _parts: list[_Part]
+    _parts: list[Part]
     _resolved: tuple[IntArray, ...] | None = None  # columns of the parts in the table; None in an inner step
     _entered: IntArray | None = None  # which of the features given are in the table; None for all of them
     transformer_weights: Any = None
@@ -60,7 +46,7 @@ class Parallel(MixedTransformer, _BaseComposition):
         self._parts = self._made()
         self._validate_names([part.name for part in self._parts if part.name != "remainder"])
 
-    def _made(self) -> list[_Part]:
+    def _made(self) -> list[Part]:
         raise NotImplementedError
 
     def _columns_of(self, X: Any) -> tuple[IntArray, ...]:
@@ -181,7 +167,7 @@ class Parallel(MixedTransformer, _BaseComposition):
         """Return the positions of columns of the table among the features given."""
         return columns if self._entered is None else self._entered[columns]
 
-    def _used(self, learned: Any) -> list[tuple[_Part, IntArray, Any]]:
+    def _used(self, learned: Any) -> list[tuple[Part, IntArray, Any]]:
         """Return the parts that have columns, with these and with what they have learned."""
         triples = zip(self._parts, *learned, strict=True)
         return [(part, columns, known) for part, columns, known in triples if known is not None]
@@ -302,245 +288,6 @@ class Parallel(MixedTransformer, _BaseComposition):
         steps = [step for _, step in self._steps if not isinstance(step, str)]
         tags.input_tags.allow_nan = all(get_tags(step).input_tags.allow_nan for step in steps)
         return tags
-
-
-class ColumnTransformer(Parallel):
-    """Apply transformers to columns of a frame, exactly deletable.
-
-    As scikit-learn's. A transformer whose statistic a deletion cannot update counts its own columns again; the others
-    are not touched.
-
-    Parameters
-    ----------
-    transformers : list of (name, transformer, columns)
-        Transformers of this package, pipelines of them, stateless ones, "passthrough" or "drop". Columns are names,
-        positions, a slice, a mask, or a callable such as :func:`make_column_selector`.
-    remainder : {"drop", "passthrough"} or transformer, default="drop"
-        For the columns that are not named.
-    sparse_threshold : float, default=0.3
-        0 for dense features. Otherwise they are sparse where a transformer gives sparse ones, however dense they are:
-        a density that a deletion moves past a threshold would turn every feature around.
-    transformer_weights : dict or None, default=None
-        Factors of the output, by name of the transformer.
-    verbose_feature_names_out : bool, default=True
-        Prefix the names of the features that come out by that of the transformer.
-
-    Attributes
-    ----------
-    transformers_ : list of (name, fitted transformer, columns)
-    named_transformers_ : Bunch
-    output_indices_ : dict of slices
-
-    Examples
-    --------
-    >>> import polars as pl
-    >>> from certified.compose import ColumnTransformer
-    >>> from certified.preprocessing import OneHotEncoder, StandardScaler
-    >>> X = pl.DataFrame({"patient": [7, 8, 9], "age": [50, 60, 70], "city": ["Rome", "Oslo", "Rome"]})
-    >>> columns = ColumnTransformer([("scale", StandardScaler(), ["age"]), ("city", OneHotEncoder(), ["city"])])
-    >>> columns.fit(X, ids="patient").delete([8]).changed
-    ('ColumnTransformer',)
-    >>> columns.get_feature_names_out()
-    array(['scale__age', 'city__city_Rome'], dtype=object)
-    """
-
-    def __init__(
-        self,
-        transformers: list[tuple[str, Any, Any]],
-        *,
-        remainder: Any = "drop",
-        sparse_threshold: float = 0.3,
-        transformer_weights: Any = None,
-        verbose_feature_names_out: bool = True,
-    ) -> None:
-        self.transformers = transformers
-        self.remainder = remainder
-        self.sparse_threshold = sparse_threshold
-        self.transformer_weights = transformer_weights
-        self.verbose_feature_names_out = verbose_feature_names_out
-
-    def _made(self) -> list[_Part]:
-        named = [*self.transformers, ("remainder", self.remainder, None)]
-        return [
-            _Part(name, as_step(step, name, "ColumnTransformer.fit"), wanted)
-            for name, step, wanted in named
-            if not (isinstance(step, str) and step == "drop")
-        ]
-
-    def _columns_of(self, X: Any) -> tuple[IntArray, ...]:
-        X = np.empty((0, X.shape[1])) if isinstance(X, Columns) else X
-        found = {name: _indices(X, wanted) for name, _, wanted in self.transformers}
-        taken = np.concatenate([np.empty(0, dtype=np.intp), *found.values()])
-        found["remainder"] = np.setdiff1d(np.arange(X.shape[1]), taken)
-        return tuple(found[part.name] for part in self._parts)
-
-    @property
-    def transformers_(self) -> list[tuple[str, Any, Any]]:
-        """The fitted transformers and the positions of their columns."""
-        self._check_fitted()
-        used = self._used(self._learned)
-        return [(part.name, part.step, self._given(columns).tolist()) for part, columns, _ in used]
-
-    @property
-    def named_transformers_(self) -> Bunch:
-        """The fitted transformers by name."""
-        return Bunch(**{name: step for name, step, _ in self.transformers_})
-
-    def release(self) -> _PlainColumns:
-        """Return a plain scikit-learn transformer with the released parts; it was fitted on a row that is made up."""
-        self._check_fitted()
-        parts, remainder = [], "drop"
-        for part, columns, _ in self._used(self._learned):
-            plain = of_table(part.step, part.step.release())
-            plain = plain if isinstance(plain, str) else FrozenEstimator(plain)
-            if part.name == "remainder":
-                remainder = plain
-            else:
-                parts.append((part.name, plain, self._given(columns).tolist()))
-        values = self._example(self._learned, self.n_features_in_)
-        row: Any = np.asarray(row_of(values))
-        if hasattr(self, "feature_names_in_"):
-            row = pl.DataFrame(
-                [_cell(*cell) for cell in zip(self.feature_names_in_, values, self._kinds(), strict=True)]
-            )
-        out = _PlainColumns(
-            parts,
-            remainder=remainder,
-            sparse_threshold=1.0 if self.sparse_threshold > 0 else 0.0,
-            transformer_weights=self.transformer_weights,
-            verbose_feature_names_out=self.verbose_feature_names_out,
-        )
-        return named_like(out.fit(row), self)
-
-    def _kinds(self) -> tuple[str, ...]:
-        kinds = ["float"] * self.n_features_in_
-        if self._schema is not None:
-            for j, kind in zip(self._given(np.arange(len(self._schema.kinds))), self._schema.kinds, strict=True):
-                kinds[j] = kind
-        return tuple(kinds)
-
-    @property
-    def _steps(self) -> list[tuple[str, Any]]:
-        try:
-            return [(name, step) for name, step, _ in self.transformers]
-        except (TypeError, ValueError):
-            return self.transformers  # type: ignore[return-value]  # what it is will be said in fit
-
-    @_steps.setter
-    def _steps(self, value: list[tuple[str, Any]]) -> None:
-        pairs = zip(value, self.transformers, strict=True)
-        self.transformers = [(name, step, columns) for (name, step), (_, _, columns) in pairs]
-
-
-class FeatureUnion(Parallel):
-    """Features of several transformers of the same columns, side by side, exactly deletable.
-
-    Parameters
-    ----------
-    transformer_list : list of (name, transformer)
-        As those of :class:`ColumnTransformer`.
-    transformer_weights : dict or None, default=None
-        Factors of the output, by name of the transformer.
-    verbose_feature_names_out : bool, default=True
-
-    Examples
-    --------
-    >>> from certified.compose import make_union
-    >>> from certified.preprocessing import MinMaxScaler, StandardScaler
-    >>> make_union(MinMaxScaler(), StandardScaler()).fit([[0.0], [2.0], [4.0]]).transform([[2.0]])
-    array([[0.5, 0. ]])
-    """
-
-    def __init__(
-        self,
-        transformer_list: list[tuple[str, Any]],
-        *,
-        transformer_weights: Any = None,
-        verbose_feature_names_out: bool = True,
-    ) -> None:
-        self.transformer_list = transformer_list
-        self.transformer_weights = transformer_weights
-        self.verbose_feature_names_out = verbose_feature_names_out
-
-    @property
-    def _steps(self) -> list[tuple[str, Any]]:
-        return self.transformer_list
-
-    @_steps.setter
-    def _steps(self, value: list[tuple[str, Any]]) -> None:
-        self.transformer_list = value
-
-    def _made(self) -> list[_Part]:
-        return [
-            _Part(name, as_step(step, name, "FeatureUnion.fit"), None)
-            for name, step in self.transformer_list
-            if not (isinstance(step, str) and step == "drop")
-        ]
-
-    def _columns_of(self, X: Any) -> tuple[IntArray, ...]:
-        return (np.arange(X.shape[1]),) * len(self._parts)
-
-    def release(self) -> _PlainUnion:
-        """Return a plain scikit-learn union of the released transformers."""
-        self._check_fitted()
-        whole = is_of_text(self)
-        released = [(part.name, part.step, part.step.release()) for part, _, _ in self._used(self._learned)]
-        return _PlainUnion(
-            [(name, plain if whole else of_table(step, plain)) for name, step, plain in released],
-            transformer_weights=self.transformer_weights,
-            verbose_feature_names_out=self.verbose_feature_names_out,
-        )
-
-
-def make_column_transformer(
-    *transformers: tuple[Any, Any],
-    remainder: Any = "drop",
-    sparse_threshold: float = 0.3,
-    verbose_feature_names_out: bool = True,
-) -> ColumnTransformer:
-    """Return a :class:`ColumnTransformer` of (transformer, columns), named after their classes as in scikit-learn."""
-    names = [name for name, _ in _name_estimators([step for step, _ in transformers])]
-    parts = [(name, step, columns) for name, (step, columns) in zip(names, transformers, strict=True)]
-    return ColumnTransformer(
-        parts,
-        remainder=remainder,
-        sparse_threshold=sparse_threshold,
-        verbose_feature_names_out=verbose_feature_names_out,
-    )
-
-
-def make_union(*transformers: Any, verbose_feature_names_out: bool = True) -> FeatureUnion:
-    """Return a :class:`FeatureUnion` of these transformers, named after their classes as in scikit-learn."""
-    return FeatureUnion(_name_estimators(transformers), verbose_feature_names_out=verbose_feature_names_out)
-
-
-def _cell(name: str, value: Any, kind: str) -> pl.Series:
-    """Return a column of one value; missing text is an object, as scikit-learn's encoders see it in other frames."""
-    missing_text = kind == "text" and not isinstance(value, str)
-    return pl.Series(name, [value], dtype=pl.Object if missing_text else None)
-
-
-def _indices(X: Any, wanted: Any) -> IntArray:
-    """Return the positions of the columns asked for; raise NotDeletable if a callable looks at more than a table has.
-
-    A callable sees the columns' names and types, and not the rows: which columns it chooses must not depend on one
-    that goes. Where it would choose others of the rows it is refused.
-    """
-    if not callable(wanted):
-        return np.asarray(_get_column_indices(X, wanted), dtype=np.intp)
-    without_rows = eager(X, "ColumnTransformer").head(0).to_native() if is_frame(X) else X[:0]
-    found = np.asarray(_get_column_indices(X, wanted(X)), dtype=np.intp)
-    try:
-        alone = np.asarray(_get_column_indices(without_rows, wanted(without_rows)), dtype=np.intp)
-    except Exception:
-        alone = None
-    if alone is None or not np.array_equal(found, alone):
-        raise NotDeletable(
-            "ColumnTransformer got a callable that chooses columns by their values, so that rows which are deleted "
-            "later would have had a part in the choice. Choose by name or type, for example by make_column_selector, "
-            "or list the columns. Nothing was changed."
-        )
-    return alone
 
 
 def _selected(left: Callable[[], Table], columns: IntArray) -> Callable[[], Table]:

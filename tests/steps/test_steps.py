@@ -18,7 +18,7 @@ from sklearn.preprocessing import (
 )
 from sklearn.preprocessing import StandardScaler as PlainScaler
 
-from certified._steps import sequence
+from certified._steps import stateless
 from certified._steps.step import ExactStep
 from certified.compose import ColumnTransformer, make_column_selector, make_column_transformer
 from certified.decomposition import PCA
@@ -90,7 +90,7 @@ def test_what_treats_every_row_by_itself_is_taken_and_the_certificate_says_on_wh
 
 
 def test_a_search_for_learners_that_looks_at_few_rows_is_caught(monkeypatch):
-    monkeypatch.setattr(sequence, "_company", lambda n, alone: iter([np.array([0]), np.array([n - 1])]))
+    monkeypatch.setattr(stateless, "_company", lambda n, alone: iter([np.array([0]), np.array([n - 1])]))
     taken = 0
     for learns in LEARNERS.values():
         try:
