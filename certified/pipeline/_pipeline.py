@@ -327,8 +327,8 @@ class Pipeline(Transforming, Deletable):
             first = features.shape[0] - count
             if moved:
                 before = self._table.weight > 0.0
-                new = FeatureChange(before, [self._taken(features[:first])])
-                final._plan_features(np.empty(0, dtype=np.intp), new).commit()
+                change = FeatureChange(before, [self._taken(features[:first])])
+                final._plan_features(np.empty(0, dtype=np.intp), change).commit()
             final._owned = False
             final.add(placed(self._taken(features[first:]), weight > 0.0), y, ids=ids, **known)
             final._owned, final._subjects = True, subjects
