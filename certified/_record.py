@@ -12,7 +12,7 @@ from typing import Any
 
 from certified.errors import InvalidInput
 
-__all__ = ["FrozenMap", "Record", "convert", "parse", "thaw"]
+__all__ = ["FrozenMap", "Record", "canonical", "convert", "parse", "thaw"]
 
 
 class FrozenMap(Mapping):
@@ -94,6 +94,18 @@ def _json_ready(value: Any) -> Any:
     )
 
 
+def canonical(values: Mapping[str, Any]) -> bytes:
+    """Return values as RFC 8785 JSON, UTF-8, with floats as strings; equal values have equal bytes."""
+    text = json.dumps(_json_ready(values), ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput(
+            f"canonical_bytes() got text that is not Unicode: {text!r}. Strings must have no lone surrogates. "
+            "Repair them; nothing was written."
+        ) from None
+
+
 class Record:
     """Canonical bytes, digest and equality for a record that has ``to_dict``."""
 
@@ -103,14 +115,7 @@ class Record:
 
     def canonical_bytes(self) -> bytes:
         """Return the record as RFC 8785 JSON, UTF-8, with floats as strings; equal records have equal bytes."""
-        text = json.dumps(_json_ready(self.to_dict()), ensure_ascii=False, separators=(",", ":"))
-        try:
-            return text.encode()
-        except UnicodeEncodeError:
-            raise InvalidInput(
-                f"canonical_bytes() got text that is not Unicode: {text!r}. Strings must have no lone surrogates. "
-                "Repair them; nothing was written."
-            ) from None
+        return canonical(self.to_dict())
 
     @property
     def digest(self) -> str:

@@ -16,9 +16,6 @@ relative) wherever the result is a normal number; glibc documents at most 5. The
 import math
 from collections.abc import Callable, Iterable
 
-import numpy as np
-
-from certified import accounting
 from certified.errors import InvalidInput
 
 __all__ = ["Transcript", "compose", "delta_of", "epsilon_of", "group", "lattice_mu", "mu_of"]
@@ -336,11 +333,11 @@ class Transcript:
     def record(self, mu: float) -> None:
         """Count a release."""
         self.releases += 1
-        self._squared = accounting.compose([float(np.sqrt(self._squared)), mu]) ** 2 * (1 + 2.0**-50)
+        self._squared = compose([math.sqrt(self._squared), mu]) ** 2 * (1 + 2.0**-50)
 
     def with_next(self, mu: float) -> float:
         """mu of all releases so far and one more, composed."""
-        return accounting.compose([float(np.sqrt(self._squared)) * (1 + 2.0**-50), mu])
+        return compose([math.sqrt(self._squared) * (1 + 2.0**-50), mu])
 
     @property
     def mu(self) -> float:

@@ -27,8 +27,32 @@ METHODS = ("exact", "measured", "predicted")
 _MAY_BE_UNSTATED = ("mu_transcript", "mu_differencing")  # NaN here means "not stated" and is left out of the record
 
 
+class _Shown(Record):
+    """A record that is a page as well."""
+
+    def _page(self) -> Any:
+        raise NotImplementedError
+
+    def to_html(self) -> str:
+        """Return one self-contained page: it prints well and needs no network."""
+        from certified.report import to_html
+
+        return to_html(self._page())
+
+    def to_markdown(self) -> str:
+        """Return the page as Markdown."""
+        from certified.report import to_markdown
+
+        return to_markdown(self._page())
+
+    def _repr_html_(self) -> str:
+        from certified.report import to_fragment
+
+        return to_fragment(self._page())
+
+
 @dataclass(frozen=True, eq=False)
-class Certificate(Record):
+class Certificate(_Shown):
     """How close a release is to a release of a refit without the deleted rows, and under which assumptions.
 
     Parameters
@@ -241,6 +265,11 @@ class Certificate(Record):
         promise: dict[str, Any] = {"mu": self.mu_target, "distance_bound": bound, "method": "measured"}
         return dataclasses.replace(self, **promise, **hidden)
 
+    def _page(self) -> Any:
+        from certified.report import certificate_page
+
+        return certificate_page(self)
+
     def __str__(self) -> str:
         return "\n".join([*_claim_lines(self), "Limits:", *(f"- {x}" for x in self.limits)])
 
@@ -256,7 +285,7 @@ _REQUIRED = tuple(
 
 
 @dataclass(frozen=True, eq=False)
-class Receipt(Record):
+class Receipt(_Shown):
     """What one deletion did.
 
     Parameters
@@ -297,6 +326,11 @@ class Receipt(Record):
         """Return the fields as plain Python values, the certificate as a nested dict."""
         values = {f.name: thaw(getattr(self, f.name)) for f in dataclasses.fields(self)}
         return values | {"certificate": self.certificate.to_dict()}
+
+    def _page(self) -> Any:
+        from certified.report import receipt_page
+
+        return receipt_page(self)
 
     def __str__(self) -> str:
         steps = f" Steps whose learned state changed: {', '.join(self.changed)}." if self.changed else ""

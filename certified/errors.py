@@ -5,9 +5,13 @@ __all__ = [
     "CertifiedError",
     "InvalidInput",
     "InvalidRequest",
+    "Locked",
     "MissingExtra",
+    "NewerFormat",
     "NotDeletable",
+    "NotVerified",
     "ReleaseWithheld",
+    "StorageFailed",
     "UnknownIds",
 ]
 
@@ -48,3 +52,19 @@ class MissingExtra(CertifiedError, ModuleNotFoundError):
             f'{what} needs {package}, which is not installed. Run: pip install "certified-unlearning[{extra}]"',
             name=package.lower(),
         )
+
+
+class NotVerified(CertifiedError, ValueError):
+    """A signature, a proof, a digest or a record does not verify: it was changed, or it belongs to something else."""
+
+
+class NewerFormat(CertifiedError, ValueError):
+    """A file was written in a format that this version does not know."""
+
+
+class StorageFailed(CertifiedError, OSError):
+    """The storage did not do what was asked of it; what was stored before is as it was."""
+
+
+class Locked(CertifiedError, BlockingIOError):
+    """Another process works on it."""

@@ -39,7 +39,6 @@ LAYERS = (
     ),
     ("pipeline", "kernel_approximation"),
     ("additive",),
-    ("report",),
     ("vault",),
     ("service",),
     ("cli",),
