@@ -96,6 +96,30 @@ class Subjects:
         self._rank: Any = None
         self._first = 0  # first kept position in sorted order
 
+    def by_position(self) -> tuple[Any, BoolArray]:
+        """Return the id at every position, zero or empty where none is held, and which positions are held."""
+        if self._stored is not None:
+            return self._stored
+        ids = np.zeros(self.retained.size, dtype=self._sorted.dtype)
+        live = self.retained[self._order]
+        ids[self._order[live]] = self._sorted[live]
+        return ids, self.retained
+
+    _stored: tuple[Any, BoolArray] | None = None  # what `restored` was given, kept up to date
+
+    @classmethod
+    def restored(cls, ids: Any, retained: BoolArray) -> Subjects:
+        """Return the subjects that `by_position` told."""
+        out = cls.__new__(cls)
+        places = np.flatnonzero(retained)
+        out._order = places[np.argsort(ids[places], kind="stable")]
+        out._sorted = ids[out._order]
+        out.retained = np.array(retained)
+        out.n_rows = places.size
+        out._rank, out._first = None, 0
+        out._stored = ids, retained
+        return out
+
     @property
     def ids(self) -> Any:
         """Ids of the subjects retained, sorted, each once."""
@@ -164,6 +188,10 @@ class Subjects:
 
     def drop(self, rows: IntArray) -> None:
         """Forget the subjects of these rows (whole subjects: the output of :meth:`rows_of`)."""
+        if self._stored is not None:
+            ids, retained = self._stored
+            ids[rows] = np.zeros((), dtype=ids.dtype)
+            retained[rows] = False
         self.retained[rows] = False
         self.n_rows -= rows.size
         if rows.size > 16:
