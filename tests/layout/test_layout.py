@@ -17,7 +17,9 @@ PACKAGE = Path(__file__).resolve().parents[2] / "certified"
 # A package (or module) imports only from layers above its own, and from itself.
 LAYERS = (
     ("errors", "typing"),
-    ("progress", "_record", "accounting", "noise", "_data", "_exact", "ledger"),
+    ("progress", "_record", "accounting", "noise", "_data", "_exact"),
+    ("ledger",),
+    ("report",),
     ("certificate",),
     ("base",),
     ("_convex", "_steps", "_trees", "audit", "model_selection"),
