@@ -33,7 +33,7 @@ MODELS = {
     "warm start": lambda: ShardedClassifier(GradientBoostingClassifier(n_estimators=4), 2, n_slices=3),
     "one shard": lambda: ShardedClassifier(LogisticRegression(max_iter=20), 1),
     "private": lambda: ShardedClassifier(DecisionTreeClassifier(), 40, **PRIVATE),
-    "votes": lambda: ShardedClassifier(DecisionTreeClassifier(), 30, aggregation="vote"),
+    "votes": lambda: ShardedClassifier(DecisionTreeClassifier(), 6, aggregation="vote"),
 }
 
 

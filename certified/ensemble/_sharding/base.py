@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.base import clone
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, has_fit_parameter, validate_data
@@ -23,6 +22,7 @@ from certified.ensemble._sharding.private_answers import noise_for
 from certified.ensemble._sharding.release import released
 from certified.ensemble._sharding.shard import (
     ADD_TREES,
+    WEIGHS_CLASSES,
     Course,
     Shard,
     all_threads,
@@ -31,9 +31,11 @@ from certified.ensemble._sharding.shard import (
     expected_cost,
     last_name,
     learn,
+    learned_again,
     merged,
     one_thread,
     rows_learned,
+    unfitted,
     weight_parameter,
 )
 from certified.ensemble._sharding.tables import Table, as_table, check_finite, like
@@ -120,7 +122,7 @@ class Sharded(Deletable):
         n_rows = x.shape[0]
         table = Table(x, self._target(y, n_rows), self._weight(sample_weight, n_rows, x))
         ids = np.arange(n_rows) if ids is None else as_ids(ids, "fit(ids=...)")
-        Subjects(ids, n_rows)  # as many ids as rows
+        self._check_shards(Subjects(ids, n_rows))
         order = by_subject_and_content(ids, table)
         subjects = Subjects(ids[order], n_rows)
         key = secrets.randbits(128) if self.key is None else self.key
@@ -167,30 +169,54 @@ class Sharded(Deletable):
         return [shard for shard, _ in done], sum(seconds for _, seconds in done) / max(rows, 1)
 
     def _check_repeats(self, course: Course, learned: list[Shard]) -> None:
-        """Let the smallest shard learn twice: a state that does not repeat cannot be a refit's."""
+        """Let the smallest shard learn twice, from checkpoints: a state that does not repeat cannot be a refit's."""
         found = [shard for shard in learned if shard.stages[-1].model is not None]
         if not found:
             return
         smallest = min(found, key=lambda shard: len(shard.positions))
-        again, _ = learn(course, smallest._replace(stages=()))
-        if fingerprint(again.stages) != fingerprint(smallest.stages):
+        again = learned_again(course, smallest)
+        if fingerprint(again) != fingerprint(smallest.stages):
             raise NotDeletable(
                 f"{type(self).__name__}.fit got {type(self.estimator).__name__}, which learns two different models "
-                "from the same rows, so that a deletion could not be compared with a refit. An estimator that is a "
-                "function of its rows and of `random_state` is needed; seed it. Nothing was fitted."
+                "from the same rows (and the same checkpoint, where there are slices), so that a deletion could not "
+                "be compared with a refit. An estimator that is a function of these and of `random_state` is needed; "
+                "seed it, or leave n_slices at 1. Nothing was fitted."
             )
 
     def _set_course(self) -> Course:
-        estimator = clone(self.estimator)
+        estimator = unfitted(self.estimator)
         found = estimator.get_params()
         seeded = tuple(n for n, value in found.items() if last_name(n) == "random_state" and not _is_int(value))
         estimator.set_params(
             **{n: 1 for n, value in found.items() if value is None and all_threads(estimator, found, n)}
         )
-        limit = (1 << 64) // self.n_shards if self.aggregation == "private" else 1 << 64
+        for prefix, owner in [("", estimator), *[(f"{name}__", value) for name, value in found.items()]]:
+            if type(owner).__module__.startswith("catboost.") and not isinstance(owner, type):
+                estimator.set_params(**{prefix + n: v for n, v in _CATBOOST.items() if prefix + n not in found})
+        found = estimator.get_params()
         way, grows = self._way(found)
+        if way == "xgb_model":  # its generator is seeded when it is made, and not when it goes on
+            estimator.set_params(seed_per_iteration=True)
+        limit = (1 << 64) // self.n_shards if self.aggregation == "private" else 1 << 64
         n_classes, weights = len(getattr(self, "classes_", ())), weight_parameter(estimator)
-        return Course(estimator, n_classes, self.n_slices, limit, way, seeded, grows, weights)
+        by_class = {n: self._by_class(n, v) for n, v in found.items() if last_name(n) in WEIGHS_CLASSES and n_classes}
+        given = {n: weight for n, weight in by_class.items() if weight is not None}
+        return Course(estimator, n_classes, self.n_slices, limit, way, seeded, grows, weights, given)
+
+    def _by_class(self, name: str, given: Any) -> FloatArray | None:
+        """Return the weight of each class where a parameter of the estimator names classes."""
+        labels = self.classes_.tolist()
+        if isinstance(given, list | tuple | np.ndarray) and len(given) == len(labels):
+            given = dict(zip(labels, given, strict=True))  # CatBoost's other way
+        if not isinstance(given, dict):
+            return None
+        unknown = [label for label in given if label not in labels]
+        if unknown:
+            raise InvalidInput(
+                f"{type(self).__name__}.fit got {type(self.estimator).__name__}({name}={given!r}), and y has no class "
+                f"{unknown[0]!r}. Its classes are {labels}: give weights of these. Nothing was fitted."
+            )
+        return np.array([float(given.get(label, 1.0)) for label in labels])
 
     def _way(self, found: dict[str, Any]) -> tuple[str, str]:
         """Return how the estimator goes on from a checkpoint, and the parameter that grows with the slices."""
@@ -206,7 +232,8 @@ class Sharded(Deletable):
                 "on from a checkpoint. Slices need XGBoost, LightGBM, or an estimator with `partial_fit` or "
                 "`warm_start`; use n_slices=1 and more shards. Nothing was fitted."
             )
-        grows = "n_estimators" if "n_estimators" in found else "max_iter" if "max_leaf_nodes" in found else ""
+        grows = next((name for name in ("n_estimators", "iterations") if name in found), "")
+        grows = grows or ("max_iter" if "max_leaf_nodes" in found else "")
         if grows and (found[grows] or 0) < self.n_slices:
             raise InvalidInput(
                 f"{type(self).__name__}(n_slices={self.n_slices}) got {grows}={found[grows]}. Each slice adds its part "
@@ -222,6 +249,12 @@ class Sharded(Deletable):
             self._refuse("aggregation", f"One of {self._aggregations} is allowed.")
         if self.key is not None and not (_is_int(self.key) and 0 <= self.key < 1 << 128):
             self._refuse("key", "A whole number of at most 128 bits, or None to draw one, is allowed.")
+
+    def _check_shards(self, subjects: Subjects) -> None:
+        """Raise where there are fewer subjects than shards, each of which is in one shard."""
+        n_subjects = len(subjects.ids)
+        if n_subjects < self.n_shards and self.aggregation != "private":
+            self._refuse("n_shards", f"At most as many as subjects, here {n_subjects}, are allowed.")
 
     def _refuse(self, name: str, allowed: str) -> None:
         raise InvalidInput(f"{type(self).__name__} got {name}={self._get(name)!r}. {allowed} Nothing was fitted.")
@@ -317,6 +350,7 @@ class Sharded(Deletable):
             )
         hits = self._hits(rows)
         self._check_left(hits)
+        self._check_shards_left(hits)
         course = self._course
         jobs = [(self._shards[s].without(gone), first) for s, gone, first in hits if s < self.n_shards]
         try:
@@ -353,6 +387,19 @@ class Sharded(Deletable):
             if gone.any():
                 found.append((s, gone, self._course.first_of(shard.hashes, gone)))
         return found
+
+    def _check_shards_left(self, hits: list[tuple[int, Any, int]]) -> None:
+        """Raise where a refit would have fewer subjects than shards."""
+        masks = {s: gone for s, gone, _ in hits}
+        left = [shard.hashes[~masks[s]] if s in masks else shard.hashes for s, shard in enumerate(self._shards)]
+        if self.aggregation == "private" or all(map(len, left[: self.n_shards])):
+            return
+        n_subjects = sum(len(np.unique(hashes)) for hashes in left)
+        if n_subjects < self.n_shards:
+            raise InvalidRequest(
+                f"delete(ids=...) would leave {n_subjects} subjects to {type(self).__name__} of {self.n_shards} "
+                "shards, and a refit refuses more shards than subjects. Fit again with fewer. Nothing was changed."
+            )
 
     def _check_left(self, hits: list[tuple[int, Any, int]]) -> None:
         """Raise where a classifier would lose a class."""
@@ -493,6 +540,10 @@ class Sharded(Deletable):
         tags.input_tags = inner.input_tags
         tags.classifier_tags, tags.regressor_tags = inner.classifier_tags, inner.regressor_tags
         return tags
+
+
+_CATBOOST: dict[str, Any] = {"thread_count": 1, "allow_writing_files": False}
+"""What CatBoost does where nothing is said depends on the machine, and leaves files behind."""
 
 
 def _is_int(value: Any) -> bool:

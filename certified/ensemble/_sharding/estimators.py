@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from certified._data.targets import codes_among, target_column
 from certified.ensemble._sharding.base import Sharded
-from certified.ensemble._sharding.private_answers import noisy_sum
+from certified.ensemble._sharding.private_answers import distributions, noisy_sum
 from certified.ensemble._sharding.shard import Stage
 from certified.errors import InvalidInput, InvalidRequest
 from certified.typing import FloatArray, IntArray
@@ -179,7 +179,7 @@ class ShardedClassifier(ClassifierMixin, Sharded):
         if self.aggregation != "private":
             return np.mean([self._answer(stage, X, votes) for stage in stages if stage.classes.size], axis=0)
         self._count_answers(X.shape[0])
-        each = np.array([self._answer(stage, X, votes) for stage in stages])
+        each = np.array([distributions(self._answer(stage, X, votes)) for stage in stages])
         if self._n_outputs() == 1:
             second = np.clip(noisy_sum(each[:, :, 1], self._sigma) / self.n_shards, 0.0, 1.0)
             return np.column_stack([1.0 - second, second])
@@ -292,7 +292,8 @@ class ShardedRegressor(RegressorMixin, Sharded):
         each = np.full((len(stages), X.shape[0]), 0.5)
         for s, stage in enumerate(stages):
             if stage.model is not None:
-                each[s] = np.clip((np.ravel(stage.model.predict(X)) - low) / (high - low), 0.0, 1.0)
+                said = np.ravel(stage.model.predict(X)).astype(np.float64)
+                each[s] = np.clip((np.where(np.isnan(said), (low + high) / 2, said) - low) / (high - low), 0.0, 1.0)
         return low + (high - low) * np.clip(noisy_sum(each, self._sigma) / self.n_shards, 0.0, 1.0)
 
     def __sklearn_tags__(self) -> Any:

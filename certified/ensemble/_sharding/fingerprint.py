@@ -110,6 +110,9 @@ class _Visit:
         return _hash(head, np.ascontiguousarray(array).tobytes())
 
     def _object(self, value: Any) -> bytes:
+        text = _written(value)
+        if text is not None:
+            return _hash(b"written", text)
         try:
             reduced = value.__reduce_ex__(4)
         except Exception as error:
@@ -124,6 +127,25 @@ class _Visit:
         listed = [self.of(item) for item in rest[1]] if len(rest) > 1 and rest[1] is not None else []
         mapped = self.of(dict(rest[2])) if len(rest) > 2 and rest[2] is not None else b""
         return _hash(b"object", self.of(make), self.of(arguments), self.of(state), *listed, mapped)
+
+
+def _written(value: Any) -> bytes | None:
+    """Return what a library's own model writes of itself, where its pickle would hold more than the model.
+
+    LightGBM keeps the parameters of a model that was loaded in another form; CatBoost notes when it learned, and draws
+    a name for each model.
+    """
+    kind = type(value)
+    root = kind.__module__.partition(".")[0]
+    if root == "lightgbm" and kind.__name__ == "Booster":
+        return value.model_to_string(num_iteration=-1).encode()
+    if root == "catboost" and hasattr(value, "get_metadata") and value.is_fitted():
+        same = value.copy()
+        notes = same.get_metadata()
+        for name in [name for name in notes.keys() if name.endswith(("model_guid", "train_finish_time"))]:  # noqa: SIM118
+            notes[name] = ""
+        return _hash(same._object._serialize_model(), repr(sorted(map(str, value.get_params().items()))).encode())
+    return None
 
 
 def _hash(*parts: bytes) -> bytes:

@@ -17,7 +17,7 @@ from certified.errors import CannotCertify, InvalidInput
 from certified.noise import STEP, discrete_gaussian
 from certified.typing import FloatArray
 
-__all__ = ["adaptive_delta", "noise_for", "noisy_sum"]
+__all__ = ["adaptive_delta", "distributions", "noise_for", "noisy_sum"]
 
 _SLACK = 1 + 1e-9  # errors of ndtr and ndtri, both below 1e-12, and of the sums
 
@@ -114,6 +114,16 @@ def noise_for(
         else:
             bad = middle
     return good
+
+
+def distributions(votes: FloatArray) -> FloatArray:
+    """Return votes as the promise takes them, shape (n_rows, n_classes): numbers >= 0 whose sum is at most 1.
+
+    An estimator may answer anything. What is negative becomes 0, a row with a larger sum is scaled down, and a row
+    with what is no number is as good as none.
+    """
+    votes = np.where(np.isnan(votes).any(axis=1, keepdims=True), 1.0 / votes.shape[1], np.clip(votes, 0.0, 1.0))
+    return np.asarray(votes / np.maximum(votes.sum(axis=1, keepdims=True), 1.0))
 
 
 def noisy_sum(votes: FloatArray, sigma: float) -> FloatArray:

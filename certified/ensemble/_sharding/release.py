@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.preprocessing import LabelEncoder
@@ -15,7 +14,7 @@ from sklearn.utils import Bunch
 
 from certified.base import named_like
 from certified.ensemble._sharding.fingerprint import holds_rows
-from certified.ensemble._sharding.shard import Shard, Stage
+from certified.ensemble._sharding.shard import Shard, Stage, unfitted
 from certified.errors import CannotCertify
 
 __all__ = ["released"]
@@ -38,12 +37,12 @@ def released(model: Any, shards: list[Shard]) -> Any:
             "has one. Serve predictions instead, or fit a model for each output. Nothing was released."
         )
     if not hasattr(model, "classes_"):
-        out = VotingRegressor(_named([clone(model.estimator) for _ in shards]))
+        out = VotingRegressor(_named([unfitted(model.estimator) for _ in shards]))
         out.estimators_ = [deepcopy(shard.stages[-1].model) for shard in shards]
         return _finished(out)
     n_classes = len(model.classes_)
     out = VotingClassifier(
-        _named([clone(model.estimator) for _ in shards]), voting="hard" if model.aggregation == "vote" else "soft"
+        _named([unfitted(model.estimator) for _ in shards]), voting="hard" if model.aggregation == "vote" else "soft"
     )
     out.estimators_ = [_plain(shard.stages[-1], n_classes, model) for shard in shards]
     out.le_ = LabelEncoder().fit(model.classes_)

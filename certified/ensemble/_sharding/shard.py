@@ -8,10 +8,13 @@ the hash.
 from __future__ import annotations
 
 import hashlib
+import pickle
 import sys
 import time
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import narwhals.stable.v2 as nw
@@ -29,6 +32,7 @@ from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = [
     "ADD_TREES",
+    "WEIGHS_CLASSES",
     "Course",
     "Shard",
     "Stage",
@@ -38,15 +42,21 @@ __all__ = [
     "expected_cost",
     "last_name",
     "learn",
+    "learned_again",
     "merged",
     "one_thread",
     "rows_learned",
+    "unfitted",
     "weight_parameter",
 ]
 
 
 ADD_TREES = ("xgb_model", "init_model")
 """Parameters by which the ``fit`` of XGBoost and LightGBM goes on from a model."""
+
+
+WEIGHS_CLASSES = ("class_weight", "class_weights")
+"""Parameters that may name classes."""
 
 
 class Stage(NamedTuple):
@@ -119,6 +129,8 @@ class Course(NamedTuple):
         Parameter that grows in proportion with the slices, or "".
     weights : str
         Parameter of ``fit`` that takes the weights of rows, or "".
+    by_class : mapping of str to float array of shape (n_classes,)
+        Parameters that weigh classes, which an estimator knows by the codes that a shard gives them.
     """
 
     estimator: Any
@@ -129,10 +141,17 @@ class Course(NamedTuple):
     seeded: tuple[str, ...] = ()
     grows: str = ""
     weights: str = "sample_weight"
+    by_class: Mapping[str, FloatArray] = MappingProxyType({})
 
-    def made(self, seed: int) -> Any:
-        """Return the estimator, unfitted, with this seed."""
-        return clone(self.estimator).set_params(**dict.fromkeys(self.seeded, seed))
+    def made(self, seed: int, classes: IntArray, r: int = 0) -> Any:
+        """Return the estimator, unfitted, with this seed, for these classes.
+
+        What adds trees to a model gets another seed for each slice r: with the same one a library may go on with a
+        generator that has moved, or draw the same rows again.
+        """
+        own = (seed + r) % (1 << 31) if self.way in ADD_TREES else seed
+        weights = {n: dict(enumerate(found[classes].tolist())) for n, found in self.by_class.items()}
+        return unfitted(self.estimator).set_params(**dict.fromkeys(self.seeded, own), **weights)
 
     def ends(self, hashes: Any) -> IntArray:
         """Return how many rows the first 0, 1, ..., n_slices slices hold."""
@@ -158,6 +177,19 @@ def learn(course: Course, shard: Shard, first: int = 0) -> tuple[Shard, float]:
     return shard._replace(stages=tuple(stages)), time.perf_counter() - started
 
 
+def learned_again(course: Course, shard: Shard) -> tuple[Stage, ...]:
+    """Return the stages of a shard, each learned once more from the checkpoint before it, the last one first.
+
+    So what a fit leaves behind outside the model, a generator that has moved for example, is another one than in
+    :func:`learn`, as it is when a deletion starts from a checkpoint.
+    """
+    ends, found = course.ends(shard.hashes), list(shard.stages)
+    with one_thread():
+        for r in reversed(range(course.n_slices)):
+            found[r] = _stage(course, shard.stages[r - 1] if r else None, shard, int(ends[r]), int(ends[r + 1]), r)
+    return tuple(found)
+
+
 def one_thread() -> Any:
     """Return a context in which linear algebra runs on one thread."""
     return _pools(len(sys.modules)).limit(limits=1)
@@ -179,9 +211,9 @@ def _stage(course: Course, before: Stage | None, shard: Shard, start: int, end: 
     if known is not None and start == end:
         return known
     if course.way == "partial_fit":
-        model = deepcopy(known.model) if known else course.made(shard.seed)
-        part = table.take(np.arange(start if known else 0, end))
         classes = np.arange(course.n_classes)
+        model = saved(known.model) if known else course.made(shard.seed, classes)
+        part = table.take(np.arange(start if known else 0, end))
         return Stage(
             model.partial_fit(
                 part.x, part.y, **_weights(course, part), **({"classes": classes} if course.n_classes else {})
@@ -190,7 +222,7 @@ def _stage(course: Course, before: Stage | None, shard: Shard, start: int, end: 
         )
     if known is not None and not np.array_equal(known.classes, classes):
         known = None
-    model = deepcopy(known.model) if known and course.way == "warm_start" else course.made(shard.seed)
+    model = saved(known.model) if known and course.way == "warm_start" else course.made(shard.seed, classes, r)
     part = table.take(np.arange(end))
     more = _weights(course, part)
     if course.way == "warm_start":
@@ -200,8 +232,24 @@ def _stage(course: Course, before: Stage | None, shard: Shard, start: int, end: 
         there = whole * r // course.n_slices if known and course.way in ADD_TREES else 0
         model.set_params(**{course.grows: whole * (r + 1) // course.n_slices - there})
     if known and course.way in ADD_TREES:
-        more[course.way] = known.model
+        more[course.way] = saved(known.model)
     return Stage(model.fit(part.x, np.searchsorted(classes, part.y) if course.n_classes else part.y, **more), classes)
+
+
+def unfitted(estimator: Any) -> Any:
+    """Return an unfitted copy, also of an estimator whose constructor copies a parameter, which clone() minds."""
+    try:
+        return clone(estimator)
+    except RuntimeError:
+        return type(estimator)(**estimator.get_params(deep=False))
+
+
+def saved(model: Any) -> Any:
+    """Return a copy of a checkpoint as a keeper that was saved and loaded has it: what goes on from it is the same."""
+    try:
+        return pickle.loads(pickle.dumps(model))
+    except (pickle.PicklingError, AttributeError, TypeError):  # of a class that is defined in a function
+        return deepcopy(model)
 
 
 def _weights(course: Course, table: Table) -> dict[str, Any]:

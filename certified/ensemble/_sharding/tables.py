@@ -23,8 +23,9 @@ class Table(NamedTuple):
     weight: Any
 
     def take(self, rows: Any) -> Table:
-        """Return copies of these rows."""
-        return Table(_safe_indexing(self.x, rows), self.y[rows], None if self.weight is None else self.weight[rows])
+        """Return copies of these rows, laid out in memory in one way, whatever their container went through."""
+        y, weight = np.ascontiguousarray(self.y[rows]), None if self.weight is None else self.weight[rows]
+        return Table(_laid_out(_safe_indexing(self.x, rows)), y, weight)
 
     @classmethod
     def added(cls, parts: list[Table]) -> Table:
@@ -43,6 +44,24 @@ def as_table(X: Any, name: str) -> Any:
     if sparse.issparse(X):
         X.sum_duplicates()
     return X
+
+
+def _laid_out(x: Any) -> Any:
+    """Return rows in one memory order: sums of an estimator, and so its last bits, may depend on it."""
+    if sparse.issparse(x):
+        kind = np.int32 if max(x.nnz, *x.shape) < 2**31 else np.int64
+        parts = x.data, x.indices.astype(kind, copy=False), x.indptr.astype(kind, copy=False)
+        return type(x)(parts, shape=x.shape)
+    if not is_frame(x):
+        return np.ascontiguousarray(x)
+    if nw.from_native(x, eager_only=True).implementation.is_pandas():
+        out = type(x)({name: x[name].array for name in x.columns})  # new blocks, and rows numbered from 0
+        out.columns = x.columns
+        return out
+    for name in ("rechunk", "combine_chunks"):  # of polars and pyarrow
+        if hasattr(x, name):
+            return getattr(x, name)()
+    return x
 
 
 def _concatenated(parts: list[Any]) -> Any:
