@@ -193,6 +193,17 @@ def test_the_structure_is_what_xgboost_grows_on_the_sample():
     assert np.array_equal(ours.predict(matrix), plain.predict(matrix))
 
 
+def gains(tree):
+    """What the leaf values in the file say of each split."""
+
+    def leaves(node):
+        left, right = tree["left_children"][node], tree["right_children"][node]
+        return [tree["split_conditions"][node]] if left == -1 else leaves(left) + leaves(right)
+
+    sides = zip(tree["left_children"], tree["right_children"], strict=True)
+    return [0.0 if left == -1 else (np.mean(leaves(left)) - np.mean(leaves(right))) ** 2 for left, right in sides]
+
+
 def check_scrubbed(model, released):
     """No un-noised leaf value and no statistic of the rows in the file, at any node."""
     text = json.loads(released.get_booster().save_raw("json"))
@@ -200,8 +211,9 @@ def check_scrubbed(model, released):
     private = set(np.float32(model.private_coef_).tolist())
     private |= {v for part in model._state.structures for v in np.float32(part.values).tolist()} - {0.0}
     for tree in trees:
-        for name in ("loss_changes", "sum_hessian", "base_weights"):
+        for name in ("sum_hessian", "base_weights"):
             assert not np.any(tree[name]), f"{name} holds statistics of the rows"
+        assert tree["loss_changes"] == pytest.approx(gains(tree)), "loss_changes holds statistics of the rows"
         leaf = np.array(tree["left_children"]) == -1
         values = np.float32(tree["split_conditions"])[leaf].tolist()
         assert not private & set(values), "an un-noised leaf value is in the file"

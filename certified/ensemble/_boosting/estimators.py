@@ -16,6 +16,7 @@ from certified._data.targets import codes_among, target_column
 from certified.base import all_or_nothing
 from certified.ensemble._boosting.model import BoostedTrees
 from certified.ensemble._boosting.objective import Objective
+from certified.ensemble._boosting_labels import labelled
 from certified.errors import InvalidInput, InvalidRequest
 from certified.typing import FloatArray, IntArray
 
@@ -186,7 +187,8 @@ class _Boosted(BoostedTrees):
         types = {} if self.feature_types is None else {"feature_types": list(self.feature_types)}
         given = {**self._xgboost_parameters(), **types, **self._objective().options}
         given.pop("num_class", None)
-        model = kind(n_estimators=self.n_estimators, enable_categorical=bool(types), **given)
+        more = {"enable_categorical": bool(types), "importance_type": "total_gain"}
+        model = kind(n_estimators=self.n_estimators, **more, **given)
         self._parameter  # noqa: B018 - draws where there is nothing to serve
         self._booster()
         model.load_model(bytearray(self._model))
@@ -360,14 +362,25 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
         z = self.decision_function(X)
         return self.classes_[np.argmax(z, axis=1) if z.ndim == 2 else (z > 0).astype(int)]
 
-    def release(self) -> xgboost.XGBClassifier:
-        """Return a plain ``xgboost.XGBClassifier`` with the released leaf values.
+    def release(self, *, bare: bool = False) -> Any:
+        """Return a plain model with the released leaf values.
 
-        It holds no training row and no statistic of the rows, and needs no part of this package to be loaded. Its
-        classes are 0, 1, ..., which stand for ``classes_``. XGBoost's own contributions (``pred_contribs``) are NaN,
-        because they need statistics of the rows; SHAP values with a public background do not.
+        It holds no training row and no statistic of the rows, and needs no part of this package to be loaded. It is an
+        ``xgboost.XGBClassifier`` where the fit had no names of columns and its classes are 0, 1, .... Otherwise it is
+        scikit-learn's bagging of this one model, which knows ``classes_`` and the names, and ``get_booster()`` and
+        ``save_model()`` of the model. ``feature_importances_`` is that of the keeper. XGBoost's own contributions
+        (``pred_contribs``) are NaN, because they need statistics of the rows; SHAP values with a public background do
+        not.
+
+        Parameters
+        ----------
+        bare : bool, default=False
+            Return the ``xgboost.XGBClassifier`` in any case; its classes 0, 1, ... stand for ``classes_``.
         """
         self._check_fitted()
+        return self._bare() if bare else labelled(self._bare(), self)
+
+    def _bare(self) -> xgboost.XGBClassifier:
         return self._released_as(xgboost.XGBClassifier)
 
 
@@ -447,7 +460,19 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
         self._check_fitted()
         return self._means(X).astype(np.float64)
 
-    def release(self) -> xgboost.XGBRegressor:
-        """Return a plain ``xgboost.XGBRegressor`` with the released leaf values; it holds no row and no statistic."""
+    def release(self, *, bare: bool = False) -> Any:
+        """Return a plain model with the released leaf values; it holds no row and no statistic.
+
+        It is an ``xgboost.XGBRegressor``; where the fit had names of columns, scikit-learn's bagging of this one, which
+        knows them, as :meth:`GradientBoostingClassifier.release` says.
+
+        Parameters
+        ----------
+        bare : bool, default=False
+            Return the ``xgboost.XGBRegressor`` in any case.
+        """
         self._check_fitted()
+        return self._bare() if bare else labelled(self._bare(), self)
+
+    def _bare(self) -> xgboost.XGBRegressor:
         return self._released_as(xgboost.XGBRegressor)

@@ -82,7 +82,8 @@ class ReleasedTrees(Released):
         v = self._parameter
         if self._model is None:
             state = self._state
-            self._model = trees.released(state.structures, v, self._base_score(state.base))
+            names = tuple(map(str, getattr(self, "feature_names_in_", ())))
+            self._model = trees.released(state.structures, v, self._base_score(state.base), names)
         return xgboost.Booster(model_file=self._model)
 
     @property
@@ -125,6 +126,19 @@ class ReleasedTrees(Released):
         self._check_fitted()
         parts = [part for s in self._state.structures for part in (s.text, s.index, s.values)]
         return digest(self._state.base, *parts)
+
+    @property
+    def feature_importances_(self) -> FloatArray:
+        """How far the released leaf values on the two sides of a feature's splits are apart, shape (n_features,).
+
+        As the sum of the squared differences of their means over its splits, in shares of 1; no row has a part in it.
+        """
+        self._check_fitted()
+        return np.asarray(self._bare().feature_importances_, dtype=np.float64)
+
+    def _bare(self) -> Any:
+        """The released model as an estimator of XGBoost."""
+        raise NotImplementedError
 
     def _margins(self, X: Any) -> Any:
         X = self._read(X)

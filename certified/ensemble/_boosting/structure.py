@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from certified._data.hashing import bottom_k
 from certified.ensemble._boosting import kernels
 from certified.ensemble._boosting.leaf_lookup import walked
+from certified.ensemble._boosting_cuts import rounded
 from certified.errors import InvalidInput
 from certified.typing import BoolArray, FloatArray, IntArray
 
@@ -64,7 +65,11 @@ class Structure:
     @classmethod
     def of(cls, booster: xgboost.Booster) -> Structure:
         """Read the trees of a booster."""
-        model = json.loads(booster.save_raw("json"))
+        return cls.read(json.loads(booster.save_raw("json")))
+
+    @classmethod
+    def read(cls, model: dict[str, Any]) -> Structure:
+        """Read the trees of XGBoost's model as JSON gives it."""
         inner = model["learner"]["gradient_booster"]["model"]
         order = np.argsort(inner["tree_info"], kind="stable")
         trees = [inner["trees"][t] for t in order]
@@ -159,7 +164,7 @@ def grow(
     params: dict[str, Any],
     rounds: int,
 ) -> Structure:
-    """Train XGBoost on sampled rows in this order; `params` as of ``xgboost.train``.
+    """Train XGBoost on sampled rows in this order and round its cuts; `params` as of ``xgboost.train``.
 
     Raises InvalidInput where XGBoost refuses them.
     """
@@ -167,12 +172,13 @@ def grow(
     data = xgboost.DMatrix(X, label=y, weight=s, nthread=1, feature_types=types, enable_categorical=types is not None)
     fixed = {"tree_method": "hist", "device": "cpu", "nthread": 1, "seed": 0, "verbosity": 0}
     try:
-        return Structure.of(xgboost.train({**params, **fixed}, data, num_boost_round=rounds))
+        grown = xgboost.train({**params, **fixed}, data, num_boost_round=rounds)
     except xgboost.core.XGBoostError as error:
         said = str(error).partition("\n")[0].rstrip(".")
         raise InvalidInput(
             f"XGBoost refused to grow the trees: {said}. Change the parameter that it names. Nothing was changed."
         ) from None
+    return Structure.read(rounded(json.loads(grown.save_raw("json")), X))
 
 
 class Nodes(NamedTuple):
@@ -294,10 +300,13 @@ def _booster(model: dict[str, Any]) -> xgboost.Booster:
     return xgboost.Booster({"nthread": 1}, model_file=bytearray(json.dumps(model).encode()))
 
 
-def released(structures: tuple[Structure, ...], v: FloatArray, base_score: float) -> bytearray:
+def released(
+    structures: tuple[Structure, ...], v: FloatArray, base_score: float, names: tuple[str, ...] = ()
+) -> bytearray:
     """Return XGBoost's model with these leaf values, as JSON, without statistics of the rows.
 
-    Sums of Hessians, gains and weights of inner nodes are overwritten with 0.
+    Sums of Hessians and weights of inner nodes are overwritten with 0, the gain of a split with what the released leaf
+    values alone say of it: the squared difference of their means on its two sides. `names` are those of the features.
     """
     trees: list[dict[str, Any]] = []
     start = 0
@@ -308,7 +317,12 @@ def released(structures: tuple[Structure, ...], v: FloatArray, base_score: float
         for t, index in zip(part.order, part.index.tolist(), strict=True):
             cuts = [cut if j < 0 else values[j] for cut, j in zip(grown[t]["split_conditions"], index, strict=False)]
             zeros = [0.0] * len(cuts)
-            bare = {"loss_changes": zeros, "sum_hessian": zeros, "base_weights": zeros, "split_conditions": cuts}
+            bare = {
+                "loss_changes": _gains(grown[t], cuts),
+                "sum_hessian": zeros,
+                "base_weights": zeros,
+                "split_conditions": cuts,
+            }
             own[t] = {**grown[t], **bare}
         trees += own
         start += len(part.values)
@@ -324,5 +338,35 @@ def released(structures: tuple[Structure, ...], v: FloatArray, base_score: float
     learned = dict(learner["learner_model_param"])
     learned["base_score"] = "[" + ",".join([repr(base_score)] * (learned["base_score"].count(",") + 1)) + "]"
     booster = {**learner["gradient_booster"], "model": inner}
-    learner = {**learner, "attributes": {}, "gradient_booster": booster, "learner_model_param": learned}
+    if any(set(name) & set("[]<") for name in names):  # XGBoost cannot have them
+        names = ()
+    learner = {
+        **learner,
+        "attributes": {},
+        "feature_names": list(names),
+        "gradient_booster": booster,
+        "learner_model_param": learned,
+    }
     return bytearray(json.dumps({**structures[0].model, "learner": learner}).encode())
+
+
+def _gains(tree: dict[str, Any], values: list[float]) -> list[float]:
+    """Return a number for each node: 0 of a leaf, else how far apart the means of the leaves on its two sides are."""
+    gains, means, count = [0.0] * len(values), list(values), [1] * len(values)
+    for node in reversed(_from_the_root(tree)):
+        left, right = tree["left_children"][node], tree["right_children"][node]
+        if left == -1:
+            continue
+        gains[node] = float(np.float32((means[left] - means[right]) ** 2))
+        count[node] = count[left] + count[right]
+        means[node] = (count[left] * means[left] + count[right] * means[right]) / count[node]
+    return gains
+
+
+def _from_the_root(tree: dict[str, Any]) -> list[int]:
+    """Return the nodes of a tree, each after its parent."""
+    found = [0]
+    for node in found:
+        if tree["left_children"][node] != -1:
+            found += [tree["left_children"][node], tree["right_children"][node]]
+    return found
