@@ -236,3 +236,45 @@ def test_a_structure_of_other_features_or_rounds_is_refused():
     ):
         with pytest.raises(InvalidInput, match=message):
             GradientBoostingClassifier(structure=booster).fit(X, y, ids=ids)
+
+
+@pytest.mark.parametrize("labels", [(0, 1), (1, 2), ("bad", "good"), ("a", "b", "c")], ids=str)
+def test_the_weight_of_a_class_is_that_of_its_rows(labels):
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(300, 3))
+    codes = np.digitize(X[:, 0] + rng.normal(size=300), [0.0] if len(labels) == 2 else [-0.7, 0.7])
+    y, given = np.array(labels)[codes], dict(zip(labels, (1.0, 6.0, 2.5), strict=False))
+    small = {"n_estimators": 4, "max_depth": 2, "sample_size": 150, "key": 0}
+    weights = np.array([given[label] for label in y.tolist()])
+    by_class = GradientBoostingClassifier(**small, class_weight=given).fit(X[:280], y[:280])
+    by_row = GradientBoostingClassifier(**small).fit(X[:280], y[:280], sample_weight=weights[:280])
+    outside = np.flatnonzero(~by_class.in_structure_)[:5]
+    inside = np.flatnonzero(by_class.in_structure_)[:1]
+    for model, more in ((by_class, {}), (by_row, {"sample_weight": weights[280:]})):
+        model.delete(outside)
+        model.delete(inside)
+        model.add(X[280:], y[280:], ids=np.arange(280, 300), **more)
+        model.refine()
+    assert by_class.structure_digest_ == by_row.structure_digest_
+    assert np.array_equal(by_class.private_coef_, by_row.private_coef_)
+
+
+def test_balanced_classes_are_those_of_the_sample_and_others_are_refused():
+    rng = np.random.default_rng(6)
+    X = rng.normal(size=(400, 3))
+    y = np.where(X[:, 0] + rng.normal(size=400) > 1.5, "rare", "common")
+    small = {"n_estimators": 4, "max_depth": 2, "sample_size": 200, "key": 0}
+    model = GradientBoostingClassifier(**small, class_weight="balanced").fit(X, y)
+    counts = np.array([np.sum(y[model.in_structure_] == label) for label in model.classes_])
+    same = dict(zip(model.classes_.tolist(), 200 / (2 * counts), strict=True))
+    other = GradientBoostingClassifier(**small, class_weight=same).fit(X, y)
+    assert np.array_equal(model.private_coef_, other.private_coef_)
+    assert np.mean(model.predict(X) == "rare") > 2 * np.mean(y == "rare")
+    for given in ({"rare": 0.0}, {"unknown": 2.0}, "equal", {"rare": np.inf}):
+        with pytest.raises(InvalidInput, match=r"class_weight=.*\['common', 'rare'\].*Nothing was changed"):
+            GradientBoostingClassifier(**small, class_weight=given).fit(X, y)
+    with pytest.raises(InvalidInput, match="balanced"):
+        structure = other.release(bare=True)
+        GradientBoostingClassifier(**{**small, "structure": structure}, class_weight="balanced").fit(X, y)
+    with pytest.raises(InvalidInput, match=r"numbers have no classes"):
+        GradientBoostingRegressor(**small, class_weight={0: 2.0}).fit(X, X[:, 0])

@@ -14,6 +14,7 @@ from certified._convex.losses import Gamma, Logistic, Poisson, Softmax, Squared,
 from certified._data.frames import split_ids
 from certified._data.targets import codes_among, target_column
 from certified.base import all_or_nothing
+from certified.ensemble._boosting.leaf_metric import LeafRows
 from certified.ensemble._boosting.model import BoostedTrees
 from certified.ensemble._boosting.objective import Objective
 from certified.ensemble._boosting_labels import labelled
@@ -68,6 +69,7 @@ class _Boosted(BoostedTrees):
         structure_groups: int = 1,
         leaf_penalty: float = 100.0,
         structure_weight: float = 0.5,
+        class_weight: Any = None,
         shrink_to: str = "zero",
         epsilon: float = 1.0,
         delta: float = 1e-6,
@@ -100,6 +102,7 @@ class _Boosted(BoostedTrees):
         self.structure_groups = structure_groups
         self.leaf_penalty = leaf_penalty
         self.structure_weight = structure_weight
+        self.class_weight = class_weight
         self.shrink_to = shrink_to
         self.epsilon = epsilon
         self.delta = delta
@@ -244,6 +247,10 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
     structure_weight : float, default=0.5
         Factor of the weights of sampled rows where leaf values are learned. The splits fit these rows too well, so that
         they deserve less; 0 is "honest": they do not count.
+    class_weight : dict, "balanced" or None, default=None
+        Factor of the weights of rows by their class, in structure and leaf values, as in scikit-learn. "balanced" takes
+        the shares of the classes from the structure sample, so that a deletion outside it changes no weight; in a
+        structure from elsewhere there is no sample, and weights are to be given.
     shrink_to : {"zero", "structure"}, default="zero"
         Where the penalty pulls to: 0, or XGBoost's own leaf values.
     epsilon, delta : float, default=1.0 and 1e-6
@@ -325,6 +332,26 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
         self.classes_, self._counts = classes, counts
         return encoded.astype(np.float64)
 
+    def _class_weights(self, rows: LeafRows, sample: IntArray) -> Any:
+        """Weights by class: those given, or "balanced" by the structure sample."""
+        labels, given = self.classes_.tolist(), self.class_weight
+        if given is None:
+            return 1.0
+        counts = np.bincount(rows.y[sample >= 0].astype(np.int64), minlength=len(labels))
+        if isinstance(given, dict) and all(label in labels for label in given):
+            each = np.array([float(given.get(label, 1.0)) for label in labels])
+        elif isinstance(given, str) and given == "balanced" and np.all(counts > 0):
+            each = counts.sum() / (len(labels) * counts)
+        else:
+            each = np.zeros(1)
+        if not (np.all(np.isfinite(each)) and np.all(each > 0)):
+            raise InvalidInput(
+                f"{type(self).__name__}(class_weight={given!r}) is not allowed with the classes {labels}: None, "
+                'a dict of positive weights by label, or "balanced", which needs rows of every class in the structure '
+                "sample. Nothing was changed."
+            )
+        return each[rows.y.astype(np.int64)]
+
     def _check_leaves_enough(self, rows: IntArray) -> None:
         left = self._counts - self._count(rows)
         if np.any(left <= 0):
@@ -404,6 +431,8 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
         As in :class:`GradientBoostingClassifier`.
     structure : {"sample", "random"} or model of XGBoost or LightGBM, default="sample"
         As in :class:`GradientBoostingClassifier`. Unless it is "sample", scale the targets to about unit variance.
+    class_weight : None
+        Of the classifier.
     structure_size, structure_groups, leaf_penalty, structure_weight, shrink_to
         As in :class:`GradientBoostingClassifier`.
     epsilon, delta, noise, tol, max_iter, key, random_state
@@ -451,6 +480,14 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
                 f"allows: {what}. Correct y or leave those rows out. Nothing was changed."
             )
         return y
+
+    def _class_weights(self, rows: LeafRows, sample: IntArray) -> Any:
+        if self.class_weight is not None:
+            raise InvalidInput(
+                f"{type(self).__name__}(class_weight={self.class_weight!r}) is not allowed: numbers have no classes. Give "
+                "sample_weight to fit instead. Nothing was changed."
+            )
+        return 1.0
 
     def _more_targets(self, y: Any, weight: FloatArray) -> FloatArray:
         return self._targets(target_column(y, len(weight), f"{type(self).__name__}.add"), weight)

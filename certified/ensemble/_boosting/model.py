@@ -29,7 +29,7 @@ from certified.ensemble._boosting.leaf_metric import (
 from certified.ensemble._boosting.leaf_solver import MOST_GONE, delete, improve, require
 from certified.ensemble._boosting.objective import Built, DeletionCost, Given, Objective, check_parameters
 from certified.ensemble._boosting.release import BoostedState, ReleasedTrees
-from certified.ensemble._boosting.structure_lightgbm import is_lightgbm, structure_of
+from certified.ensemble._boosting.structure_lightgbm import is_lightgbm, names_of, structure_of
 from certified.ensemble._boosting.structure_random import drawn, ranges_of
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
 from certified.noise import generator
@@ -103,9 +103,13 @@ class BoostedTrees(ReleasedTrees):
         objective = self._objective()
         if isinstance(booster, str) and booster == "random":
             return self._drawn(objective, self._X.shape[1])
+        names = getattr(self, "feature_names_in_", None)
         if is_lightgbm(booster):
+            trees.check_names(names_of(booster), names if names is None else [n.replace(" ", "_") for n in names])
             return structure_of(booster, objective)
-        return trees.Structure.of(trees.accepted(booster, objective.name))
+        raw = trees.accepted(booster, objective.name)
+        trees.check_names(raw.feature_names, names)
+        return trees.Structure.of(raw)
 
     def _drawn(self, objective: Objective, n_features: int) -> trees.Structure:
         """Structure drawn by the key."""
@@ -139,6 +143,7 @@ class BoostedTrees(ReleasedTrees):
             self._signs(X.shape[1])
         objective, G = self._objective(), self.structure_groups
         sample, given = self._sampled(retained), self._given
+        rows = rows._replace(s=rows.s * self._class_weights(rows, sample))
         whole = None if given is None else given.valid(retained)
         if whole is not None:
             if isinstance(self.structure, str) and self.structure == "random" and whole.n_features != X.shape[1]:
@@ -169,6 +174,10 @@ class BoostedTrees(ReleasedTrees):
             fresh.append(not unchanged)
             start += part.n_trees
         return self._solve(started, rows, retained, sample, base, tuple(structures), leaves, old, fresh, target)
+
+    def _class_weights(self, rows: LeafRows, sample: IntArray) -> Any:
+        """Weights that rows have by their class."""
+        return 1.0
 
     def _sampled(self, retained: BoolArray) -> IntArray:
         """The group in whose sample each row is, -1 for none."""

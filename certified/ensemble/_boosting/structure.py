@@ -26,6 +26,7 @@ __all__ = [
     "Structure",
     "accepted",
     "assembled",
+    "check_names",
     "check_types",
     "groups_of",
     "grow",
@@ -279,6 +280,9 @@ def accepted(booster: Any, objective: str) -> xgboost.Booster:
             f"LightGBM; got {raw if isinstance(raw, str) else type(raw)!r}. "
             "(scikit-learn's clone() makes an estimator unfitted: give the booster, get_booster(), to a search.)"
         )
+    best = getattr(booster, "early_stopping_rounds", None) and raw.attr("best_iteration")
+    if best:  # an estimator predicts with these trees alone
+        raw = raw[: int(best) + 1]
     learner = json.loads(raw.save_raw("json"))["learner"]
     kind, found = learner["gradient_booster"]["name"], learner["objective"]["name"]
     if kind != "gbtree" or found != objective:
@@ -294,6 +298,17 @@ def accepted(booster: Any, objective: str) -> xgboost.Booster:
             "is needed. Leave num_parallel_tree and multi_strategy out."
         )
     return raw
+
+
+def check_names(found: Any, names: Any) -> None:
+    """Raise InvalidInput where a structure was trained on columns of other names, or in another order."""
+    if not found or names is None or list(found) == list(map(str, names)):
+        return
+    raise InvalidInput(
+        f"The structure was trained on the columns {list(found)}, and X has {list(map(str, names))}. The same columns in "
+        "the same order are needed: its cuts belong to them. Select them, X[booster.feature_names] say. Nothing was "
+        "changed."
+    )
 
 
 def _booster(model: dict[str, Any]) -> xgboost.Booster:

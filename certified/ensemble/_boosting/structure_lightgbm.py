@@ -11,7 +11,7 @@ from certified.ensemble._boosting.objective import Objective
 from certified.ensemble._boosting.structure import Structure
 from certified.errors import InvalidInput
 
-__all__ = ["is_lightgbm", "structure_of"]
+__all__ = ["is_lightgbm", "names_of", "structure_of"]
 
 _NAMES = {
     "binary:logistic": "binary",
@@ -26,6 +26,13 @@ _NAMES = {
 def is_lightgbm(model: Any) -> bool:
     """Whether this is a Booster or an estimator of LightGBM."""
     return any(kind.__module__.split(".")[0] == "lightgbm" for kind in type(model).__mro__)
+
+
+def names_of(model: Any) -> list[str]:
+    """Names of the columns that a model was trained on; none where LightGBM has given them itself."""
+    raw = model if hasattr(model, "dump_model") else getattr(model, "_Booster", None)
+    found = [] if raw is None else list(raw.feature_name())
+    return [] if found == [f"Column_{j}" for j in range(len(found))] else found
 
 
 def structure_of(model: Any, objective: Objective) -> Structure:
