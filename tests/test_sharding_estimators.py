@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from certified.ensemble import ShardedClassifier, ShardedRegressor
 from certified.ensemble._sharding import estimators, shard, tables
 from certified.ensemble._sharding.fingerprint import fingerprint
 from certified.ensemble._sharding.private_answers import distributions
-from certified.errors import InvalidInput, InvalidRequest, NotDeletable
+from certified.errors import CannotCertify, InvalidInput, InvalidRequest, NotDeletable
 
 RNG = np.random.default_rng(0)
 N = 240
@@ -173,6 +173,28 @@ def test_more_shards_than_subjects_are_refused_at_fit_and_after_a_deletion():
     with pytest.raises(InvalidRequest, match=r"leave 3 subjects.*with fewer.*Nothing was changed"):
         model.delete([1])
     assert model.ids_.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("n_features", [1, 4])
+def test_no_release_holds_quantiles_or_rows_of_one_feature(n_features):
+    some = X[:, :n_features]
+    for step, where in ((QuantileTransformer(n_quantiles=20), "quantiles_"), (KeepsRows(), "memory_")):
+        model = ShardedClassifier(make_pipeline(step, LogisticRegression()), 2).fit(some, Y)
+        with pytest.raises(CannotCertify, match=where):
+            model.release()
+    plain = ShardedClassifier(make_pipeline(StandardScaler(), LogisticRegression()), 2).fit(some, Y)
+    assert plain.release().predict(some).shape == (N,)
+
+
+class KeepsRows(TransformerMixin, BaseEstimator):
+    """Remembers some rows."""
+
+    def fit(self, X, y=None):
+        self.memory_ = X[:5].copy()
+        return self
+
+    def transform(self, X):
+        return X
 
 
 class Shouts(ClassifierMixin, BaseEstimator):

@@ -20,6 +20,9 @@ __all__ = ["fingerprint", "holds_rows"]
 ROW_HOLDERS = frozenset({"support_vectors_", "_fit_X", "X_train_", "X_fit_", "X_thresholds_", "f_", "_f", "X_"})
 """Attributes in which scikit-learn's estimators keep training rows, or kernels of them."""
 
+VALUE_HOLDERS = frozenset({"quantiles_"})
+"""Attributes in which they keep values of many rows, feature by feature."""
+
 
 def fingerprint(model: Any) -> str:
     """Return the SHA-256 of everything that the model holds, "sha256:...".
@@ -48,11 +51,15 @@ def holds_rows(model: Any, views: list[Any]) -> str | None:
     widths = [view.shape[1] for view in views]
 
     def look(name: str, value: Any) -> None:
-        if name in ROW_HOLDERS and value is not None:
+        if name in ROW_HOLDERS | VALUE_HOLDERS and value is not None:
             found.append(name)
         if isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype.kind == "f":
             for known, width in zip(rows, widths, strict=True):
-                if width == value.shape[1] > 1 and any(r.tobytes() in known for r in value.astype(np.float64) + 0.0):
+                if width != value.shape[1]:
+                    continue
+                same = [r.tobytes() in known for r in value.astype(np.float64) + 0.0]
+                # one number can be that of a row by chance, most of several hardly
+                if any(same) if width > 1 else len(same) > 2 and 2 * sum(same) > len(same):
                     found.append(name or "an array")
 
     _Visit(look).of(model)
