@@ -18,9 +18,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
 from certified._convex.losses import Logistic  # noqa: E402
 from certified.ensemble import GradientBoostingClassifier, GradientBoostingRegressor  # noqa: E402
-from certified.ensemble._boosting import kernels  # noqa: E402
+from certified.ensemble._boosting import building, kernels  # noqa: E402
 from certified.ensemble._boosting import leaf_metric as metric  # noqa: E402
-from certified.ensemble._boosting import model as model_module  # noqa: E402
 from certified.ensemble._boosting.objective import Given  # noqa: E402
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest  # noqa: E402
 from certified.pipeline import make_pipeline  # noqa: E402
@@ -373,7 +372,7 @@ def test_a_refused_rebuild_changes_nothing(monkeypatch):
     def fail(*args, **kwargs):
         raise CannotCertify("no")
 
-    monkeypatch.setattr(model_module, "improve", fail)
+    monkeypatch.setattr(building, "improve", fail)
     with pytest.raises(CannotCertify, match="no"):
         model.delete(ids[model._sample >= 0][:1])
     assert pickle.dumps(model) == before

@@ -273,8 +273,8 @@ def test_balanced_classes_are_those_of_the_sample_and_others_are_refused():
     for given in ({"rare": 0.0}, {"unknown": 2.0}, "equal", {"rare": np.inf}):
         with pytest.raises(InvalidInput, match=r"class_weight=.*\['common', 'rare'\].*Nothing was changed"):
             GradientBoostingClassifier(**small, class_weight=given).fit(X, y)
+    other = GradientBoostingClassifier(**{**small, "structure": other.release(bare=True)}, class_weight="balanced")
     with pytest.raises(InvalidInput, match="balanced"):
-        structure = other.release(bare=True)
-        GradientBoostingClassifier(**{**small, "structure": structure}, class_weight="balanced").fit(X, y)
+        other.fit(X, y)
     with pytest.raises(InvalidInput, match=r"numbers have no classes"):
         GradientBoostingRegressor(**small, class_weight={0: 2.0}).fit(X, X[:, 0])

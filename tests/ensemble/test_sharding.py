@@ -26,7 +26,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from certified.certificate import Certificate
 from certified.ensemble import ShardedClassifier, ShardedRegressor
-from certified.ensemble._sharding import base, shard
+from certified.ensemble._sharding import base, fit, shard
 from certified.ensemble._sharding.fingerprint import fingerprint
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest, NotDeletable
 from certified.model_selection import GridSearchCV
@@ -224,7 +224,8 @@ def test_rows_of_a_subject_share_its_shard_and_their_order_does_not_matter():
 
 
 def test_subjects_whose_hashes_collide_are_told_apart_by_their_ids(monkeypatch):
-    monkeypatch.setattr("certified._data.rows.subject_hash", lambda ids, key=0: np.asarray(ids).astype(np.uint64) % 7)
+    colliding = lambda ids, key=0: np.asarray(ids).astype(np.uint64) % 7  # noqa: E731
+    monkeypatch.setattr("certified._data.subjects.subject_hash", colliding)
     X, y = load_breast_cancer(return_X_y=True)
     model = ShardedClassifier(SGDClassifier(loss="log_loss"), 3).fit(X, y)
     model.delete([7, 11])
@@ -338,7 +339,7 @@ def test_a_bulk_request_lets_each_shard_learn_once(monkeypatch):
     X, y = load_iris(return_X_y=True)
     model = ShardedClassifier(DecisionTreeClassifier(), 3).fit(X, y)
     seen = []
-    monkeypatch.setattr(base, "learn", lambda *a: seen.append(1) or shard.learn(*a))
+    monkeypatch.setattr(fit, "learn", lambda *a: seen.append(1) or shard.learn(*a))
     cost = model.deletion_cost(range(40))
     model.delete(range(40))
     assert len(seen) == cost.shards == 3
@@ -424,7 +425,7 @@ def test_a_search_over_sharded_ensembles_forgets_and_says_for_which_requests():
 def test_a_stale_checkpoint_is_caught(monkeypatch):
     right = shard.learn
     monkeypatch.setattr(
-        base,
+        fit,
         "learn",
         lambda course, shard, first=0: right(course, shard, min(first + 1, 2) if shard.stages else first),
     )
@@ -450,7 +451,7 @@ def test_copies_without_a_seed_are_caught(monkeypatch):
 
 
 def test_rows_in_the_order_they_came_are_caught(monkeypatch):
-    monkeypatch.setattr(base, "by_subject_and_content", lambda ids, table: np.argsort(ids, kind="stable"))
+    monkeypatch.setattr(fit, "by_subject_and_content", lambda ids, table: np.argsort(ids, kind="stable"))
     X, y = load_breast_cancer(return_X_y=True)
     model = ShardedClassifier(SGDClassifier(loss="log_loss"), 2).fit(X, y, ids=np.arange(len(y)) // 3)
     with pytest.raises(AssertionError):

@@ -20,7 +20,7 @@ from sklearn.preprocessing import OneHotEncoder
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from certified.ensemble import ShardedClassifier, ShardedRegressor
-from certified.ensemble._sharding import base, shard
+from certified.ensemble._sharding import base, fit, shard
 from certified.ensemble._sharding.tables import check_finite, like
 from certified.errors import InvalidInput
 from certified.testing import check_rows_that_join_meet_the_refit, data_sets
@@ -83,7 +83,7 @@ def test_only_shards_with_new_rows_learn_and_from_the_first_slice_that_has_one(n
     before, ids = model._shards, np.arange(len(y))
     runs = []
     monkeypatch.setattr(
-        base,
+        fit,
         "learn",
         lambda course, shard, first=0: runs.append(first) or shard.learn(course, shard, first),
     )
@@ -109,7 +109,7 @@ def test_rows_that_join_the_remainder_of_private_shards_are_not_learned(monkeypa
     )
     nowhere = place[-1].positions
     nowhere = nowhere[nowhere >= 150][:3]
-    monkeypatch.setattr(base, "learn", lambda *a: pytest.fail("a shard learns"))
+    monkeypatch.setattr(fit, "learn", lambda *a: pytest.fail("a shard learns"))
     model.add(X[:3], y[:3], nowhere)
     monkeypatch.undo()
     both = np.r_[np.arange(150), :3]
@@ -268,7 +268,7 @@ def test_frames_that_are_not_like_those_held_are_refused(more, message):
 def test_a_shard_that_does_not_learn_its_new_rows_is_caught(monkeypatch):
     right = shard.learn
     lazy = lambda course, shard, first=0: (shard, 0.0) if shard.stages else right(course, shard, first)  # noqa: E731
-    monkeypatch.setattr(base, "learn", lazy)
+    monkeypatch.setattr(fit, "learn", lazy)
     with pytest.raises(AssertionError, match="not bit for bit"):
         check_rows_that_join_meet_the_refit(ShardedClassifier(DecisionTreeClassifier(), 3))
 
@@ -301,7 +301,7 @@ def test_rekey_with_rows_in_the_order_they_came_is_caught(monkeypatch):
 
     model = rekeyed()
     assert model.state_digest_ == digest_of_refit(model, X, y, ids)
-    monkeypatch.setattr(base, "by_subject_and_content", lambda ids, table: np.arange(len(ids)))
+    monkeypatch.setattr(fit, "by_subject_and_content", lambda ids, table: np.arange(len(ids)))
     model = rekeyed()
     monkeypatch.undo()
     assert model.state_digest_ != digest_of_refit(model, X, y, ids)

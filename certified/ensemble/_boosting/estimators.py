@@ -14,10 +14,10 @@ from certified._convex.losses import Gamma, Logistic, Poisson, Softmax, Squared,
 from certified._data.frames import split_ids
 from certified._data.targets import codes_among, target_column
 from certified.base import all_or_nothing
+from certified.ensemble._boosting.labels import labelled
 from certified.ensemble._boosting.leaf_metric import LeafRows
 from certified.ensemble._boosting.model import BoostedTrees
-from certified.ensemble._boosting.objective import Objective
-from certified.ensemble._boosting_labels import labelled
+from certified.ensemble._boosting.objective import Objective, weights_of_classes
 from certified.errors import InvalidInput, InvalidRequest
 from certified.typing import FloatArray, IntArray
 
@@ -187,6 +187,7 @@ class _Boosted(BoostedTrees):
 
     def _released_as(self, kind: Any) -> Any:
         """A plain estimator of XGBoost with the released model."""
+        self._check_fitted()
         types = {} if self.feature_types is None else {"feature_types": list(self.feature_types)}
         given = {**self._xgboost_parameters(), **types, **self._objective().options}
         given.pop("num_class", None)
@@ -334,22 +335,8 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
 
     def _class_weights(self, rows: LeafRows, sample: IntArray) -> Any:
         """Weights by class: those given, or "balanced" by the structure sample."""
-        labels, given = self.classes_.tolist(), self.class_weight
-        if given is None:
-            return 1.0
-        counts = np.bincount(rows.y[sample >= 0].astype(np.int64), minlength=len(labels))
-        if isinstance(given, dict) and all(label in labels for label in given):
-            each = np.array([float(given.get(label, 1.0)) for label in labels])
-        elif isinstance(given, str) and given == "balanced" and np.all(counts > 0):
-            each = counts.sum() / (len(labels) * counts)
-        else:
-            each = np.zeros(1)
-        if not (np.all(np.isfinite(each)) and np.all(each > 0)):
-            raise InvalidInput(
-                f"{type(self).__name__}(class_weight={given!r}) is not allowed with the classes {labels}: None, "
-                'a dict of positive weights by label, or "balanced", which needs rows of every class in the structure '
-                "sample. Nothing was changed."
-            )
+        counts = np.bincount(rows.y[sample >= 0].astype(np.int64), minlength=len(self.classes_))
+        each = weights_of_classes(self.class_weight, self.classes_.tolist(), counts, type(self).__name__)
         return each[rows.y.astype(np.int64)]
 
     def _check_leaves_enough(self, rows: IntArray) -> None:
@@ -404,7 +391,6 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
         bare : bool, default=False
             Return the ``xgboost.XGBClassifier`` in any case; its classes 0, 1, ... stand for ``classes_``.
         """
-        self._check_fitted()
         return self._bare() if bare else labelled(self._bare(), self)
 
     def _bare(self) -> xgboost.XGBClassifier:
@@ -484,8 +470,8 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
     def _class_weights(self, rows: LeafRows, sample: IntArray) -> Any:
         if self.class_weight is not None:
             raise InvalidInput(
-                f"{type(self).__name__}(class_weight={self.class_weight!r}) is not allowed: numbers have no classes. Give "
-                "sample_weight to fit instead. Nothing was changed."
+                f"{type(self).__name__}(class_weight={self.class_weight!r}) is not allowed: numbers have no classes. "
+                "Give sample_weight to fit instead. Nothing was changed."
             )
         return 1.0
 
@@ -508,7 +494,6 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
         bare : bool, default=False
             Return the ``xgboost.XGBRegressor`` in any case.
         """
-        self._check_fitted()
         return self._bare() if bare else labelled(self._bare(), self)
 
     def _bare(self) -> xgboost.XGBRegressor:

@@ -16,7 +16,7 @@ from certified.ensemble._boosting.structure import Structure
 from certified.errors import InvalidInput
 from certified.typing import BoolArray, FloatArray, IntArray
 
-__all__ = ["Built", "DeletionCost", "Given", "Objective", "check_parameters"]
+__all__ = ["Built", "DeletionCost", "Given", "Objective", "check_parameters", "weights_of_classes"]
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,25 @@ class Built:
     leaves: Any
     weights: FloatArray
     metric_weights: FloatArray
+
+
+def weights_of_classes(given: Any, labels: list[Any], counts: IntArray, name: str) -> FloatArray:
+    """Return a weight for each class: 1, those given by label, or balanced for these counts; else raise."""
+    if given is None:
+        return np.ones(len(labels))
+    if isinstance(given, dict) and all(label in labels for label in given):
+        each = np.array([float(given.get(label, 1.0)) for label in labels])
+    elif isinstance(given, str) and given == "balanced" and np.all(counts > 0):
+        each = counts.sum() / (len(labels) * counts)
+    else:
+        each = np.zeros(1)
+    if not (np.all(np.isfinite(each)) and np.all(each > 0)):
+        raise InvalidInput(
+            f"{name}(class_weight={given!r}) is not allowed with the classes {labels}: None, a dict of positive "
+            'weights by label, or "balanced", which needs rows of every class in the structure sample. Nothing was '
+            "changed."
+        )
+    return each
 
 
 def check_parameters(model: Any) -> None:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from certified._data.hashing import bottom_k
 from certified.ensemble._boosting import kernels
+from certified.ensemble._boosting.cuts import rounded
 from certified.ensemble._boosting.leaf_lookup import walked
-from certified.ensemble._boosting_cuts import rounded
 from certified.errors import InvalidInput
 from certified.typing import BoolArray, FloatArray, IntArray
 
@@ -305,9 +305,9 @@ def check_names(found: Any, names: Any) -> None:
     if not found or names is None or list(found) == list(map(str, names)):
         return
     raise InvalidInput(
-        f"The structure was trained on the columns {list(found)}, and X has {list(map(str, names))}. The same columns in "
-        "the same order are needed: its cuts belong to them. Select them, X[booster.feature_names] say. Nothing was "
-        "changed."
+        f"The structure was trained on the columns {list(found)}, and X has {list(map(str, names))}. The same columns "
+        "in the same order are needed: its cuts belong to them. Select them, X[booster.feature_names] say. Nothing "
+        "was changed."
     )
 
 

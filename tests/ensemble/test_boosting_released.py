@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from sklearn.ensemble import BaggingClassifier, BaggingRegressor
 
 from certified.audit import utility
-from certified.ensemble import GradientBoostingClassifier, GradientBoostingRegressor, _boosting_labels
-from certified.ensemble._boosting_cuts import _near, rounded
+from certified.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
+from certified.ensemble._boosting import estimators, structure
+from certified.ensemble._boosting.cuts import _near, rounded
 from certified.model_selection import GridSearchCV
 from certified.pipeline import make_pipeline
 from certified.preprocessing import StandardScaler
@@ -154,9 +155,6 @@ def test_a_guard_sees_a_ruined_model_whatever_its_labels(labels):
 
 
 def test_a_release_without_labels_is_caught(monkeypatch):
-    monkeypatch.setattr(_boosting_labels, "labelled", lambda bare, model: bare)
-    from certified.ensemble._boosting import estimators
-
     monkeypatch.setattr(estimators, "labelled", lambda bare, model: bare)
     with pytest.raises(AssertionError):
         test_a_release_of_arrays_keeps_its_labels("text")
@@ -199,8 +197,6 @@ def test_no_released_cut_is_a_value_of_a_sampled_row(shape, n):
 
 
 def test_cuts_as_xgboost_makes_them_are_caught(monkeypatch):
-    from certified.ensemble._boosting import structure
-
     monkeypatch.setattr(structure, "rounded", lambda model, X: model)
     with pytest.raises(AssertionError, match="value of a sampled row"):
         test_no_released_cut_is_a_value_of_a_sampled_row("normal", 300)

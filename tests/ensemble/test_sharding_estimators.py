@@ -157,11 +157,11 @@ def test_a_shard_that_lacks_a_class_weighs_those_it_has():
     y = np.array(["a", "b", "c"])[np.r_[Y[:-1], 2]]
     weight = {"a": 1.0, "b": 9.0, "c": 5.0}
     model = ShardedClassifier(LogisticRegression(class_weight=weight), 2, key=0).fit(X, y)
-    for shard in model._shards[:2]:
-        rows = np.sort(shard.positions)
+    for one in model._shards[:2]:
+        rows = np.sort(one.positions)
         names = np.unique(y[rows])
         inner = LogisticRegression(class_weight={name: weight[name] for name in names}).fit(X[rows], y[rows])
-        assert np.allclose(inner.coef_, shard.stages[-1].model.coef_, atol=1e-3)
+        assert np.allclose(inner.coef_, one.stages[-1].model.coef_, atol=1e-3)
     with pytest.raises(InvalidInput, match=r"no class 'd'.*Nothing was fitted"):
         ShardedClassifier(LogisticRegression(class_weight={"d": 2.0}), 2).fit(X, y)
 
