@@ -20,7 +20,7 @@ from sklearn.preprocessing import OneHotEncoder
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from certified.ensemble import ShardedClassifier, ShardedRegressor
-from certified.ensemble._sharding import base, fit, shard
+from certified.ensemble._sharding import fit, shard
 from certified.ensemble._sharding.tables import check_finite, like
 from certified.errors import InvalidInput
 from certified.testing import check_rows_that_join_meet_the_refit, data_sets
@@ -85,7 +85,7 @@ def test_only_shards_with_new_rows_learn_and_from_the_first_slice_that_has_one(n
     monkeypatch.setattr(
         fit,
         "learn",
-        lambda course, shard, first=0: runs.append(first) or shard.learn(course, shard, first),
+        lambda course, one, first=0: runs.append(first) or shard.learn(course, one, first),
     )
     model.add(X[-1:], y[-1:], ids[-1:])
     hit = [s for s, shard in enumerate(model._shards) if len(y) - 1 in shard.positions]
