@@ -188,7 +188,7 @@ class BoostedFit(ReleasedTrees):
         if not chosen.size or not np.any(rows.s[chosen] > 0):
             raise InvalidInput(
                 f"{type(self).__name__}: group {group} of the structure has no subject of positive weight. Lower "
-                "structure_groups or raise structure_size. Nothing was changed."
+                "structure_groups or raise sample_size. Nothing was changed."
             )
         share = [self.n_estimators // self.structure_groups] * self.structure_groups
         for extra in range(self.n_estimators % self.structure_groups):
@@ -243,7 +243,7 @@ class BoostedFit(ReleasedTrees):
         if not np.any(weight > 0):
             raise InvalidInput(
                 f"{type(self).__name__}(structure_weight=0) leaves no row for the leaf values: all are in the "
-                "structure sample. Lower structure_size or raise structure_weight. Nothing was changed."
+                "structure sample. Lower sample_size or raise structure_weight. Nothing was changed."
             )
         problem = LeafProblem(
             objective.loss,

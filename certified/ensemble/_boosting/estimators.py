@@ -291,7 +291,7 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
     >>> from sklearn.datasets import load_breast_cancer
     >>> from certified.ensemble import GradientBoostingClassifier
     >>> X, y = load_breast_cancer(return_X_y=True)
-    >>> model = GradientBoostingClassifier(n_estimators=10, structure_size=200).fit(X, y)
+    >>> model = GradientBoostingClassifier(n_estimators=10, sample_size=200).fit(X, y)
     >>> model.delete([3, 5]).n_rows
     2
     >>> type(model.release()).__name__
@@ -419,7 +419,7 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
         As in :class:`GradientBoostingClassifier`. Unless it is "sample", scale the targets to about unit variance.
     class_weight : None
         Of the classifier.
-    structure_size, structure_groups, leaf_penalty, structure_weight, shrink_to
+    sample_size, structure_groups, leaf_penalty, structure_weight, shrink_to
         As in :class:`GradientBoostingClassifier`.
     epsilon, delta, noise, tol, max_iter, key, random_state
         As in :class:`GradientBoostingClassifier`.
@@ -434,7 +434,7 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
     >>> from sklearn.datasets import load_diabetes
     >>> from certified.ensemble import GradientBoostingRegressor
     >>> X, y = load_diabetes(return_X_y=True)
-    >>> model = GradientBoostingRegressor(n_estimators=10, structure_size=200, leaf_penalty=10.0).fit(X, y)
+    >>> model = GradientBoostingRegressor(n_estimators=10, sample_size=200, leaf_penalty=10.0).fit(X, y)
     >>> model.delete([3, 5]).n_rows
     2
     """

@@ -59,7 +59,7 @@ class Objective:
         if self.kind == 3:
             return 0.0
         if not total > 0.0:
-            raise InvalidInput("Every subject of the structure sample has weight 0. Raise structure_size.")
+            raise InvalidInput("Every subject of the structure sample has weight 0. Raise sample_size.")
         mean = math.fsum(s * y) / total
         if self.kind:
             return round(4.0 * self.link(mean)) / 4.0
@@ -184,7 +184,7 @@ def check_parameters(model: Any) -> None:
     share = isinstance(size, float) and 0.0 < size <= 1.0
     if not (share or (isinstance(size, int | np.integer) and not isinstance(size, bool) and size > 0)):
         raise InvalidInput(
-            f"{name}(structure_size={size!r}) is not allowed: a share in (0, 1] of the subjects or a whole number "
+            f"{name}(sample_size={size!r}) is not allowed: a share in (0, 1] of the subjects or a whole number "
             "of subjects for each group is needed."
         )
     if model.shrink_to not in ("zero", "structure"):
