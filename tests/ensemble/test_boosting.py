@@ -241,13 +241,13 @@ def test_an_unscrubbed_file_is_caught(monkeypatch):
         check_scrubbed(model, plain)
     quiet = make(noise=0).fit(X, y, ids=ids, sample_weight=s)
     with pytest.raises(AssertionError, match="un-noised leaf value"):
-        check_scrubbed(quiet, quiet.release())
+        check_scrubbed(quiet, quiet.release(bare=True))
 
 
 def test_the_released_file_predicts_where_only_xgboost_is_installed(tmp_path):
     X, y, _, ids = data(4, missing=0.2)
     model = make().fit(X, y, ids=ids)
-    model.release().save_model(tmp_path / "model.json")
+    model.release(bare=True).save_model(tmp_path / "model.json")
     np.save(tmp_path / "X.npy", X)
     np.save(tmp_path / "p.npy", model.predict_proba(X)[:, 1])
     code = (
