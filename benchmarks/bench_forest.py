@@ -39,11 +39,16 @@ def rows(n, n_features=20):
     return X[:cut], y[:cut], X[cut:], y[cut:]
 
 
+def seeing(share):
+    """Return what lets a tree see (about) this share of the rows."""
+    return {"max_samples": share} if share < 1.0 else {"bootstrap": False}
+
+
 def warm():
     """Compile."""
     X, y, _, _ = rows(600)
     for share in (0.1, 1.0):
-        RandomForestClassifier(4, max_samples=share, n_jobs=2).fit(X, y).delete([1]).to_json()
+        RandomForestClassifier(4, **seeing(share), n_jobs=2).fit(X, y).delete([1]).to_json()
 
 
 def one_by_one(model, subjects):
@@ -68,7 +73,7 @@ def sizes(small, n_rows=(25_000, 125_000, 312_500)):
             peer_s = timed(lambda peer=peer, X=X, y=y: peer.fit(X, y))[0] * trees / peer_trees
             peer_auc = roc_auc_score(y_new, peer.predict_proba(X_new)[:, 1])
             for share in (0.1, 1.0):
-                made = RandomForestClassifier(trees, max_depth=depth, max_samples=share, n_jobs=2)
+                made = RandomForestClassifier(trees, max_depth=depth, **seeing(share), n_jobs=2)
                 fit_s, model = timed(lambda made=made, X=X, y=y: made.fit(X, y))
                 auc = roc_auc_score(y_new, model.predict_proba(X_new)[:, 1])
                 predict = timed(lambda model=model, X_new=X_new: model.set_params(n_jobs=1).predict_proba(X_new))[0]

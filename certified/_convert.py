@@ -181,13 +181,6 @@ def _key(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
     return {"key": found["random_state"]} if found else {}
 
 
-def _sample(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
-    if isinstance(value, int | np.integer):
-        problems.append(f"{where}: max_samples={value!r} is another share after every deletion: give a float.")
-        return {}
-    return {"max_samples": value}
-
-
 def _impurity(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
     if value not in ("gini", "entropy", "log_loss", "squared_error"):
         problems.append(f"{where}: criterion={value!r} is not supported: sums of whole numbers do not give it.")
@@ -207,7 +200,6 @@ _TREES = (*_FORESTS, "DecisionTreeClassifier", "DecisionTreeRegressor")
 _MEANS: dict[tuple[str, str], Any] = {
     **{(name, "criterion"): _impurity for name in _TREES},
     **{(name, "class_weight"): _weights for name in _TREES if name.endswith("Classifier")},
-    **{(name, "max_samples"): _sample for name in _FORESTS},
     **{(name, "random_state"): _key for name in (*_TREES, "IsolationForest")},
     ("ExplainableBoostingRegressor", "objective"): _objective,
     ("ExplainableBoostingClassifier", "interactions"): _pairs,

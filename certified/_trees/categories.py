@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,14 @@ from certified.typing import BoolArray, IntArray
 __all__ = ["Categories", "reader"]
 
 BEFORE, AFTER = -1.0, 65535.0  # all places of categories
+
+
+class Remaining(NamedTuple):
+    """What is left of the categories after a deletion: rows and code of each, whether one that stays got another."""
+
+    counts: list[IntArray]
+    codes: list[Any]
+    moved: bool
 
 
 class Categories:
@@ -54,26 +62,24 @@ class Categories:
         out[counts > 0] = category_codes(self._values[j][counts > 0], self._caller)
         return out
 
-    def _counts_without(self, j: int, rows: IntArray) -> IntArray:
-        of_row = self._rows[rows, j]
-        return self._counts[j] - np.bincount(of_row[of_row >= 0], minlength=len(self._counts[j]))
+    def without(self, rows: IntArray) -> Remaining:
+        """Return what a deletion of these rows leaves; nothing is changed."""
+        counts, codes, moved = [], [], False
+        for j, (before, old) in enumerate(zip(self._counts, self._codes, strict=True)):
+            of_row = self._rows[rows, j]
+            after = before - np.bincount(of_row[of_row >= 0], minlength=len(before))
+            new = old
+            if np.any((after == 0) & (before > 0)):
+                new = self._new_codes(j, after)
+                moved = moved or bool(np.any((new != old) & (after > 0)))
+            counts.append(after)
+            codes.append(new)
+        return Remaining(counts, codes, moved)
 
-    def moved_without(self, rows: IntArray) -> bool:
-        """Whether a category that stays gets another code once these rows are gone."""
-        for j, counts in enumerate(self._counts):
-            after = self._counts_without(j, rows)
-            if np.any((after == 0) & (counts > 0)):
-                same = self._new_codes(j, after) == self._codes[j]
-                if not np.all(same | (after == 0)):
-                    return True
-        return False
-
-    def codes_of_rows(self, without: Any = None) -> Any:
-        """Return the codes of all rows, shape (n_rows, n_columns), NaN for missing; as they are `without` these."""
+    def codes_of_rows(self, remaining: Remaining | None = None) -> Any:
+        """Return the codes of all rows, shape (n_rows, n_columns), NaN for missing; as they are after a deletion."""
         out = np.full(self._rows.shape, np.nan, np.float32)
-        for j, codes in enumerate(self._codes):
-            if without is not None:
-                codes = self._new_codes(j, self._counts_without(j, without))
+        for j, codes in enumerate(self._codes if remaining is None else remaining.codes):
             known = self._rows[:, j] >= 0
             out[known, j] = codes[self._rows[known, j]]
         return out
@@ -85,16 +91,12 @@ class Categories:
         codes, values = self._lookup[j], _plain_values(column).tolist()
         return np.array([codes.get(value, np.nan) for value in values], dtype=np.float32)
 
-    def erase(self, rows: IntArray) -> None:
-        """Erase what is held of these rows."""
-        for j, values in enumerate(self._values):
-            after = self._counts_without(j, rows)
-            if np.any((after == 0) & (self._counts[j] > 0)):
-                self._codes[j] = self._new_codes(j, after)
-                values[after == 0] = None
-            self._counts[j] = after
+    def erase(self, rows: IntArray, remaining: Remaining) -> None:
+        """Erase what is held of these rows, as :meth:`without` has planned it."""
+        self._counts, self._codes, self._lookup = remaining.counts, remaining.codes, {}
+        for values, counts in zip(self._values, self._counts, strict=True):
+            values[counts == 0] = None
         self._rows[rows] = -1
-        self._lookup = {}
 
     def _order(self, j: int) -> IntArray:
         """Return where the categories of a feature that rows have are, sorted by their values."""

@@ -22,7 +22,7 @@ from certified._data.frames import split_ids
 from certified._data.reproducible import digest
 from certified._data.subjects import Subjects
 from certified._trees.binning import Coding, coding_of, encode
-from certified._trees.categories import Categories
+from certified._trees.categories import Categories, Remaining
 from certified._trees.features import ReadsFeatures
 from certified._trees.forest import Forest, Growth, Work
 from certified._trees.shared_state import SharedState, bits_for, rounded
@@ -238,18 +238,18 @@ class ForestEstimator(ReadsFeatures, Deletable):
         self._check_some(retained)
         gone = rows[self._retained[rows]]
         shared = self._based(retained, self._shared, gone) if gone.size else self._shared
-        moved = self._labels is not None and self._labels.moved_without(rows)
-        if shared.same(self._shared) and not moved:
-            return Plan(lambda: self._remove(rows, gone, shared), True, "exact", np.inf)
+        names = None if self._labels is None else self._labels.without(rows)
+        if shared.same(self._shared) and not (names and names.moved):
+            return Plan(lambda: self._remove(rows, gone, shared, names), True, "exact", np.inf)
         x = self._x
-        if moved:
+        if names and names.moved:
             x = x.copy()
-            x[:, self._categorical] = self._labels.codes_of_rows(without=rows)
+            x[:, self._categorical] = self._labels.codes_of_rows(names)
         forest = self._grow(shared, retained, x)
 
         def commit() -> None:
             self._forest, self._shared, self._x = forest, shared, x
-            self._erase(rows)
+            self._erase(rows, names)
 
         return Plan(commit, True, "exact", np.inf)
 
@@ -283,7 +283,7 @@ class ForestEstimator(ReadsFeatures, Deletable):
 
         return Plan(commit, True, "exact", np.inf)
 
-    def _remove(self, rows: IntArray, gone: IntArray, shared: SharedState) -> None:
+    def _remove(self, rows: IntArray, gone: IntArray, shared: SharedState, names: Remaining | None) -> None:
         forest = self._grown() if self._forest is None else self._forest
         try:
             forest.delete(gone)
@@ -297,14 +297,14 @@ class ForestEstimator(ReadsFeatures, Deletable):
         else:
             forest.erase(rows)
         self._shared = shared
-        self._erase(rows)
+        self._erase(rows, names)
 
-    def _erase(self, rows: IntArray) -> None:
-        """Overwrite what is kept of these rows."""
+    def _erase(self, rows: IntArray, names: Remaining | None = None) -> None:
+        """Overwrite what is held of these rows."""
         self._retained[rows] = False
         self._x[rows], self._y[rows], self._weight[rows], self._hashes[rows] = 0, 0, 0.0, 0
-        if self._labels is not None:
-            self._labels.erase(rows)
+        if self._labels is not None and names is not None:
+            self._labels.erase(rows, names)
         self._changed()
 
     @all_or_nothing

@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from certified import accounting, noise
 from certified._data.targets import codes_among, target_column
-from certified._trees.categories import reader
+from certified._trees.categories import Remaining, reader
 from certified._trees.estimator import ForestEstimator
 from certified._trees.forest import Growth
 from certified._trees.shared_state import SharedState, rounded
@@ -47,7 +47,7 @@ class Trees(ForestEstimator):
     def _n_trees(self) -> int:
         return 1
 
-    def _share(self) -> float:
+    def _share(self, shared: SharedState) -> float:
         """Return the share of the trees that see a row."""
         return 1.0
 
@@ -80,7 +80,7 @@ class Trees(ForestEstimator):
             min_samples_leaf=self._rows("min_samples_leaf", 1, shared.n_rows),
             min_samples_split=self._rows("min_samples_split", 2, shared.n_rows),
             random=self._random,
-            share=self._share(),
+            share=self._share(shared),
             key=self._key,
             threads=self._threads(),
         )
@@ -144,7 +144,7 @@ class Trees(ForestEstimator):
                     f"{len(shared.exponents)} targets, which have different units. Fit a model for each target."
                 )
             unit *= float(self._units(shared)[0]) ** 2
-        return float(self.min_impurity_decrease) * shared.mass * self._share() / float(unit)
+        return float(self.min_impurity_decrease) * shared.mass * self._share(shared) / float(unit)
 
     # ---------------------------------------------------------------- serve
 
@@ -190,6 +190,12 @@ class Trees(ForestEstimator):
         """Return the features of the plain trees."""
         x = self._validated(X, reset=False)
         return x if self._categorical is None else self._reader().transform(X)
+
+    @property
+    def n_outputs_(self) -> int:
+        """Targets of a row."""
+        self._check_fitted()
+        return self._values()[1] or 1
 
     @property
     def feature_importances_(self) -> FloatArray:
@@ -246,9 +252,9 @@ class ClassifierTrees(ClassifierMixin, Trees):
             )
         return np.array([float(given.get(k, 1.0)) for k in known])
 
-    def _erase(self, rows: IntArray) -> None:
+    def _erase(self, rows: IntArray, names: Remaining | None = None) -> None:
         self._class_rows = None if self._class_rows is None else self._class_rows - self._in_classes(rows)
-        super()._erase(rows)
+        super()._erase(rows, names)
 
     def _more_targets(self, y: Any, n_rows: int) -> Any:
         self._class_rows = None

@@ -8,13 +8,17 @@ import numpy as np
 from sklearn import ensemble as plain
 from sklearn import tree as plain_trees
 
+from certified._trees.shared_state import SharedState
 from certified._trees.tasks import PLAIN, ClassifierTrees, RegressorTrees, Trees, scored
 from certified.errors import InvalidInput
 from certified.typing import FloatArray
 
 __all__ = ["ExtraTreesClassifier", "ExtraTreesRegressor", "RandomForestClassifier", "RandomForestRegressor"]
 
-_BOOTSTRAP = 1.0 - np.exp(-1.0)  # share of the rows that a bootstrap sample holds
+
+def _seen_by(draws: float) -> float:
+    """Return which share of the rows a sample with replacement has, of so many draws for each row."""
+    return float(-np.expm1(-draws))
 
 
 class _Forest(Trees):
@@ -34,7 +38,7 @@ class _Forest(Trees):
     def _n_trees(self) -> int:
         return self._whole("n_estimators", 1)
 
-    def _share(self) -> float:
+    def _share(self, shared: SharedState) -> float:
         name = type(self).__name__
         if not self.bootstrap:
             if self.max_samples is not None:
@@ -42,13 +46,19 @@ class _Forest(Trees):
             if self.oob_score:
                 raise InvalidInput(f"{name}(oob_score=True) needs bootstrap=True: otherwise every tree sees every row.")
             return 1.0
-        share = _BOOTSTRAP if self.max_samples is None else self.max_samples
-        if isinstance(share, bool | int | np.integer) or not 0.0 < share <= 1.0:
+        given = 1.0 if self.max_samples is None else self.max_samples
+        if isinstance(given, int | np.integer) and not isinstance(given, bool) and given >= 1:
+            return 1.0 if shared.n_rows == 0.0 else _seen_by(float(given) / shared.n_rows)
+        if not isinstance(given, float | np.floating) or not 0.0 < given <= 1.0:
             raise InvalidInput(
-                f"{name}(max_samples={share!r}) is not allowed: the share of the rows that a tree sees, a float in "
-                "(0, 1]. A number of rows would be another share after every deletion."
+                f"{name}(max_samples={given!r}) is not allowed: a share of the rows in (0.0, 1.0], or a number of rows "
+                ">= 1. Nothing was changed."
             )
-        return float(share)
+        return _seen_by(float(given))
+
+    def _takes_shares(self) -> bool:
+        number = isinstance(self.max_samples, int | np.integer) and bool(self.bootstrap)
+        return number or super()._takes_shares()
 
     def _released(self, says: Any, trees: Any = None) -> Any:
         if trees is None:
@@ -120,8 +130,8 @@ class RandomForestClassifier(_Classifier):
     max_features : {"sqrt", "log2"}, int, float or None, default="sqrt"
         Features that a node looks at; more where none of them can be split.
     bootstrap : bool, default=True
-        Whether a tree sees a part of the subjects: each with probability ``max_samples``, by a hash of tree and
-        subject, once. (scikit-learn draws rows with replacement.)
+        Whether a tree sees a part of the subjects, each once, by a hash of tree and subject: as many as scikit-learn's
+        samples with replacement have on average.
     oob_score : bool, default=False
         Whether to serve ``oob_score_`` and ``oob_decision_function_``, computed when asked for.
     n_jobs : int or None, default=None
@@ -132,9 +142,10 @@ class RandomForestClassifier(_Classifier):
         What decides which trees see a subject and which candidates a node has: a whole number up to 128 bits. None has
         the operating system draw one at each fit; ``key_`` tells it. Keep it secret where those who ask for deletions
         could profit from it. There is no ``random_state``, because a fit draws no noise: give a key to repeat one.
-    max_samples : float or None, default=None
-        Share of the trees that see a subject; None for ``1 - 1/e``. With 0.1 growing and deleting are ten times as
-        fast.
+    max_samples : float, int or None, default=None
+        Rows that scikit-learn draws for a tree, as a share f of all rows or as a number, which is divided by the
+        rounded number of all rows. A tree sees a subject with probability ``1 - exp(-f)``; None is f = 1. With 0.1 fits and
+        deletions are nearly ten times as fast.
     n_thresholds : int, default=16
         Cells of a feature in a node.
     lazy : bool, default=False
@@ -207,7 +218,7 @@ class RandomForestClassifier(_Classifier):
         verbose: int = 0,
         warm_start: bool = False,
         key: int | None = None,
-        max_samples: float | None = None,
+        max_samples: float | int | None = None,
         n_thresholds: int = 16,
         lazy: bool = False,
         categorical_features: Any = "from_dtype",
@@ -245,7 +256,7 @@ class RandomForestRegressor(_Regressor):
     n_estimators, max_depth, min_samples_split, min_samples_leaf, min_impurity_decrease, bootstrap, oob_score, n_jobs
     verbose, warm_start
         As in :class:`RandomForestClassifier`.
-    random_state, max_samples, n_thresholds, lazy, categorical_features
+    key, max_samples, n_thresholds, lazy, categorical_features
         As in :class:`RandomForestClassifier`.
 
     Attributes
@@ -283,7 +294,7 @@ class RandomForestRegressor(_Regressor):
         verbose: int = 0,
         warm_start: bool = False,
         key: int | None = None,
-        max_samples: float | None = None,
+        max_samples: float | int | None = None,
         n_thresholds: int = 16,
         lazy: bool = False,
         categorical_features: Any = "from_dtype",
@@ -320,7 +331,7 @@ class ExtraTreesClassifier(_Classifier):
         Cells among whose boundaries the hash chooses.
     n_estimators, criterion, max_depth, min_samples_split, min_samples_leaf, min_impurity_decrease, max_features
         As in :class:`RandomForestClassifier`.
-    oob_score, n_jobs, random_state, max_samples, lazy, categorical_features, class_weight
+    oob_score, n_jobs, key, max_samples, lazy, categorical_features, class_weight
         As in :class:`RandomForestClassifier`.
 
     Attributes
@@ -348,7 +359,7 @@ class ExtraTreesClassifier(_Classifier):
         verbose: int = 0,
         warm_start: bool = False,
         key: int | None = None,
-        max_samples: float | None = None,
+        max_samples: float | int | None = None,
         n_thresholds: int = 64,
         lazy: bool = False,
         categorical_features: Any = "from_dtype",
@@ -413,7 +424,7 @@ class ExtraTreesRegressor(_Regressor):
         verbose: int = 0,
         warm_start: bool = False,
         key: int | None = None,
-        max_samples: float | None = None,
+        max_samples: float | int | None = None,
         n_thresholds: int = 64,
         lazy: bool = False,
         categorical_features: Any = "from_dtype",

@@ -73,8 +73,9 @@ class IsolationForest(OutlierMixin, ForestEstimator):
     Parameters
     ----------
     n_estimators : int, default=100
-    max_samples : "auto" or int, default="auto"
-        Subjects that a tree sees; "auto" for 256. A share of the rows is refused: it changes with every deletion.
+    max_samples : "auto", int or float, default="auto"
+        Subjects that a tree sees; "auto" for 256. A float is a share of the rows, whose number is rounded to a power of
+        ``2 ** (1 / 16)``; where a deletion changes it, all trees are grown anew.
     contamination : "auto" or float, default="auto"
         Share of the retained rows that count as anomalies, which sets ``offset_``; "auto" sets it to -0.5.
     n_jobs, verbose, warm_start
@@ -132,8 +133,18 @@ class IsolationForest(OutlierMixin, ForestEstimator):
     def _target(self, y: Any, n_rows: int) -> Any:
         return np.zeros((n_rows, 0), dtype=np.uint16)
 
-    def _subjects_of_tree(self) -> int:
+    def _takes_shares(self) -> bool:
+        return isinstance(self.max_samples, float | np.floating)
+
+    def _subjects_of_tree(self, shared: Any) -> int:
         given = 256 if self.max_samples == "auto" else self.max_samples
+        if self._takes_shares():
+            if not 0.0 < given <= 1.0:
+                raise InvalidInput(
+                    f"IsolationForest(max_samples={given!r}) is not allowed: 'auto', a whole number >= 1 or a share of "
+                    "the rows in (0.0, 1.0]. Nothing was changed."
+                )
+            given = max(1, int(given * shared.n_rows))
         for name, value in (("max_samples", given), ("n_estimators", self.n_estimators)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise InvalidInput(f"IsolationForest({name}={value!r}) is not allowed: a whole number >= 1.")
@@ -143,7 +154,7 @@ class IsolationForest(OutlierMixin, ForestEstimator):
         return int(given)
 
     def _grow(self, shared: Any, retained: BoolArray, x: Any = None) -> Any:
-        k = self._subjects_of_tree()
+        k = self._subjects_of_tree(shared)
         seed = np.frombuffer(self._key.to_bytes(16, "little")[:8], dtype=np.uint64)
         salts = scramble(np.arange(self.n_estimators, dtype=np.uint64) + seed)
         codes = encode(self._x if x is None else x, shared.coding)
@@ -176,7 +187,7 @@ class IsolationForest(OutlierMixin, ForestEstimator):
         self._check_some(retained)
         shared = self._based(retained, self._shared, gone) if gone.size else self._shared
         if shared.same(self._shared):
-            k, trees, gone_hashes = self._subjects_of_tree(), list(forest.trees), np.unique(self._hashes[gone])
+            k, trees, gone_hashes = self._subjects_of_tree(shared), list(forest.trees), np.unique(self._hashes[gone])
             subjects = np.delete(forest.subjects, np.searchsorted(forest.subjects, gone_hashes))
             hit = forest.hit_by(gone_hashes).tolist()
             for t in hit:
@@ -207,7 +218,7 @@ class IsolationForest(OutlierMixin, ForestEstimator):
     def max_samples_(self) -> int:
         """Subjects that a tree sees."""
         self._check_fitted()
-        return min(self._subjects_of_tree(), len(self._grown().subjects))
+        return min(self._subjects_of_tree(self._shared), len(self._grown().subjects))
 
     def _scored(self, codes: Any) -> FloatArray:
         forest, n = self._grown(), codes.shape[1]

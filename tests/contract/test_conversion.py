@@ -137,7 +137,6 @@ def test_a_forest_is_converted():
         ({"ccp_alpha": 0.1}, "ccp_alpha=0.1.*one row"),
         ({"monotonic_cst": [1, 0]}, "monotonic_cst="),
         ({"min_weight_fraction_leaf": 0.1}, "min_weight_fraction_leaf=0.1.*min_samples_leaf"),
-        ({"max_samples": 100}, "max_samples=100.*give a float"),
         ({"criterion": "squared"}, "criterion='squared'"),
         ({"class_weight": "balanced_subsample"}, "balanced_subsample"),
         ({"random_state": np.random.RandomState(0)}, "whole number"),

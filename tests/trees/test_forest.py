@@ -433,7 +433,7 @@ def test_what_a_deletion_costs_is_reported():
 
 WRONG = {
     "share of rows in a leaf": (RandomForestClassifier(min_samples_leaf=1.5, key=0), "min_samples_leaf"),
-    "number of rows of a tree": (RandomForestClassifier(max_samples=100, key=0), "max_samples"),
+    "more rows than there are": (RandomForestClassifier(max_samples=1.5, key=0), "max_samples"),
     "criterion": (RandomForestRegressor(criterion="absolute_error", key=0), "criterion"),
     "no depth": (DecisionTreeClassifier(max_depth=0, key=0), "max_depth"),
     "features": (RandomForestClassifier(max_features="auto", key=0), "max_features"),

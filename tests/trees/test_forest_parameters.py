@@ -153,3 +153,28 @@ def test_an_isolation_forest_of_one_row_says_the_same_as_its_release():
     pair.delete([1])
     assert pair.state_digest_ == model.state_digest_
     assert np.array_equal(pair.predict(X), pair.release().predict(X))
+
+
+def test_a_tree_sees_as_many_rows_as_a_sample_with_replacement_has():
+    ids = np.arange(4_000)
+    Z, y = np.random.default_rng(0).standard_normal((4_000, 2)), ids % 2
+    for given, share in ((None, 0.632), (1.0, 0.632), (0.1, 0.0952), (400, 0.0952), (4_000, 0.632)):
+        model = RandomForestClassifier(4, max_depth=2, max_samples=given, key=0).fit(Z, y, ids=ids)
+        assert np.isclose(model._grown().n_rows.mean() / 4_000, share, rtol=0.06)
+        model.delete(ids[:150])
+        again = RandomForestClassifier(4, max_depth=2, max_samples=given, key=0).fit(Z[150:], y[150:], ids=ids[150:])
+        assert model.state_digest_ == again.state_digest_
+    with pytest.raises(InvalidInput, match="number of rows"):
+        RandomForestClassifier(max_samples=0).fit(Z, y)
+
+
+def test_an_isolation_forest_may_see_a_share_of_the_rows():
+    model = IsolationForest(n_estimators=8, max_samples=0.3, key=0).fit(X)
+    assert 42 <= model.max_samples_ <= 48
+    for request in ([3, 4], list(range(10, 60))):
+        model.delete(request)
+    retained = np.setdiff1d(np.arange(150), [3, 4, *range(10, 60)])
+    again = IsolationForest(n_estimators=8, max_samples=0.3, key=0).fit(X[retained], ids=retained)
+    assert model.state_digest_ == again.state_digest_
+    with pytest.raises(InvalidInput, match=r"max_samples=1\.5"):
+        IsolationForest(max_samples=1.5).fit(X)
