@@ -144,8 +144,8 @@ class RandomForestClassifier(_Classifier):
         could profit from it. There is no ``random_state``, because a fit draws no noise: give a key to repeat one.
     max_samples : float, int or None, default=None
         Rows that scikit-learn draws for a tree, as a share f of all rows or as a number, which is divided by the
-        rounded number of all rows. A tree sees a subject with probability ``1 - exp(-f)``; None is f = 1. With 0.1 fits and
-        deletions are nearly ten times as fast.
+        rounded number of all rows. A tree sees a subject with probability ``1 - exp(-f)``; None is f = 1. With 0.1 fits
+        and deletions are nearly ten times as fast.
     n_thresholds : int, default=16
         Cells of a feature in a node.
     lazy : bool, default=False
