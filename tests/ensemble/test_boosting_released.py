@@ -18,6 +18,7 @@ from certified.audit import utility
 from certified.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 from certified.ensemble._boosting import estimators, structure
 from certified.ensemble._boosting.cuts import _near, rounded
+from certified.errors import InvalidInput
 from certified.model_selection import GridSearchCV
 from certified.pipeline import make_pipeline
 from certified.preprocessing import StandardScaler
@@ -233,3 +234,39 @@ def test_the_same_sample_gives_the_same_cuts_and_trees_of_the_sample_stay():
     ]
     assert [j for j, _ in cuts_of(ours)] == [j for j, _ in cuts_of(plain)]
     assert bits[0] < bits[1] - 5
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.Categorical(["north", "south"] * 150),
+        pd.Categorical([1, 2] * 150),
+        pd.Series(["a", "b"] * 150, dtype="str"),
+        pd.Series(pd.date_range("2020", periods=300)),
+    ],
+    ids=["text categories", "number categories", "text", "dates"],
+)
+def test_a_column_that_is_no_number_is_refused_by_its_name(column):
+    frame = pd.DataFrame({"x": np.arange(300.0), "town": column})
+    y = np.arange(300) % 2
+    model = GradientBoostingClassifier(**{**SMALL, "sample_size": 100})
+    with pytest.raises(InvalidInput, match=r"'town'.*OrdinalEncoder.*Nothing was changed"):
+        model.fit(frame, y)
+    if isinstance(column, pd.Categorical) and column.categories.dtype.kind == "i":
+        model.set_params(feature_types=["q", "c"]).fit(frame, y)
+        assert np.allclose(model.release().predict_proba(frame), model.predict_proba(frame), atol=1e-6)
+
+
+def test_a_structure_of_other_columns_is_refused_and_early_stopping_is_kept():
+    names = ["a", "b", "c", "d"]
+    frame, y = pd.DataFrame(X, columns=names), targets((0, 1))
+    inner = xgboost.XGBClassifier(n_estimators=40, max_depth=2, early_stopping_rounds=2, learning_rate=1.0)
+    inner.fit(frame[:300], y[:300], eval_set=[(frame[300:], y[300:])], verbose=False)
+    assert inner.best_iteration + 1 < inner.get_booster().num_boosted_rounds()
+    model = GradientBoostingClassifier.from_booster(inner, frame, y, noise=0.02)
+    assert model.release(bare=True).get_booster().num_boosted_rounds() == inner.best_iteration + 1
+    for given_model in (inner, inner.get_booster()):
+        other = GradientBoostingClassifier(structure=given_model, noise=0.02)
+        with pytest.raises(InvalidInput, match=r"trained on the columns.*same order.*Nothing was changed"):
+            other.fit(frame[names[::-1]], y)
+    GradientBoostingClassifier.from_booster(inner, X, y, noise=0.02)  # an array has no names

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import narwhals.stable.v2 as nw
 import numpy as np
 import xgboost
 from sklearn.utils.validation import validate_data
@@ -12,6 +13,7 @@ from sklearn.utils.validation import validate_data
 from certified import noise
 from certified._convex.released import Released
 from certified._convex.state import Solution
+from certified._data.frames import is_frame
 from certified._data.reproducible import digest
 from certified.ensemble._boosting import structure as trees
 from certified.ensemble._boosting.leaf_metric import LeafNoiseMetric, LeafProblem
@@ -150,6 +152,7 @@ class ReleasedTrees(Released):
 
     def _read(self, X: Any, y: Any = None, *, reset: bool = False) -> Any:
         """Return features as XGBoost has them, float32 and NaN where missing; with `reset` the targets too."""
+        self._check_columns(X)
         checked = {"dtype": np.float64, "order": "C", "ensure_all_finite": "allow-nan", "reset": reset}
         if reset:
             X, y = validate_data(self, X, y, **checked)
@@ -157,6 +160,20 @@ class ReleasedTrees(Released):
             X = validate_data(self, X, **checked)
         out = self._narrowed(X)
         return (out, y) if reset else out
+
+    def _check_columns(self, X: Any) -> None:
+        """Raise InvalidInput where a column of a frame is no number, or categorical by its type alone."""
+        if not is_frame(X):
+            return
+        for j, (name, kind) in enumerate(nw.from_native(X, eager_only=True).schema.items()):
+            numbers = kind.is_numeric() or isinstance(kind, nw.Boolean | nw.Object | nw.Unknown)
+            declared = self.feature_types is not None and list(self.feature_types)[j : j + 1] == ["c"]
+            if not numbers and not (declared and _of_codes(X, name)):
+                raise InvalidInput(
+                    f"{type(self).__name__} got the column {name!r} of type {kind}. Numbers are needed, NaN where "
+                    "missing; categories as codes 0, 1, ... in a column that feature_types names. Encode it before, by "
+                    "OrdinalEncoder or OneHotEncoder in a pipeline. Nothing was changed."
+                )
 
     def _narrowed(self, X: FloatArray) -> Any:
         with np.errstate(over="ignore"):
@@ -171,3 +188,11 @@ class ReleasedTrees(Released):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+
+def _of_codes(X: Any, name: str) -> bool:
+    """Whether a column of categories has numbers for them."""
+    column = nw.from_native(X, eager_only=True)[name]
+    if not isinstance(column.dtype, nw.Categorical | nw.Enum):
+        return False
+    return np.asarray(column.cat.get_categories().to_numpy()).dtype.kind in "iuf"
