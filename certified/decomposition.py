@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA as _Plain
 from sklearn.utils import check_array
 
 from certified._data.hashing import bottom_k
-from certified._data.reproducible import project
+from certified._data.reproducible import one_thread, project
 from certified._data.table import Table
 from certified._exact.moments import Moments
 from certified._exact.sums import Products
@@ -117,6 +117,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, ExactTransformer):
         products = statistic.products.subtract(_with_ones(removed.x), np.ones(len(removed.x)))  # weights are not used
         return None if products is None else _Sums(statistic.cut, products)
 
+    @one_thread
     def _learned_from(self, statistic: _Sums) -> dict[str, Any]:
         d = len(statistic.products.exponents) - 1
         moments = Moments(statistic.products, d, centre=True)

@@ -10,7 +10,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis as _Plain
 from sklearn.utils.extmath import softmax
 
-from certified._data.reproducible import project
+from certified._data.reproducible import one_thread, project
 from certified._data.table import Table
 from certified._exact.moments import Moments
 from certified._exact.sums import Products
@@ -111,6 +111,7 @@ class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMix
     def _subtract(self, statistic: Products, removed: Table) -> Products | None:
         return statistic.subtract(self._columns(removed), np.ones(len(removed.x)))  # weights are not used
 
+    @one_thread
     def _learned_from(self, statistic: Products) -> dict[str, Any]:
         k = len(self.classes_)
         d = len(statistic.exponents) - k - 1
@@ -154,6 +155,7 @@ class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMix
             "_max_components": most,
         }
 
+    @one_thread
     def _directions(self, within: FloatArray, spread: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return variances between the classes and directions, (d, rank), in units of the covariance inside them."""
         scale = np.sqrt(np.diag(within))

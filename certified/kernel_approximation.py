@@ -9,7 +9,7 @@ from scipy.linalg import svd
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.kernel_approximation import Nystroem as _Plain
 
-from certified._data.reproducible import project
+from certified._data.reproducible import one_thread, project
 from certified._data.table import Table
 from certified._steps.estimators import ExactTransformer
 from certified.base import named_like
@@ -102,6 +102,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, ExactTransformer):
     def _subtract(self, statistic: Any, removed: Table) -> Any:
         return self._clusters(self.n_components)._subtract(statistic, removed)
 
+    @one_thread
     def _learned_from(self, statistic: Any) -> tuple[FloatArray, FloatArray]:
         landmarks = self._clusters(self.n_components)._learned_from(statistic)[~lonely(statistic.sums)]
         if not len(landmarks):

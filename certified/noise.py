@@ -21,6 +21,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from sklearn.utils import check_random_state
 
+from certified._data.reproducible import one_thread
 from certified.errors import CannotCertify, InvalidInput
 
 __all__ = ["NO_NOISE", "OS_ENTROPY", "SEEDED", "STEP", "discrete_gaussian", "generator", "release", "source", "whiten"]
@@ -177,6 +178,7 @@ def whiten(w: np.ndarray, factor: np.ndarray, sigma: float) -> tuple[np.ndarray,
     return u, arithmetic
 
 
+@one_thread
 def release(w: np.ndarray, factor: np.ndarray, sigma: float, rng: np.random.Generator | None = None) -> np.ndarray:
     """Return ``w`` with fresh lattice Gaussian noise of covariance sigma^2 G^-1.
 

@@ -11,15 +11,21 @@ Proofs: ``docs/theory/bounds.rst`` (theorems 1 and 2) and ``docs/theory/rounding
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from scipy.linalg import LinAlgError, cholesky
+from scipy.sparse import issparse
 from scipy.sparse.linalg import ArpackError, eigsh
 
+from certified.errors import InvalidInput
 from certified.typing import FloatArray
 
 __all__ = [
+    "LARGEST",
+    "TINY",
     "UNIT",
+    "check_range",
     "gamma",
     "gradient_envelope",
     "largest_eigenvalue",
@@ -36,6 +42,12 @@ __all__ = [
 UNIT = 2.0**-53
 """Unit roundoff of float64."""
 
+LARGEST = 2.0**200
+"""Features, targets, weights and offsets of a certified head are at most this in absolute value."""
+
+TINY = 2.0**-560
+"""Times 1 + l'' at least the sum of what underflow adds to an entry of a gradient (``docs/theory/rounding.rst``)."""
+
 _DENSE = 64  # eigenvalues of smaller matrices come from a dense routine
 _WIDEN = 1.0 + 2.0**-40  # covers the few dozen roundings of a scalar formula, with room
 
@@ -48,6 +60,28 @@ def up(value: float) -> float:
 def or_inf(value: float) -> float:
     """Return the bound, infinity where the computation gave none (NaN)."""
     return math.inf if math.isnan(value) else float(value)
+
+
+def check_range(caller: str, **parts: Any) -> None:
+    """Raise InvalidInput where an array has entries beyond those for which the model of rounding holds.
+
+    Parameters
+    ----------
+    caller : str
+    **parts : array, sparse array or None
+        By their names in the message.
+    """
+    for name, values in parts.items():
+        held = getattr(values, "data", values) if issparse(values) else values
+        if held is None or not np.size(held):
+            continue
+        most = max(float(np.max(held)), -float(np.min(held)))
+        if not most <= LARGEST:
+            raise InvalidInput(
+                f"{caller} got {name} of up to {most:.3g} in absolute value. At most 2^200 (1.6e60) is allowed, so "
+                "that nothing over- or underflows unseen. Scale the values, or leave out codes for missing ones. "
+                "Nothing was changed."
+            )
 
 
 def gamma(k: float) -> float:
@@ -232,7 +266,10 @@ def _top_eigenvalue(matrix: FloatArray) -> float:
             )
         except ArpackError:
             pass
-    return float(np.linalg.eigvalsh(matrix)[-1])
+    try:
+        return float(np.linalg.eigvalsh(matrix)[-1])
+    except LinAlgError:  # no convergence: a poor proposal, which the factorisation judges
+        return float(np.linalg.norm(matrix))
 
 
 def metric_constant(factor: FloatArray, inverse_factor: FloatArray, root: FloatArray) -> float:

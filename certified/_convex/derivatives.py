@@ -26,6 +26,8 @@ __all__ = ["Blocks", "chain", "curvature", "gradient", "leverage", "on_host", "r
 
 _CHUNK = 32  # blocks whose Hessian is formed at once
 _UNIT = 2.0**-53
+_TINY = 2.0**-560  # of underflow, as in `bounds`
+_SMALL = 2.0**-400
 _NONE = np.zeros((1, 1))  # no offset
 
 
@@ -121,19 +123,6 @@ def leverage(loss: Loss, rows: Blocks, inverse_factor: Any) -> Any:
         squared = [np.einsum("ij,ij->i", white, white) for white in (block @ inverse_factor.T for block in rows.x)]
         return max(float(np.max(part, where=s > 0.0, initial=0.0)) for part, s in zip(squared, rows.s, strict=True))
     return max(np.asarray(part) for part in [_leverage(loss, g.x, g.s, inverse_factor) for g in _groups(rows)])
-
-
-def lengths(rows: Blocks, directions: FloatArray) -> float:
-    """Return ``max ||D x_i||^2`` over rows with ``s_i > 0``, for the k rows of D, shape (k, p)."""
-    if not len(directions):
-        return 0.0
-    flat = rows.x.reshape(rows.y.size, -1)
-    found = (
-        flat @ directions.T
-        if rows.sparse_copy is None
-        else rows.sparse_copy.predictors(np.ascontiguousarray(directions.T))
-    )
-    return float(np.max(np.einsum("ij,ij->i", found, found), where=rows.s.ravel() > 0.0, initial=0.0))
 
 
 @float64

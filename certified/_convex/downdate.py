@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
 
-from certified._convex.derivatives import _UNIT, Blocks
+from certified._convex.derivatives import _SMALL, _TINY, _UNIT, Blocks
 from certified._convex.losses import Loss
-from certified.typing import FloatArray, IntArray
+from certified.typing import FloatArray
 
 __all__ = ["Downdate", "downdate", "factorise", "longest"]
 
@@ -22,15 +22,11 @@ _WOODBURY = 32  # up to this many rows update the inverse, more rows invert anew
 _ROWS = 4096  # rows deleted at once
 
 
-def factorise(hessian: FloatArray, order: IntArray | None = None) -> FloatArray | None:
+def factorise(hessian: FloatArray) -> FloatArray | None:
     """Return the inverse V of the lower Cholesky factor, shape (P, P), or None if there is none in float64.
 
-    The matrix is scaled to a unit diagonal first, which is the best diagonal scaling up to a factor P. With an `order`
-    of the columns, the factor is that of the columns in this order: ``V[:, order]`` is lower triangular.
+    The matrix is scaled to a unit diagonal first, which is the best diagonal scaling up to a factor P.
     """
-    if order is not None:
-        inverse = factorise(hessian[np.ix_(order, order)])
-        return None if inverse is None else np.ascontiguousarray(inverse[:, np.argsort(order)])
     diagonal = np.diag(hessian)
     if not (np.all(np.isfinite(hessian)) and np.all(diagonal > 0)):
         return None
@@ -113,7 +109,8 @@ def downdate(
         # Entries of the root of a curvature matrix are off by a few units of 1, not of themselves.
         relative = bend * (2.0 * _UNIT * (2 * p + k * K + 2048) + 4.0 * loss.kappa * most)
         relative += s_[:, None] * (16.0 * _UNIT * K if K > 1 else 0.0)
-        added_W += K * float(np.sum(relative * length)) + 4.0 * _UNIT * _norm(W)
+        added_W += K * float(np.sum(relative * length)) + 4.0 * _UNIT * _norm(W) + _SMALL
+        added_g += _TINY * (1.0 + float(bend.max(initial=0.0))) * float(absolute.sum())
     if U is not None:
         P = _updated_inverse(W, P, U if len(s) * K <= _WOODBURY else None, sign)
     return Downdate(W, P, g), added_g, added_W

@@ -9,9 +9,8 @@ import numpy as np
 from certified._convex import bounds, derivatives, downdate
 from certified._convex.bounds import gamma, or_inf, up
 from certified._convex.derivatives import Blocks
-from certified._convex.new_columns import ColumnWarmStart
 from certified._convex.problem import NoiseMetric, Problem
-from certified._convex.state import Anchor, Metric, Solution, with_noise_metric
+from certified._convex.state import Anchor, Metric, Solution, on_grid, with_noise_metric
 from certified._data.rows import Rows
 from certified.errors import CannotCertify
 from certified.typing import FloatArray
@@ -21,7 +20,7 @@ __all__ = ["Gradient", "Iteration"]
 _STALE = 0.5  # rebuild the Hessian when a pass shrinks the gradient by less than this factor
 _PATIENCE = 16  # a new Hessian costs P / 16 passes
 _STILL = 2.0**-7  # movement of the predictors below which a bound will do
-_SHARP = 1.25  # measure M anew where a bound of it may have grown by more than this
+_LEAST = 2.0**-800  # entries of the diagonal of a Hessian, below which underflow could be seen
 _LOWEST = 0.25  # rebuild the Hessian when the retained rows may have less than this part of it in some direction
 
 
@@ -29,7 +28,7 @@ _LOWEST = 0.25  # rebuild the Hessian when the retained rows may have less than 
 class Gradient:
     """Gradient at a point, penalty included, with what its rounding envelope needs.
 
-    ``moved`` bounds kappa times the change of any retained row's linear predictor since the base of the metric; inf or
+    ``moved`` bounds kappa times the change of any retained row's linear predictor since the point of the metric; inf or
     NaN where that has not been measured. ``seen`` is that change where it was measured here, else 0.
     """
 
@@ -48,7 +47,6 @@ class Iteration:
         self, problem: Problem, rows: Rows, weight: FloatArray, noise_metric: NoiseMetric, max_passes: int
     ) -> None:
         self.problem, self.noise_metric = problem, noise_metric
-        self.known: ColumnWarmStart | None = None
         x, y, _, offset = rows.blocks()
         sparse_copy = rows.sparse_copy if derivatives.on_host() else None
         self.rows = Blocks(x, y, weight.reshape(y.shape), offset, sparse_copy)
@@ -70,14 +68,13 @@ class Iteration:
 
     def still(self, w: FloatArray, g: Gradient, metric: Metric) -> Gradient:
         """Measure how far the predictors have moved, unless a bound is known that is hardly above the last measure."""
-        loss, hessian_point = self.problem.loss, metric.origin
-        move = w - hessian_point.point
+        loss, move = self.problem.loss, w - metric.point
         if loss.kappa == 0.0 or not np.any(move):
             return replace(g, moved=0.0)
-        if g.moved <= max(hessian_point.seen, g.seen) + _STILL:
+        if g.moved <= g.seen + _STILL:
             return g
         # The difference of two points is rounded, too.
-        largest = self._largest_predictor(np.abs(move) + np.abs(w) + np.abs(hessian_point.point))
+        largest = self._largest_predictor(np.abs(move) + np.abs(w) + np.abs(metric.point))
         measured = float(derivatives.reach(loss, self.rows, move))
         moved = up(loss.kappa * (measured + 2.0 * gamma(len(w) + 8) * largest))
         return replace(g, moved=moved, seen=moved)
@@ -91,7 +88,7 @@ class Iteration:
         self.passes += 1
         loss, p = self.problem.loss, len(w)
         hessian = derivatives.curvature(loss, self.rows, w) + self.problem.curvature()
-        inverse = downdate.factorise(hessian, None if self.known is None else self.known.order)
+        inverse = downdate.factorise(hessian) if float(np.min(np.diag(hessian))) >= _LEAST else None
         if inverse is None:
             raise CannotCertify(
                 "The Hessian is singular in float64, so the minimiser is not unique or does not exist (separable "
@@ -114,35 +111,6 @@ class Iteration:
         ridge = (inverse * self.problem.penalized) @ inverse.T if self.problem.strength_depends_on_rows else None
         return Metric(w, inverse, root, np.zeros((p, p)), np.eye(p), 0.0, rho, 0.0, np.nan, np.nan, ridge)
 
-    def formed_anew(self, w: FloatArray, g: Gradient, metric: Metric) -> Metric:
-        """Form the Hessian at w, with M from the metric A at hand where that is sharp enough, which saves a pass.
-
-        The new metric B has ``(1 + rho) B >= Hess F(w) >= low A``, so that every ``||x_i||_{B^-1}`` is at most
-        ``sqrt((1 + rho) / low)`` times ``||x_i||_{A^-1}``.
-        """
-        fresh, low = self.metric(w), self.drifted(g, metric)[0]
-        if self.known is not None and np.isinf(metric.rho):
-            return self.from_before(w, fresh, self.known)
-        M = up(metric.M * float(np.sqrt((1.0 + fresh.rho) / low))) if low > 0.0 else np.inf
-        return replace(fresh, M=M, M_seen=metric.M_seen) if _SHARP * metric.M_seen >= M else fresh
-
-    def from_before(self, w: FloatArray, fresh: Metric, known: ColumnWarmStart) -> Metric:
-        """Bound M of a metric on columns of which some are new, where that is sharp enough."""
-        loss, old, V = self.problem.loss, known.metric, fresh.inverse_factor
-        z = derivatives.predictors(loss, self.rows, w)
-        largest = self._largest_predictor(w) + self.most_offset + known.largest
-        away = float(np.max(np.abs(z - known.z), where=self.rows.s > 0.0, initial=0.0))
-        away = up(loss.kappa * (away + 2.0 * gamma(len(w) + 8) * largest))
-        low = self.drifted(Gradient(w, 0.0, 0.0, 0.0, away), old)[0]
-        if not low > 0.0:
-            return fresh
-        last = V[len(w) - known.n_new :]
-        squared = derivatives.lengths(self.rows, last)
-        own = float(np.sqrt(squared)) * (1 + 2.0**-40)
-        own += 2.0 * gamma(2 * len(w) + 8) * float(np.linalg.norm(np.abs(last) @ self.peak))
-        M = up(float(np.hypot(np.sqrt((1.0 + fresh.rho) / low) * old.M, loss.kappa * own)))
-        return replace(fresh, M=M, M_seen=old.M_seen) if _SHARP * old.M_seen >= M else fresh
-
     def rough(self, w: FloatArray, factor: FloatArray) -> Metric:
         """A metric of which nothing is known: good for steps, not for certificates."""
         p = len(w)
@@ -157,8 +125,7 @@ class Iteration:
     def measured(self, metric: Metric) -> Metric:
         """Return the metric with M (one pass) and k_G."""
         if np.isnan(metric.M):
-            M = self._M(metric.inverse_factor)
-            metric = replace(metric, M=M, M_seen=M)
+            metric = replace(metric, M=self._M(metric.inverse_factor))
         if np.isnan(metric.k_G):
             k_G = bounds.metric_constant(self.noise_metric.factor, metric.inverse_factor, self.noise_metric.root)
             metric = replace(metric, k_G=k_G)
@@ -216,25 +183,13 @@ class Iteration:
 
     def drifted(self, g: Gradient, metric: Metric) -> tuple[float, float]:
         """Lower bound and uncertainty of the whitened Hessian after the predictors have moved (lemma 2)."""
-        hessian_point, grow = metric.origin, up(np.expm1(min(g.moved, 600.0)))
-        # Rows that were removed elsewhere were removed with another curvature than they had at the base.
-        gone = (
-            up(np.expm1(min(hessian_point.path, 600.0)) * (metric.eta + metric.rise + metric.rho))
-            if hessian_point.path
-            else 0.0
-        )
-        rho = up(metric.rho + hessian_point.drift + gone)
+        grow, rho = up(np.expm1(min(g.moved, 600.0))), up(metric.rho + metric.drift)
         low = (1.0 - up(rho + metric.eta)) / (1.0 + grow)
         return low - 2.0**-40 * abs(low), up(rho + grow * (1.0 + rho + metric.rise))
 
     def old(self, g: Gradient, metric: Metric, fresh: float) -> bool:
-        """Whether the curvature may have drifted by more than `fresh` since the Hessian was formed.
-
-        Once as many requests took passes as a new Hessian costs, an eighth of that is enough.
-        """
-        drift = self.drifted(g, metric)[1] - metric.rho
-        many = metric.origin.visits * _PATIENCE > len(metric.point)
-        return bool(np.isinf(metric.rho) or drift > (fresh / 8.0 if many else fresh))
+        """Whether the curvature may have drifted by more than `fresh` since the Hessian was formed."""
+        return bool(np.isinf(metric.rho) or self.drifted(g, metric)[1] - metric.rho > fresh)
 
     def envelope(self, w: FloatArray, g: Gradient, metric: Metric) -> float:
         absolute = np.abs(metric.inverse_factor)
@@ -250,7 +205,8 @@ class Iteration:
             p=p,
             bend=2.0 * g.bend,
         )
-        return up(rows + gamma(p + 4) * float(np.linalg.norm(absolute @ np.abs(g.value))) * widen)
+        lost = bounds.TINY * (1.0 + g.bend) * float(absolute.sum())
+        return up(rows + lost + gamma(p + 4) * float(np.linalg.norm(absolute @ np.abs(g.value))) * widen)
 
     def advance(
         self, w: FloatArray, g: Gradient, metric: Metric, target: float, fresh: float
@@ -299,19 +255,16 @@ class Iteration:
         length = float(np.linalg.norm(pi)) * (1.0 + 2.0**-30) + 2.0 * metric.place(w, pi, metric.root)
         return up(before + metric.M * length)
 
+    def settled(self, w: FloatArray, size: float) -> tuple[FloatArray, Gradient, Metric]:
+        """A point on the grid near w, with a metric and a gradient that the retained rows and this point determine."""
+        w = on_grid(w, size, self.noise_metric.root, lambda v: float(np.linalg.norm(self.noise_metric.whitened(v))))
+        metric = self.measured(self.metric(w))
+        return w, self.gradient(w, 0.0), metric
+
     def anchor(self, w: FloatArray, g: Gradient, metric: Metric) -> Anchor:
         """The state to delete from: the same metric, seen from w."""
         _, rho = self.drifted(g, metric)
-        hessian_point = metric.origin
-        seen = min(g.seen or hessian_point.seen, g.moved)
-        hessian_point = replace(
-            hessian_point,
-            away=g.moved,
-            path=max(hessian_point.path, g.moved),
-            seen=seen,
-            visits=hessian_point.visits + 1,
-        )
-        here = replace(metric, point=w, drift=up(max(rho - metric.rho, 0.0)), hessian_point=hessian_point)
+        here = replace(metric, point=w, drift=up(max(rho - metric.rho, 0.0)))
         white = metric.inverse_factor @ g.value
         envelope = self.envelope(w, g, metric)
         return Anchor(here, self.noise_metric, white, np.zeros(len(w)), envelope, self.problem.strength)

@@ -8,7 +8,7 @@ Proofs: ``docs/theory/wide.rst``. Tests: ``tests/test_wide.py`` and ``tests/test
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,13 +17,13 @@ import numpy as np
 from scipy.sparse import diags_array
 
 from certified import noise
-from certified._convex.bounds import UNIT, gamma, or_inf, theorem1, up
+from certified._convex.bounds import TINY, UNIT, gamma, or_inf, theorem1, up
 from certified._convex.derivatives import float64
 from certified._convex.losses import Loss
 from certified._convex.newton_cg_metric import PAIRWISE, LowerMetric, dot, norm
 from certified._convex.newton_cg_rows import WideRows
 from certified._convex.problem import Problem
-from certified._convex.state import Solution
+from certified._convex.state import Solution, on_grid
 from certified._exact.column_squares import ColumnSquares
 from certified.errors import CannotCertify
 from certified.typing import FloatArray
@@ -39,7 +39,7 @@ _STALLED = 3  # steps in a row that hardly shrank the gradient
 
 @dataclass(frozen=True)
 class DiagonalNoiseMetric:
-    """The noise metric ``G = diag(c sum_i s_i x_ij^2 + strength)``; for the intercept ``c sum_i s_i``.
+    """The noise metric ``G = t diag(c sum_i s_i x_ij^2 + strength)``; for the intercept ``t c sum_i s_i``.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class DiagonalNoiseMetric:
             )
         values, K = squares.values(), problem.loss.outputs
         spread = np.tile(values[: len(problem.penalized) // K], K)
-        return cls(values, np.sqrt(problem.scale * spread + problem.penalty))
+        return cls(values, np.sqrt(problem.unit * (problem.scale * spread + problem.penalty)))
 
     @property
     def matrix(self) -> Any:
@@ -99,8 +99,11 @@ def improve(
     start: FloatArray,
     target: float,
     max_steps: int = 100,
+    rest: float | None = None,
 ) -> Solution:
     """Take Newton steps on the retained rows until the distance in the noise metric is at most `target`.
+
+    With `rest`, as :func:`certified._convex.newton_cholesky.improve`, the result is a point on a grid.
 
     Parameters
     ----------
@@ -118,6 +121,7 @@ def improve(
         The rows have no curvature in float64 at a point of the search.
     """
     work = _Search(problem, rows, weight, noise_metric)
+    asked, target = target, target if rest is None else 2.0**-10 * rest or 0.25 * target
     point = work.at(work.centred(start))
     best, stalled, last, reach = None, 0, np.inf, np.inf
     for step in range(max_steps + 1):
@@ -132,7 +136,9 @@ def improve(
         goal = 0.9 * metric.low * min(target / metric.k_G, 0.05 / max(metric.M, 1e-300))
         point, reach = work.advance(point, metric, nu, max(goal - envelope, envelope))
     assert best is not None
-    return Solution(best.w, best.distance, best.method, best.assumptions, best.weight, work.passes)
+    if rest is not None:
+        best = work.settled(best, min(max(best.distance, rest), 0.25 * asked))
+    return replace(best, passes=work.passes)
 
 
 class _Search:
@@ -157,6 +163,13 @@ class _Search:
     def joined(self, u: FloatArray, b: FloatArray) -> FloatArray:
         """The opposite of `split`."""
         return (np.column_stack([u, b]) if self.rows.intercept else u).ravel()
+
+    def settled(self, found: Solution, size: float) -> Solution:
+        """A point on the grid near one that was measured; the distance grows by what lies between them."""
+        root, whitened = self.noise_metric.root, self.noise_metric.whitened
+        w = self.centred(on_grid(found.w, size, root, lambda v: float(np.linalg.norm(whitened(v)))))
+        away = norm(whitened(w - found.w)) + 4.0 * UNIT * float((np.abs(w) + np.abs(found.w)) @ root)
+        return replace(found, w=w, distance=up(found.distance + up(away)), weight=up(float(np.abs(w) @ root)))
 
     def centred(self, w: FloatArray) -> FloatArray:
         """Return w with coefficients and intercepts whose mean over several classes is 0, as at the minimiser."""
@@ -241,6 +254,7 @@ class _Search:
         terms = 32.0 * UNIT * point.sizes + bends * score
         terms += gamma(max(self.rows.chain, PAIRWISE) + 4) * np.abs(point.slopes)
         u, g = self.split(point.w)[0], self.split(point.gradient)[0]
+        terms = terms + TINY * (1.0 + float(np.max(bends, initial=0.0)))
         at_u = norm(_summed(terms * self.lengths[:, None])) + 4.0 * UNIT * (self.strength * norm(u) + norm(g))
         return metric.error(up(at_u), _summed(terms) * (1.0 + 2.0**-40))
 
@@ -310,7 +324,10 @@ class _Search:
                 back = inverse @ bent(change).sum(axis=0)
                 change = change - back
             curved = strength * d + rows.pull(bent(change))
-            size = rho / dot(d, curved)
+            bend = dot(d, curved)
+            if not bend > 0.0:
+                break  # underflow: the step so far is measured like any other
+            size = rho / bend
             p += size * d
             moved += size * change
             if inverse is not None:
@@ -356,6 +373,11 @@ def _divided(r: FloatArray, diagonal: FloatArray) -> FloatArray:
 def _inverse(among: FloatArray) -> FloatArray:
     """Inverse of the intercepts' Hessian where their sum is 0; rounding must not pass for curvature of the sum."""
     K = len(among)
+    if not np.all(np.isfinite(among)):
+        raise CannotCertify(
+            "The curvature of the intercepts left the range of float64. Scale features or weights, or add a penalty. "
+            "Nothing was changed."
+        )
     level = np.full((K, K), 1.0 / K) if K > 1 else np.zeros((1, 1))
     across = np.eye(K) - level
     return across @ np.linalg.pinv(among + np.trace(among) / K * level, rcond=0.0, hermitian=True) @ across

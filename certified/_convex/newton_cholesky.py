@@ -4,7 +4,8 @@ F(w) = sum_i s_i l(y_i, x_i'w) + (1/2) w' Lambda w. The state is an :class:`Anch
 factorised Hessian (the metric A), less the rows deleted since. Two ways to a certified :class:`Solution`:
 
 * :func:`delete`: one Newton step from the anchor, bounded by theorem 2, no pass over the rows;
-* :func:`improve`: passes over the retained rows with the factor at hand, measured by theorem 1, until a target is met.
+* :func:`improve` and :func:`settle`: passes over the retained rows, measured by theorem 1, until a target is met: for a
+  fit, and for retained rows when others left, of which the result then knows no more than the cell of a grid.
 
 Values are frozen and functions return new ones, so that a deletion that fails half-way changes nothing.
 """
@@ -20,13 +21,12 @@ from certified._convex.bounds import gamma, or_inf, up
 from certified._convex.derivatives import Blocks
 from certified._convex.downdate import Downdate
 from certified._convex.iteration import Iteration
-from certified._convex.new_columns import ColumnWarmStart
 from certified._convex.problem import NoiseMetric, Problem
 from certified._convex.state import Anchor, Solution
 from certified._data.rows import Rows
 from certified.typing import FloatArray
 
-__all__ = ["add", "delete", "improve"]
+__all__ = ["add", "delete", "improve", "settle"]
 
 _SPECTRAL, _MANY = 0.25, 32  # removals worth an eigenvalue: size of W, number of rows
 
@@ -70,8 +70,7 @@ def _changed(problem: Problem, anchor: Anchor, rows: Blocks, sign: float) -> tup
     if sign < 0.0:  # rows that are added lower no eigenvalue
         eta, rise = min(eta, old.eta), up(rise + float(np.linalg.norm(W - old.W)) * widen + more_W)
     linear = linear * widen + gamma(p + 8) * (step * (2.0 + frobenius) + 2.0 * float(np.linalg.norm(g)))
-    hessian_point = old.hessian_point if sign > 0.0 else None  # how far rows that are added are from there is not known
-    metric = replace(old, W=W, P=P, eta=eta, rho=up(old.rho + more_W), rise=rise, hessian_point=hessian_point)
+    metric = replace(old, W=W, P=P, eta=eta, rho=up(old.rho + more_W), rise=rise)
     after = replace(
         anchor, metric=metric, g=g, pi=pi, envelope_g=up(anchor.envelope_g + more_g), strength=problem.strength
     )
@@ -124,13 +123,11 @@ def improve(
     start: FloatArray,
     target: float,
     *,
-    anchor: Anchor | None = None,
     factor: FloatArray | None = None,
-    known: ColumnWarmStart | None = None,
-    fresh: float = 2.0**-3,
+    fresh: float = 2.0**-7,
     max_passes: int = 100,
 ) -> tuple[Anchor, Solution]:
-    """Make passes over the retained rows until the distance in the noise metric is at most `target`.
+    """Fit: make passes over the rows until the distance in the noise metric is at most `target`.
 
     Parameters
     ----------
@@ -139,12 +136,8 @@ def improve(
     start : array of shape (p,)
     target : float
         In the G norm. Where rounding makes it unreachable, the best bound found is returned.
-    anchor : Anchor or None
-        State before, rows deleted included; its factor is used as long as it serves.
     factor : array of shape (P, P) or None
-        Without an anchor: an inverse Cholesky factor of something like the Hessian, for the first steps.
-    known : Inherited or None
-        What is known of these columns from others, a factor included.
+        An inverse Cholesky factor of something like the Hessian, for the first steps.
     fresh : float
         Form the Hessian anew if the curvature can have drifted by more than this since it was formed. Small values
         make the anchor good for many deletions.
@@ -155,24 +148,16 @@ def improve(
         The Hessian is singular in float64 at a point of the search.
     """
     work = Iteration(problem, rows, weight, noise_metric, max_passes)
-    work.known, factor = known, factor if known is None else known.factor
-    metric = None if anchor is None else work.reused(anchor)
-    w, moved = start, np.inf
-    if anchor is None or metric is None:
-        metric = work.metric(w) if factor is None else work.rough(w, factor)
-    elif np.array_equal(w, anchor.here):
-        moved = work.moved(metric.origin.away, metric, w, anchor.pi)
-    g = work.gradient(w, moved)
+    w = start
+    metric = work.metric(w) if factor is None else work.rough(w, factor)
+    g = work.gradient(w, np.inf)
     while True:
         near = work.newton_length(g, metric) <= 2.0 * target
         if near:
             g = work.still(w, g, metric)
-        old = work.old(g, metric, fresh)
-        if near and old and work.passes < max_passes:
-            metric = work.formed_anew(w, g, metric)
-            g = replace(g, moved=0.0)
-            continue
-        if near:
+            if work.old(g, metric, fresh) and work.passes < max_passes:
+                metric, g = work.metric(w), replace(g, moved=0.0)
+                continue
             metric = work.measured(metric)
             found = work.certify(w, g, metric)
         if not (near and found.distance <= target) and work.passes < max_passes:
@@ -183,3 +168,51 @@ def improve(
         metric, g = work.measured(metric), work.still(w, g, metric)
         found = work.certify(w, g, metric)
         return work.anchor(w, g, metric), found
+
+
+def settle(
+    problem: Problem,
+    rows: Rows,
+    weight: FloatArray,
+    noise_metric: NoiseMetric,
+    start: FloatArray,
+    target: float,
+    *,
+    anchor: Anchor | None = None,
+    factor: FloatArray | None = None,
+    rest: float = 0.0,
+    max_passes: int = 100,
+) -> tuple[Anchor, Solution]:
+    """Make passes over the retained rows until `target` is met at a point of a grid, and take what they have there.
+
+    What led to the point serves for steps and is left behind: metric, gradient and bounds of the result are functions
+    of the retained rows and of the point, so that the cell of the grid is all that it knows of rows that left.
+
+    Parameters
+    ----------
+    anchor : Anchor or None
+        State before, rows deleted included; its factor serves for steps as long as it can.
+    rest : float
+        The grid is as coarse as the last step is long, or as `rest` where that is more, and at most a quarter of
+        `target`. With `rest`, steps go on far below it, so that hardly ever a cell tells where they came from.
+
+    The other parameters and errors are those of :func:`improve`.
+    """
+    work = Iteration(problem, rows, weight, noise_metric, max_passes)
+    w, goal, last = start, 2.0**-10 * rest or 0.25 * target, np.inf
+    metric = None if anchor is None else work.reused(anchor)
+    if metric is None:
+        metric = work.metric(w) if factor is None else work.rough(w, factor)
+    g = work.gradient(w, np.inf)
+    while True:
+        length = work.newton_length(g, metric)
+        if not length <= goal and work.passes < max_passes:
+            step = work.advance(w, g, metric, goal, np.inf)
+            if step is not None:
+                w, g, metric = step
+                continue
+        w, g, metric = work.settled(w, min(max(length, rest), 0.25 * target))
+        found = work.certify(w, g, metric)
+        if found.distance <= target or work.passes >= max_passes or not found.distance <= 0.5 * last:
+            return work.anchor(w, g, metric), found
+        last, goal, rest = found.distance, 0.25 * goal, 0.25 * rest

@@ -9,6 +9,7 @@ from scipy.linalg import LinAlgError, cholesky
 
 from certified import noise
 from certified._convex.losses import Loss
+from certified._data.reproducible import one_thread
 from certified._exact.sums import Products
 from certified.errors import CannotCertify
 from certified.typing import FloatArray
@@ -32,6 +33,10 @@ class Problem:
         Of the penalty. It may depend on the rows (their weight); rows that are deleted take a part of it with them.
     scale : float
         The constant c of the noise metric.
+    unit : float
+        A power of two near ``sum_i s_i / sum_i s_i^2``: times it, weights add up to about the effective number of rows,
+        ``(sum_i s_i)^2 / sum_i s_i^2``. The noise metric is measured in it, so that it is the same in whatever unit
+        the weights are given.
     identifiability : array of shape (p, p) or None
         Several predictors can all be moved by the same vector without changing a probability, so at the minimiser they
         have mean 0, if only by convention. This quadratic form of their mean is added, which changes neither the
@@ -52,6 +57,7 @@ class Problem:
     strength_depends_on_rows: bool = False
     l1_strength: float = 0.0
     max_weight_ratio: float = 1.0
+    unit: float = 1.0
 
     @property
     def penalty(self) -> FloatArray:
@@ -76,14 +82,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class NoiseMetric:
-    """The noise metric ``G = c sum s_i x_i x_i' + Lambda0`` of the retained rows, factorised as L L'.
+    """The noise metric ``G = t (c sum s_i x_i x_i' + Lambda0)`` of the retained rows, factorised as L L'.
 
     Attributes
     ----------
     products : Products
         Exact Gram matrix of the retained rows.
     scale : float
-        The constant c.
+        The constant ``c t``, t being the unit of the weights.
     matrix, factor : arrays of shape (p, p)
         G and L. The norm ``||v||_G`` is defined as ``||L'v||``.
     root : array of shape (p,)
@@ -100,13 +106,15 @@ class NoiseMetric:
     root_x: FloatArray
 
     @classmethod
+    @one_thread
     def of(cls, problem: Problem, products: Products, n_rows: int) -> NoiseMetric:
         """Factorise; raise CannotCertify if G is singular in float64."""
-        gram, K = products.matrix(), problem.loss.outputs
+        gram, K = np.ascontiguousarray(products.matrix()), problem.loss.outputs
         matrix: FloatArray = problem.scale * gram
         if K > 1:
             matrix = np.asarray(np.kron(np.eye(K), matrix))
         matrix[np.diag_indices(len(matrix))] += np.where(problem.penalty > 0, problem.penalty, _TINY)
+        matrix *= problem.unit
         try:
             if not np.all(np.isfinite(matrix)):
                 raise LinAlgError
@@ -118,7 +126,8 @@ class NoiseMetric:
             ) from None
         quantum = np.ldexp(np.sqrt(float(n_rows)), products.exponents - 20)
         root_x = np.tile((np.sqrt(np.diag(gram)) + quantum) * (np.sqrt(problem.max_weight_ratio) * (1 + 2.0**-30)), K)
-        return cls(products, problem.scale, matrix, factor, np.sqrt(np.diag(matrix)) * (1 + 2.0**-30), root_x)
+        scale = problem.scale * problem.unit
+        return cls(products, scale, matrix, factor, np.sqrt(np.diag(matrix)) * (1 + 2.0**-30), root_x)
 
     def whitened(self, v: FloatArray) -> FloatArray:
         """Return a vector whose Euclidean norm is the G norm of v."""

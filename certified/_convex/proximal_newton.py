@@ -91,7 +91,8 @@ def improve(
     target: float,
     *,
     anchor: Anchor | None = None,
-    fresh: float = 2.0**-5,
+    rest: float | None = None,
+    fresh: float = 2.0**-7,
     max_passes: int = 100,
 ) -> tuple[Anchor, Solution]:
     """Make passes over the retained rows until the distance in the noise metric is at most `target`.
@@ -99,6 +100,9 @@ def improve(
     Parameters and errors are those of :func:`certified._convex.newton_cholesky.improve`.
     """
     work = Iteration(problem, rows, weight, noise_metric, max_passes)
+    asked = target
+    if rest is not None:
+        target, fresh = 2.0**-10 * rest or 0.25 * target, np.inf
     w, last, stalled = start, np.inf, 0
     metric = None if anchor is None else work.reused(anchor)
     formed = metric is None
@@ -119,7 +123,11 @@ def improve(
             continue
         stalled = stalled + 1 if nu > 0.9 * last else 0
         if done or work.passes >= max_passes or stalled > _STALLED:
-            return best[0], replace(best[1], passes=work.passes)
+            if rest is None:
+                return best[0], replace(best[1], passes=work.passes)
+            w, g, metric = work.settled(best[1].w, min(max(best[1].distance, rest), 0.25 * asked))
+            found, _ = _certify(work, w, g, metric)
+            return work.anchor(w, g, metric), found
         if nu > _SLOW * last and not formed:
             metric, formed, last = work.metric(w), True, np.inf
             g = replace(g, moved=0.0)

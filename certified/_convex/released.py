@@ -51,8 +51,12 @@ class Released(Deletable):
         """Largest distance (G norm) at which a release meets (epsilon, delta)."""
         if self.noise == 0:
             return self.tol
+        return self._allowed(len(solution.w), self._arithmetic(solution))
+
+    def _allowed(self, size: int, arithmetic: float) -> float:
+        """The same for a parameter of this size, whose whitening is off by at most `arithmetic`."""
         mu = _mu_target(self.epsilon, self.delta)
-        lattice = accounting.lattice_mu(0.0, self.noise, len(solution.w), noise.STEP, self._arithmetic(solution))
+        lattice = accounting.lattice_mu(0.0, self.noise, size, noise.STEP, arithmetic)
         target = (mu * (1.0 - 2.0**-30) - lattice) * self.noise
         if target <= 0.0:
             raise CannotCertify(
@@ -61,11 +65,13 @@ class Released(Deletable):
             )
         return target
 
+    def _close(self, size: int) -> float:
+        """Distance to which a fit solves: `tol`, or half of what the promise allows where that is less."""
+        return self.tol if self.noise == 0 else min(self.tol, 0.5 * self._allowed(size, 0.0))
+
     def _acceptable(self, solution: Solution) -> float:
-        """Largest distance with which a state is kept; `tol` may lie below what rounding allows."""
-        if self.noise == 0:
-            return max(self.tol, _BARE)
-        return max(self._distance_target(solution), self.tol)
+        """Largest distance with which a state is kept: what the promise allows; `tol` may lie below rounding."""
+        return max(self.tol, _BARE) if self.noise == 0 else self._distance_target(solution)
 
     def _arithmetic(self, solution: Solution) -> float:
         """Rounding error of whitening the parameter, in units of the noise."""
@@ -74,7 +80,10 @@ class Released(Deletable):
     def _mu(self) -> float:
         if self.noise == 0 or self._rng is not None:
             return np.inf
-        found = self._state.solution
+        return self._told(self._state.solution)
+
+    def _told(self, found: Solution) -> float:
+        """mu of a release of this solution."""
         return accounting.lattice_mu(found.distance, self.noise, len(found.w), noise.STEP, self._arithmetic(found))
 
     def _draw(self) -> None:
@@ -83,8 +92,20 @@ class Released(Deletable):
         if self.noise == 0:
             self._released = found.w
             return
+        self._check_promise(found)
         self._released = self._noised(found.w)
         self._transcript.record(self._mu())
+
+    def _check_promise(self, found: Solution) -> None:
+        """Raise CannotCertify where a release would tell more than was promised: the door of every release."""
+        mu, allowed = self._told(found), _mu_target(self.epsilon, self.delta)
+        if not mu <= allowed:
+            raise CannotCertify(
+                f"A release of {type(self).__name__} was asked for, of a state at a distance of at most "
+                f"{found.distance:.3g} standard errors from the minimiser. With noise={self.noise:g} that is "
+                f"mu={mu:.3g}, and mu={allowed:.3g} is promised by epsilon={self.epsilon:g} at delta={self.delta:g}. "
+                "Call refine(), or fit again with these parameters. Nothing was released."
+            )
 
     @property
     def _parameter(self) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,34 +12,7 @@ from certified._convex.bounds import gamma, up
 from certified._convex.problem import NoiseMetric
 from certified.typing import FloatArray
 
-__all__ = ["Anchor", "HessianPoint", "Metric", "Solution", "reweighted", "with_noise_metric"]
-
-
-@dataclass(frozen=True)
-class HessianPoint:
-    """Where the Hessian of a metric was formed, and how far the linear predictors are from there.
-
-    Attributes
-    ----------
-    point : array of shape (p,)
-    drift : float
-        That of the metric at this point.
-    away : float
-        At least kappa times the change of any retained row's linear predictor from here to the metric's point.
-    path : float
-        The same of every row that was removed since, from here to where it was removed.
-    seen : float
-        The change as it was last measured.
-    visits : int
-        How often passes have led away from here.
-    """
-
-    point: FloatArray
-    drift: float
-    away: float = 0.0
-    path: float = 0.0
-    seen: float = 0.0
-    visits: int = 0
+__all__ = ["Anchor", "Metric", "Solution", "on_grid", "reweighted", "with_noise_metric"]
 
 
 @dataclass(frozen=True)
@@ -65,12 +39,8 @@ class Metric:
         ``||v||_G <= k_G ||v||_A`` for the noise metric G and every v.
     ridge : array of shape (P, P) or None
         ``V diag(penalized) V'``, where rows take a part of the penalty with them.
-    M_seen : float
-        M as a pass has found it, of this metric or of one before, from which M was bounded.
     rise : float
         ``-W <= rise``: what was added since the Hessian was formed, so that it is at most ``1 + rise + rho + drift``.
-    hessian_point : Base or None
-        Where movements are measured from; None for the point itself.
     """
 
     point: FloatArray
@@ -85,13 +55,6 @@ class Metric:
     k_G: float
     ridge: FloatArray | None = None
     rise: float = 0.0
-    M_seen: float = np.nan
-    hessian_point: HessianPoint | None = None
-
-    @property
-    def origin(self) -> HessianPoint:
-        """The base, or the point itself where there is none."""
-        return HessianPoint(self.point, self.drift) if self.hessian_point is None else self.hessian_point
 
     @property
     def low(self) -> float:
@@ -170,7 +133,7 @@ def reweighted(anchor: Anchor, spread: float) -> Anchor:
     """
     metric = anchor.metric
     drift = up(metric.drift + up(spread) * (1.0 + metric.rho + metric.drift + metric.rise))
-    return replace(anchor, metric=replace(metric, drift=drift, hessian_point=None))
+    return replace(anchor, metric=replace(metric, drift=drift))
 
 
 def with_noise_metric(anchor: Anchor, noise_metric: NoiseMetric) -> Anchor:
@@ -179,3 +142,28 @@ def with_noise_metric(anchor: Anchor, noise_metric: NoiseMetric) -> Anchor:
         return anchor
     k_G = bounds.metric_constant(noise_metric.factor, anchor.metric.inverse_factor, noise_metric.root)
     return replace(anchor, metric=replace(anchor.metric, k_G=k_G), noise_metric=noise_metric)
+
+
+def on_grid(w: FloatArray, size: float, root: FloatArray, length: Callable[[FloatArray], float]) -> FloatArray:
+    """Return w rounded to a grid, at most `size` away: what w remembers of rows that left ends at the grid.
+
+    Parameters
+    ----------
+    w, root : arrays of shape (p,)
+        The step of an entry is a power of two, inversely proportional to its entry of `root`.
+    size : float
+        Of it the power of two below counts.
+    length : callable
+        The norm in which `size` is meant.
+    """
+    if not (0.0 < size < np.inf and np.all(np.isfinite(w)) and np.all(root > 0.0)):
+        return w
+    exponent = np.floor(np.log2(size)) + np.floor(0.5 * np.log2(16.0 / len(w))) - np.ceil(np.log2(root))
+    for _ in range(64):
+        with np.errstate(over="ignore", invalid="ignore"):
+            step = np.ldexp(1.0, np.clip(exponent, -1070, 1020).astype(np.int64))
+            out = np.where(np.abs(w) < step * 2.0**52, np.rint(w / step) * step, w)
+        if length(out - w) <= size:
+            return out
+        exponent -= 1.0
+    return w

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, wraps
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from threadpoolctl import ThreadpoolController
 
 from certified.typing import FloatArray
 
-__all__ = ["digest", "on_one_thread", "project", "same"]
+__all__ = ["digest", "on_one_thread", "one_thread", "project", "same"]
 
 
 def digest(*parts: Any) -> str:
@@ -81,6 +81,17 @@ def _leaves(value: Any) -> Iterator[Any]:
 def on_one_thread() -> Any:
     """Return a context in which linear algebra adds in one order, whatever number of threads the process has."""
     return _controller().limit(limits=1, user_api="blas")
+
+
+def one_thread(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a function :func:`on_one_thread`: what it factorises is then a function of its arguments alone."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with on_one_thread():
+            return function(*args, **kwargs)
+
+    return call
 
 
 @cache

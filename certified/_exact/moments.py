@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import LinAlgError, cho_solve, cholesky
 
+from certified._data.reproducible import one_thread
 from certified._exact.sums import Products
 from certified.typing import IntArray
 
@@ -104,6 +105,7 @@ def _digits(sums: IntArray) -> IntArray:
     return out
 
 
+@one_thread
 def solved(matrix: Any, target: Any) -> Any:
     """Solve a positive definite system in extended precision: float64 factor, residuals as given.
 

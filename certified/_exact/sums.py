@@ -21,12 +21,14 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.sparse import csr_array
 
+from certified.errors import InvalidInput
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["GroupSums", "Products"]
 
 _BITS = 20
 _EMPTY = -900  # exponent of a column of zeros, and the smallest one used
+_LARGEST = 2.0**400
 _CARRY = 1 << 32
 _INNER = 1024  # rows of a block in a compiled program
 _SLICE = 1 << 22  # rows per call: block results below 2^52, 2^12 blocks, sums below 2^63
@@ -82,7 +84,8 @@ class Products:
         return self._changed(x, weight, 1)
 
     def _changed(self, x: FloatArray, weight: FloatArray, sign: int) -> Products | None:
-        parts = np.abs(x) * np.sqrt(weight)[:, None]
+        with np.errstate(over="ignore"):
+            parts = np.abs(x) * np.sqrt(weight)[:, None]
         top = self.top + sign * np.count_nonzero(parts >= np.ldexp(1.0, self.exponents - 1), axis=0)
         if np.any((top == 0) & (self.exponents > _EMPTY)) or np.any(parts >= np.ldexp(1.0, self.exponents)):
             return None
@@ -182,7 +185,13 @@ def _blocks(x: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _exponents(peak: FloatArray) -> IntArray:
-    """Smallest e with peak < 2^e, not below the exponent of an empty column."""
+    """Smallest e with peak < 2^e, not below that of an empty column; raise InvalidInput where it is too large."""
+    if not np.all(peak < _LARGEST):
+        raise InvalidInput(
+            "The exact sums of a column got a value times the square root of its weight of up to "
+            f"{float(np.max(peak)):.3g}. Below 2^400 (2.6e120) is allowed, so that squares stay in the range of "
+            "float64. Scale values or weights, or leave out codes for missing ones. Nothing was changed."
+        )
     return np.maximum(np.where(peak > 0, np.frexp(peak)[1], _EMPTY), _EMPTY).astype(np.int64)
 
 
@@ -355,7 +364,8 @@ def _ratio(above: Any, below: Any, exponent: IntArray) -> FloatArray:
 
 def _with_ones(x: FloatArray, weight: FloatArray) -> FloatArray:
     root = np.sqrt(weight)[:, None]
-    return np.concatenate([x * root, root], axis=1)
+    with np.errstate(over="ignore"):  # refused afterwards
+        return np.concatenate([x * root, root], axis=1)
 
 
 def _pieces(*parts: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from certified._convex.bounds import check_range
 from certified._convex.derivatives import Blocks
 from certified._convex.losses import Loss
 from certified._convex.problem import Problem
@@ -20,12 +21,13 @@ from certified.base import Plan, all_or_nothing
 from certified.certificate import Certificate
 from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._released import ReleasedLinear
-from certified.linear_model._state import State, Totals
+from certified.linear_model._state import Sizes, State, Totals
 from certified.noise import generator
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["CertifiedLinear"]
 
+_WEAKEST = 2.0**-400  # strength of a penalty that is one
 _DRAWN = 10_000  # larger releases take seconds to draw, so they are drawn when they are asked for
 
 
@@ -97,32 +99,51 @@ class CertifiedLinear(ReleasedLinear):
         if self._solver.predicts or len(state.solution.w) <= _DRAWN:
             self._draw()
 
-    def _posed(self, loss: Loss, rows: Any, n_columns: int, sums: Any = None) -> tuple[Totals | None, Problem, Any]:
-        """Return totals, problem and exact sums of the rows; balances their weights if they are to be balanced."""
+    def _posed(
+        self, loss: Loss, rows: Any, n_columns: int, sums: Any = None
+    ) -> tuple[Totals | None, Sizes, Problem, Any]:
+        """Return totals, sizes, problem and exact sums of the rows; balances weights that are to be balanced."""
+        self._check_range("fit", rows.x, rows.y, rows.base_weight, rows.offset)
         totals = self._totals(loss, rows)
-        problem = self._problem_of(loss, n_columns, totals)
-        return totals, problem, self._solver.sums(rows, rows.base_weight) if sums is None else sums
+        sizes = Sizes.of(rows.base_weight)
+        problem = replace(self._problem_of(loss, n_columns, totals), unit=sizes.unit)
+        for strength in (problem.strength, problem.l1_strength):
+            if strength and not _WEAKEST <= strength <= 1.0 / _WEAKEST:
+                raise InvalidInput(
+                    f"{type(self).__name__}.fit got a penalty whose strength, in the sum form of the objective, is "
+                    f"{strength:.3g}. 0, or 2^-400 (3.9e-121) to 2^400, is allowed, so that nothing over- or "
+                    "underflows unseen. Change C or alpha, or scale the weights. Nothing was changed."
+                )
+        return totals, sizes, problem, self._solver.sums(rows, rows.base_weight) if sums is None else sums
+
+    def _check_range(self, call: str, x: Any, y: Any, weight: Any, offset: Any) -> None:
+        check_range(f"{type(self).__name__}.{call}", features=x, targets=y, weights=weight, offsets=offset)
 
     def _solve(
         self,
         rows: Any,
         totals: Totals | None,
+        sizes: Sizes,
         problem: Problem,
         sums: Any,
         start: FloatArray | None = None,
-        known: Any = None,
+        factor: FloatArray | None = None,
+        rest: float | None = None,
     ) -> State:
-        """Minimise from `start`, with what is known of the columns, or from where a fit starts."""
+        """Minimise from `start`, with a factor for the first steps, or from where a fit starts."""
         guess = start is None
         start = self._start(problem, totals, rows) if start is None else start
-        problem, anchor, solution = self._solver.fit(problem, rows, sums, start, self.tol, self.max_iter, guess, known)
+        target = self._close(len(start))
+        problem, anchor, solution = self._solver.fit(
+            problem, rows, sums, start, target, self.max_iter, guess, factor, rest
+        )
         if solution.distance > self._acceptable(solution):
             raise CannotCertify(
                 f"fit reached a distance of at most {solution.distance:.3g} standard errors to the minimiser in "
                 f"{solution.passes} passes; {self._distance_target(solution):.3g} is needed. Scale the features "
                 "(StandardScaler), add a penalty, or raise max_iter, noise or epsilon."
             )
-        return State(problem, totals, anchor, solution, sums)
+        return State(problem, totals, sizes, anchor, solution, sums)
 
     def _offset(self, call: str, offset: Any, exposure: Any, n_rows: int) -> FloatArray | None:
         name = f"{type(self).__name__}.{call}"
@@ -175,22 +196,26 @@ class CertifiedLinear(ReleasedLinear):
             problem = replace(
                 self._problem_of(problem.loss, n_columns, totals), identifiability=problem.identifiability
             )
+        sizes = state.sizes.subtract(base_gone) or Sizes.of(_without(retained.base_weight, rows))
+        problem = replace(problem, unit=sizes.unit)
         factors, before = self._factors(totals), self._factors(state.totals)
         target = self._distance_target(state.solution)
         anchor, solution = None, state.solution
-        few = 2 * rows.size < self.n_rows_ and problem.scale == state.problem.scale
+        few = 2 * rows.size < self.n_rows_ and problem.scale * problem.unit == state.problem.scale * state.problem.unit
         if self._solver.predicts and products is not None and few:
             anchor, solution = self._solver.delete(problem, state.anchor, Blocks(*retained.block_of(rows)))
             if factors is None and solution.distance <= target:
                 moved = anchor.noise_metric.whitened(solution.w - state.solution.w)
-                return self._planned(rows, State(problem, totals, anchor, solution, products), moved)
+                return self._planned(rows, State(problem, totals, sizes, anchor, solution, products), moved)
             if factors is not None and before is not None:
                 anchor = reweighted(anchor, float(np.max(np.abs(factors / before - 1.0))))
-        # Theorem 2 did not reach the target: pass over the retained rows until theorem 1 does.
+        # Theorem 2 did not reach the target: pass over the retained rows until theorem 1 does. Of the rows that left,
+        # what is stored then knows a cell of a grid at most.
         base = _without(retained.base_weight, rows)
         weight = base if factors is None else base * factors[retained.y.astype(np.int64)]
         if products is None:
             products = self._solver.sums(retained, base)
+        problem = self._solver.posed(problem, products)
         noise_metric = self._solver.noise_metric(problem, products, int(np.count_nonzero(base)))
         start = solution.w if np.all(np.isfinite(solution.w)) and np.isfinite(solution.distance) else state.solution.w
         anchor, found = self._solver.improve(
@@ -198,7 +223,8 @@ class CertifiedLinear(ReleasedLinear):
         )
         self._require(found, self._acceptable(found))
         moved = noise_metric.whitened(found.w - state.solution.w)
-        return self._planned(rows, State(problem, totals, anchor, found, products), moved, weight)
+        state = State(problem, totals, Sizes.of(base), anchor, found, products)
+        return self._planned(rows, state, moved, weight)
 
     def _require(self, found: Solution, target: float) -> None:
         if found.distance > target:
@@ -241,11 +267,11 @@ class CertifiedLinear(ReleasedLinear):
         self._solver = head
         try:
             posed = self._posed(before.problem.loss, fresh, new.n_features + self.fit_intercept, sums)
-            known = head.column_warm_start(posed[1], before, old, rows, new, fresh) if head is retained else None
+            factor = head.column_warm_start(posed[2], before, old, rows, new, fresh) if head is retained else None
             try:
-                state = self._solve(fresh, *posed, start, known)
+                state = self._solve(fresh, *posed, start, factor, 0.0)
             except CannotCertify:  # as a fit starts
-                state = self._solve(fresh, *posed)
+                state = self._solve(fresh, *posed, rest=0.0)
         finally:
             self._solver = retained
         self._require(state.solution, self._acceptable(state.solution))
@@ -269,11 +295,12 @@ class CertifiedLinear(ReleasedLinear):
         self._state, self._differencing = state, differencing
 
     def refine(self) -> Certificate:
-        """Pass over the retained rows until the parameter is within ``tol`` of the minimiser, and measure it.
+        """Form the Hessian on the rows that are held, pass until the parameter is within ``tol``, and measure it.
 
-        Afterwards the state depends on deleted rows through a distance of ``tol`` at most: until then it holds the
-        anchor from before the deletions (see "what a keeper remembers" in the documentation). The next access to
-        the released parameters draws fresh noise, which is one more release in the transcript.
+        Afterwards the state is what these rows have at a point of a grid within ``tol`` of the minimiser: which cell
+        of the grid that is, is all that it knows of rows that left. Until then a keeper whose deletions took no pass
+        still holds them (see "what a keeper remembers" in the documentation). The next access to the released
+        parameters draws fresh noise, which is one more release in the transcript.
 
         Returns
         -------
@@ -281,21 +308,16 @@ class CertifiedLinear(ReleasedLinear):
             Of the measured state (theorem 1).
         """
         self._check_fitted()
-        state, noise_metric = self._state, self._noise_metric_now()
-        anchor, found = self._solver.improve(
-            state.problem,
-            self._rows,
-            self._rows.weight,
-            noise_metric,
-            state.solution.w,
-            self.tol,
-            self.max_iter,
-            state.anchor,
-            fresh=2.0**-7,
+        state, head, rows = self._state, self._solver, self._rows
+        problem, target = head.posed(state.problem, state.products), self._close(len(state.solution.w))
+        noise_metric = head.noise_metric(problem, state.products, self.n_rows_)
+        w = state.solution.w
+        anchor, found = head.improve(
+            problem, rows, rows.weight, noise_metric, w, target, self.max_iter, state.anchor, 0.25 * target
         )
         self._require(found, self._acceptable(found))
-        moved = float(np.linalg.norm(noise_metric.whitened(found.w - state.solution.w)))
-        after = State(state.problem, state.totals, anchor, found, state.products)
+        moved = float(np.linalg.norm(noise_metric.whitened(found.w - w)))
+        after = State(problem, state.totals, Sizes.of(rows.base_weight), anchor, found, state.products)
         self._store(after, self._since_release() + (moved / self.noise if self.noise else 0.0))
         self._released = None
         return self.certificate_
@@ -344,6 +366,7 @@ class CertifiedLinear(ReleasedLinear):
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         known = self._offset("add", offset, exposure, X.shape[0])
         y, weight = self._encoded(y, weight)
+        self._check_range("add", X, y, weight, known)
         x: Any = [self._solver.features(self._rows, X)]  # a list: sparse rows have two dimensions
         block = Blocks(x, y[None], weight[None], np.zeros((1, 1)) if known is None else known[None])
         retained, subjects = self._subjects.added(ids, X.shape[0])
@@ -366,6 +389,8 @@ class CertifiedLinear(ReleasedLinear):
             problem = replace(
                 self._problem_of(problem.loss, n_columns, totals), identifiability=problem.identifiability
             )
+        sizes = Sizes.of(rows.base_weight)
+        problem = replace(problem, unit=sizes.unit)
         products = state.products.plus(new.x[0], new.s[0]) or self._solver.sums(rows, rows.base_weight)
         noise_metric = self._solver.noise_metric(problem, products, int(np.count_nonzero(rows.base_weight)))
         target, w = self._distance_target(state.solution), state.solution.w
@@ -373,12 +398,13 @@ class CertifiedLinear(ReleasedLinear):
         if self._solver.add is not None and rows.base is None:
             anchor, solution = self._solver.add(problem, state.anchor, noise_metric, new)
             if solution.distance <= target:
-                return State(problem, totals, anchor, solution, products), noise_metric.whitened(solution.w - w)
+                return State(problem, totals, sizes, anchor, solution, products), noise_metric.whitened(solution.w - w)
             if np.isfinite(solution.distance):
                 w = solution.w
+        problem = self._solver.posed(problem, products)
         anchor, found = self._solver.improve(problem, rows, rows.weight, noise_metric, w, target, self.max_iter, anchor)
         self._require(found, self._acceptable(found))
-        return State(problem, totals, anchor, found, products), noise_metric.whitened(found.w - state.solution.w)
+        return State(problem, totals, sizes, anchor, found, products), noise_metric.whitened(found.w - state.solution.w)
 
     def _encoded(self, y: Any, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Targets and weights of new rows as they are stored; raise InvalidInput where they are not allowed."""

@@ -14,7 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from certified import noise as lattice
 from certified._data.feature_change import FeatureChange
 from certified._data.frames import split_column, split_ids
-from certified._data.reproducible import digest, on_one_thread
+from certified._data.reproducible import digest, on_one_thread, one_thread
 from certified._data.rows import Rows
 from certified._data.subjects import Subjects
 from certified._exact.moments import Moments
@@ -141,6 +141,9 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
 
     def _solve(self, products: Products, n_features: int) -> Solution:
         """Return what is learned, a function of the exact sums alone."""
+        gram = products.matrix()
+        if not (np.all(np.isfinite(gram)) and gram[-1, -1] >= 2.0**-800):
+            raise self._beyond()
         moments = Moments(products, n_features, self.fit_intercept)
         with on_one_thread():
             coef, report = self._coefficients(moments)
@@ -149,9 +152,14 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
             if self.fit_intercept:
                 intercept = [moments.mean[d + k] - moments.mean[:d] @ coef[k] for k in range(m)]
                 parameter = np.column_stack([coef, intercept])
-            gram = products.matrix()
             ridge = self._ridge(float(gram[-1, -1]), m)
             return Solution(parameter, ridge, self._variance(gram, coef), report)
+
+    def _beyond(self) -> CannotCertify:
+        return CannotCertify(
+            f"{type(self).__name__} got weights or values whose sums leave the range of float64. Scale the weights or "
+            "the columns. Nothing was changed."
+        )
 
     def _variance(self, gram: FloatArray, coef: FloatArray) -> FloatArray:
         """Mean squared residual of each output, rounded to a power of two."""
@@ -163,7 +171,11 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         for k in range(m):
             theta = np.zeros(d + m)
             theta[:d], theta[d + k] = coef[k], -1.0
-            residual = max(float(theta @ block @ theta), 2.0**-40 * float(block[d + k, d + k]), 2.0**-200)
+            with np.errstate(over="ignore", invalid="ignore"):
+                squares = float(theta @ block @ theta)
+            if not np.isfinite(squares):
+                raise self._beyond()
+            residual = max(squares, 2.0**-40 * float(block[d + k, d + k]), 2.0**-200)
             out[k] = 2.0 ** round(float(np.log2(residual / float(gram[-1, -1]))))
         return out
 
@@ -286,6 +298,7 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         """Bound (triangle inequality) on how far the state has moved since the last release, in units of noise."""
         return 0.0 if self._released is not None else self._differencing
 
+    @one_thread
     def _draw(self) -> None:
         if self.noise == 0:
             self._released = self._solution.parameter
@@ -293,7 +306,11 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         released = []
         for k, parameter in enumerate(self._solution.parameter):  # blocks of one metric: independent draws
             try:
-                factor = cholesky(self._metric(k), lower=True)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    metric = self._metric(k)
+                if not np.all(np.isfinite(metric)):
+                    raise LinAlgError
+                factor = cholesky(metric, lower=True, check_finite=False)
             except LinAlgError:
                 raise CannotCertify(
                     "The noise metric is singular in float64, so noise cannot be calibrated. Scale the features, "

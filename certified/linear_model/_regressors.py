@@ -15,6 +15,7 @@ from sklearn.linear_model import TweedieRegressor as _SklearnTweedie
 from sklearn.metrics import d2_tweedie_score
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from certified._convex.bounds import LARGEST
 from certified._convex.losses import Gamma, LogCosh, Loss, Poisson, Squared, Tweedie
 from certified._convex.newton_cg import improve
 from certified._convex.problem import Problem
@@ -390,8 +391,10 @@ class LogCoshRegressor(_Regressor):
         )
 
     def _loss(self) -> Loss:
-        if not (np.isfinite(self.width) and self.width > 0):
-            raise InvalidInput(f"LogCoshRegressor(width={self.width!r}) is not allowed: a number > 0 is needed.")
+        if not 1.0 / LARGEST <= self.width <= LARGEST:
+            raise InvalidInput(
+                f"LogCoshRegressor(width={self.width!r}) is not allowed: a number > 0 is needed, from 2^-200 to 2^200."
+            )
         return LogCosh(float(self.width))
 
     def _start(self, problem: Problem, totals: Totals | None, rows: Any) -> FloatArray:
@@ -405,7 +408,10 @@ class LogCoshRegressor(_Regressor):
         weight = s
         for _ in range(50):
             gram = (x * weight[:, None]).T @ x + np.diag(share * problem.penalty)
-            before, w = w, lstsq(gram, x.T @ (weight * y), check_finite=False)[0]
+            right = x.T @ (weight * y)
+            if not (np.all(np.isfinite(gram)) and np.all(np.isfinite(right))):
+                break
+            before, w = w, lstsq(gram, right, check_finite=False)[0]
             weight = s * self._pull(x @ w - y)
             if np.linalg.norm(w - before) <= 1e-2 * np.linalg.norm(w):
                 break

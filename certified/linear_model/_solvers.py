@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.sparse import csr_array, issparse
 
 from certified._convex import newton_cg, newton_cholesky, proximal_newton
 from certified._convex.derivatives import Blocks
-from certified._convex.new_columns import ColumnWarmStart, column_warm_start
+from certified._convex.new_columns import column_warm_start
 from certified._convex.newton_cg_rows import WideRows
 from certified._convex.problem import NoiseMetric, Problem
 from certified._convex.state import Anchor, Solution
@@ -36,7 +37,7 @@ class Cholesky:
     predicts = True
     delete = staticmethod(newton_cholesky.delete)
     add: Any = staticmethod(newton_cholesky.add)
-    _passes: Any = staticmethod(newton_cholesky.improve)
+    _passes: Any = staticmethod(newton_cholesky.settle)
 
     @staticmethod
     def sums(rows: Rows, weight: FloatArray) -> Products:
@@ -58,32 +59,27 @@ class Cholesky:
         tol: float,
         max_iter: int,
         guess: bool,
-        known: ColumnWarmStart | None = None,
+        factor: FloatArray | None = None,
+        rest: float | None = None,
     ) -> tuple[Problem, Anchor | None, Solution]:
         """Minimise from scratch; the problem may gain what makes its Hessian definite.
 
-        `guess` says that a sample of the rows would give a better start than this one; `known` is what the columns
-        from before tell.
+        `guess` says that a sample of the rows would give a better start than this one; `factor` is what the columns
+        from before tell; with `rest` the result is settled.
         """
-        if problem.loss.outputs > 1:
-            problem = replace(problem, identifiability=problem.scale * sums.matrix())
+        problem = Cholesky.posed(problem, sums)
         n = int(np.count_nonzero(rows.weight))
-        noise_metric, factor = NoiseMetric.of(problem, sums, n), None
+        noise_metric = NoiseMetric.of(problem, sums, n)
         if guess and n > _SAMPLE_ROWS:
             start, factor = _first_guess(problem, rows, start)
-        found = newton_cholesky.improve(
-            problem,
-            rows,
-            rows.weight,
-            noise_metric,
-            start,
-            tol,
-            factor=factor,
-            known=known,
-            fresh=2.0**-7,
-            max_passes=max_iter,
-        )
+        passes: Any = newton_cholesky.improve if rest is None else partial(newton_cholesky.settle, rest=rest)
+        found = passes(problem, rows, rows.weight, noise_metric, start, tol, factor=factor, max_passes=max_iter)
         return problem, *found
+
+    @staticmethod
+    def posed(problem: Problem, sums: Products) -> Problem:
+        """The problem with what makes its Hessian definite, on rows with these sums."""
+        return replace(problem, identifiability=problem.scale * sums.matrix()) if problem.loss.outputs > 1 else problem
 
     @classmethod
     def improve(
@@ -96,11 +92,11 @@ class Cholesky:
         target: float,
         max_iter: int,
         anchor: Anchor | None = None,
-        fresh: float = 2.0**-3,
+        rest: float = 0.0,
     ) -> tuple[Anchor | None, Solution]:
-        """Pass over the retained rows until the distance is at most `target`."""
+        """Pass over the retained rows until the distance is at most `target`, and settle."""
         return cls._passes(
-            problem, rows, weight, noise_metric, start, target, anchor=anchor, fresh=fresh, max_passes=max_iter
+            problem, rows, weight, noise_metric, start, target, anchor=anchor, rest=rest, max_passes=max_iter
         )
 
     @staticmethod
@@ -120,8 +116,8 @@ class Cholesky:
     @classmethod
     def column_warm_start(
         cls, problem: Problem, state: State, rows: Rows, gone: IntArray, new: FeatureChange, fresh: Rows
-    ) -> ColumnWarmStart | None:
-        """Return what the metric of the old columns tells of the new ones."""
+    ) -> FloatArray | None:
+        """Return a factor for the first steps, from the metric of the old columns."""
         if cls.add is None or rows.base is not None or 2 * gone.size > new.retained.size:
             return None  # an L1 penalty, weights that depend on the rows, few retained rows
         anchor, _ = cls.delete(state.problem, state.anchor, Blocks(*rows.block_of(gone)))
@@ -149,12 +145,13 @@ class ProximalNewton(Cholesky):
         tol: float,
         max_iter: int,
         guess: bool,
-        known: Any = None,
+        factor: Any = None,
+        rest: float | None = None,
     ) -> tuple[Problem, Anchor | None, Solution]:
         """Minimise from scratch."""
         noise_metric = NoiseMetric.of(problem, sums, int(np.count_nonzero(rows.weight)))
         found = proximal_newton.improve(
-            problem, rows, rows.weight, noise_metric, start, tol, fresh=2.0**-7, max_passes=max_iter
+            problem, rows, rows.weight, noise_metric, start, tol, rest=rest, max_passes=max_iter
         )
         return problem, *found
 
@@ -185,11 +182,17 @@ class NewtonCG:
         tol: float,
         max_iter: int,
         guess: bool,
-        known: Any = None,
+        factor: Any = None,
+        rest: float | None = None,
     ) -> tuple[Problem, None, Solution]:
         """Minimise from scratch."""
         noise_metric = newton_cg.DiagonalNoiseMetric.of(problem, sums)
-        return problem, None, newton_cg.improve(problem, rows, rows.weight, noise_metric, start, tol, max_iter)
+        return problem, None, newton_cg.improve(problem, rows, rows.weight, noise_metric, start, tol, max_iter, rest)
+
+    @staticmethod
+    def posed(problem: Problem, sums: ColumnSquares) -> Problem:
+        """The problem as it is."""
+        return problem
 
     @staticmethod
     def improve(
@@ -201,10 +204,10 @@ class NewtonCG:
         target: float,
         max_iter: int,
         anchor: None = None,
-        fresh: float = 0.0,
+        rest: float = 0.0,
     ) -> tuple[None, Solution]:
-        """Take steps on the retained rows until the distance is at most `target`."""
-        return None, newton_cg.improve(problem, rows, weight, noise_metric, start, target, max_iter)
+        """Take steps on the retained rows until the distance is at most `target`, and settle."""
+        return None, newton_cg.improve(problem, rows, weight, noise_metric, start, target, max_iter, rest)
 
     @staticmethod
     def narrowed(rows: WideRows, new: FeatureChange, extra: int) -> FeatureChange:

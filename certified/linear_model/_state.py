@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from certified._data.rows import Rows
 from certified._exact.sums import Products
 from certified.typing import FloatArray
 
-__all__ = ["State", "Totals", "carried"]
+__all__ = ["Sizes", "State", "Totals", "carried"]
 
 _COLLINEAR = 2.0**-30  # smaller eigenvalues of a correlation matrix are rounding
 
@@ -53,6 +54,43 @@ class Totals:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Sizes:
+    """Exact sums of the weights of the retained rows and of their squares; none where every weight is 0 or 1."""
+
+    products: Products | None
+
+    @classmethod
+    def of(cls, weight: FloatArray) -> Sizes:
+        """Sum over rows with these weights, shape (n_rows,)."""
+        if np.all((weight == 0.0) | (weight == 1.0)):
+            return cls(None)
+        return cls(Products.of(_of_sizes(weight), weight, limbs=2, gram=False))
+
+    def subtract(self, weight: FloatArray) -> Sizes | None:
+        """Sums without rows of these weights; None where they have to be formed anew."""
+        if self.products is None:
+            return self
+        products = self.products.subtract(_of_sizes(weight), weight)
+        return None if products is None else Sizes(products)
+
+    @property
+    def unit(self) -> float:
+        """A power of two near ``sum_i s_i / sum_i s_i^2``, 1 where every weight is 1."""
+        if self.products is None:
+            return 1.0
+        (squares, _), (_, total) = self.products.integers()
+        of_squares, of_total = self.products.unit_exponents.tolist()
+        if not squares:
+            return 1.0
+        return 2.0 ** round(math.log2(total) - math.log2(squares) + 2 * (of_total - of_squares))
+
+
+def _of_sizes(weight: FloatArray) -> FloatArray:
+    """Columns whose sums of squares, with these weights, are those of the squared weights and of the weights."""
+    return np.column_stack([np.sqrt(weight), np.ones(len(weight))])
+
+
 def _table(y: FloatArray, classes: int) -> FloatArray:
     """The columns that are summed: y or the indicators of the classes, and ones."""
     parts = (y[:, None] == np.arange(classes)).astype(np.float64) if classes else y[:, None]
@@ -69,6 +107,7 @@ class State:
         On the retained rows.
     totals : Totals or None
         Where the problem depends on them.
+    sizes : Sizes
     anchor : Anchor or None
         None where every request takes passes.
     solution : Solution
@@ -78,6 +117,7 @@ class State:
 
     problem: Problem
     totals: Totals | None
+    sizes: Sizes
     anchor: Any
     solution: Solution
     products: Any

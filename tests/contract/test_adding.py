@@ -148,39 +148,6 @@ def test_a_leverage_that_is_not_updated_is_caught(monkeypatch):
         ratio()
 
 
-def check_movements(seeds):
-    """What bounds the movement of the predictors of the retained rows does so for those that joined, too."""
-    for seed in seeds:
-        x, y, _ = table(LogisticRegression(), seed)
-        model = LogisticRegression(noise=0.5).fit(x[:200], y[:200])
-        for k in range(4):
-            model.delete(range(10 * k, 10 * k + 10))
-            model.refine()
-            metric = model._state.anchor.metric
-            along = metric.point - metric.origin.point
-            new = along[:-1] / max(np.linalg.norm(along), 1e-12) * 8.0 + x[200 + k]
-            model.add(new[None], [k % 2], ids=[1000 + k])
-            metric = model._state.anchor.metric
-            held = model._rows.x[model._rows.weight > 0]
-            moved = np.abs(held @ (metric.point - metric.origin.point)).max()
-            assert moved <= metric.origin.away * (1 + 1e-9) + 1e-12, "a row has moved further"
-
-
-def test_movements_are_measured_from_where_every_row_is_known(monkeypatch):
-    check_movements(range(8))
-    honest = newton_cholesky._changed
-
-    def wrong(problem, anchor, rows, sign):
-        after, solution = honest(problem, anchor, rows, sign)
-        return newton_cholesky.replace(
-            after, metric=newton_cholesky.replace(after.metric, hessian_point=anchor.metric.hessian_point)
-        ), solution
-
-    monkeypatch.setattr(newton_cholesky, "_changed", wrong)
-    with pytest.raises(AssertionError, match="has moved further"):
-        check_movements(range(8))
-
-
 def test_wrong_rows_are_refused_and_change_nothing():
     x, y, _ = table(LogisticRegression())
     model = LogisticRegression().fit(x[:200], y[:200])

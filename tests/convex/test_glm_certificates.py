@@ -9,7 +9,7 @@ import pytest
 from certified._convex import newton_cholesky
 from certified._convex.derivatives import Blocks
 from certified._convex.losses import Gamma, LogCosh, Logistic, Poisson, Softmax, Squared, Tweedie
-from certified._convex.newton_cholesky import delete, improve
+from certified._convex.newton_cholesky import delete, improve, settle
 from certified._convex.problem import NoiseMetric, Problem
 from certified._data.rows import Rows
 from certified._exact.sums import Products
@@ -190,7 +190,7 @@ def _case(rng, loss, kind, ratios):
         noise_metric = release_now(problem)
         judge(found, problem, noise_metric, "predicted")
     start = found.w if np.isfinite(found.distance) else anchor.metric.point
-    _, found = improve(problem, rows, rows.weight, noise_metric, start, target / 10, anchor=anchor)
+    _, found = settle(problem, rows, rows.weight, noise_metric, start, target / 10, anchor=anchor)
     judge(found, problem, noise_metric, "measured")
 
 

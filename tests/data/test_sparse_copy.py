@@ -13,7 +13,6 @@ from certified._convex import derivatives, newton_cholesky
 from certified._convex.derivatives import Blocks
 from certified._convex.iteration import Iteration
 from certified._convex.losses import Logistic, Poisson, Softmax
-from certified._convex.new_columns import column_warm_start
 from certified._convex.problem import NoiseMetric
 from certified._data import sparse_copy
 from certified._data.feature_change import FeatureChange
@@ -128,48 +127,40 @@ def test_columns_that_came_out_the_same_are_taken_from_before():
 
 
 def _drifts(model, seed, n=400):
-    """Smallest ratio of the bound to how far the whitened Hessian is from I - W, over deletions that take passes."""
+    """Smallest ratio of the bound to how far the whitened Hessian is from I, after fits with a Hessian from afar."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, 3)) * [1.0, 3.0, 0.3]
     y = rng.integers(0, 2, n) if isinstance(model, LogisticRegression) else rng.poisson(1.0, n)
     x[rng.choice(n, 5, replace=False)] *= 8.0
     model.fit(x, y)
+    problem, rows = model._state.problem, model._rows
+    release = NoiseMetric.of(problem, Products.of(rows.x, rows.weight), n)
     least = np.inf
-    order = np.argsort(-np.abs(x).sum(axis=1) * rng.random(n) ** 0.3)  # influential ones first
-    for row in order[: n // 3]:
-        model.delete([row])
-        metric, rows = model._state.anchor.metric, model._rows
-        loss, w = model._state.problem.loss, metric.point
-        exact = derivatives.curvature(loss, Blocks(*rows.blocks()), w) + model._state.problem.curvature()
-        V = metric.inverse_factor
-        gap = np.linalg.norm(V @ exact @ V.T - (np.eye(len(w)) - metric.W), 2)
-        assert metric.low <= np.linalg.eigvalsh(V @ exact @ V.T)[0] * (1 + 1e-9)
+    for target in (1.0, 0.1, 0.01):
+        anchor, _ = newton_cholesky.improve(problem, rows, rows.weight, release, np.zeros(4), target, fresh=np.inf)
+        metric = anchor.metric
+        exact = derivatives.curvature(problem.loss, Blocks(*rows.blocks()), metric.point) + problem.curvature()
+        white = metric.inverse_factor @ exact @ metric.inverse_factor.T
+        gap = np.linalg.norm(white - np.eye(len(white)), 2)
+        assert metric.low <= np.linalg.eigvalsh(white)[0] * (1 + 1e-9)
         if gap > 1e-9:
             least = min(least, (metric.rho + metric.drift) / gap)
     return least
 
 
-MODELS = [LogisticRegression(epsilon=0.05), PoissonRegressor(epsilon=0.05)]
+MODELS = [LogisticRegression(), PoissonRegressor()]
 
 
 @pytest.mark.parametrize("model", MODELS, ids=str)
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_the_curvature_is_within_its_drift_measured_from_where_the_hessian_was_formed(model, seed):
+def test_the_curvature_is_within_its_drift_from_where_the_hessian_was_formed(model, seed):
     assert _drifts(model, seed) >= 1.0
 
 
-@pytest.mark.parametrize("name", ["away", "all"])
-def test_a_drift_that_leaves_out_a_movement_is_caught(monkeypatch, name):
+def test_a_drift_that_leaves_out_a_movement_is_caught(monkeypatch):
     honest = Iteration.drifted
-
-    def forgetful(work, g, metric):
-        g = replace(g, moved=0.0)
-        return honest(
-            work, g, metric if name == "away" else replace(metric, hessian_point=replace(metric.origin, path=0.0))
-        )
-
-    monkeypatch.setattr(Iteration, "drifted", forgetful)
+    monkeypatch.setattr(Iteration, "drifted", lambda work, g, metric: honest(work, replace(g, moved=0.0), metric))
     with pytest.raises(AssertionError):
         assert min(_drifts(MODELS[0], seed) for seed in range(5)) >= 1.0
 
@@ -177,8 +168,8 @@ def test_a_drift_that_leaves_out_a_movement_is_caught(monkeypatch, name):
 # ------------------------------------------------------------- inherited
 
 
-def _changed(seed, monkeypatch):
-    """Smallest ratio of M to the largest leverage after features have changed, and how often M was inherited."""
+def _changed(seed):
+    """Smallest ratio of M to the largest leverage after features have changed."""
     rng = np.random.default_rng(seed)
     n = 600
     city = rng.choice(["Rome", "Oslo", "Bern", "Lima", "Pisa"], n, p=[0.6, 0.3, 0.06, 0.02, 0.02])
@@ -191,9 +182,6 @@ def _changed(seed, monkeypatch):
         (StandardScaler(), ["x", "z"]),
     )
     model = make_pipeline(features, LogisticRegression()).fit(frame, y)
-    taken = []
-    honest = Iteration.from_before
-    monkeypatch.setattr(Iteration, "from_before", lambda *args: taken.append(1) or honest(*args))
     least = np.inf
     for row in [*rng.permutation(np.flatnonzero(city == "Lima")), *rng.permutation(3)]:
         model.delete([row])
@@ -207,43 +195,16 @@ def _changed(seed, monkeypatch):
     )
     true = float(np.sqrt(gap @ model.noise_metric_ @ gap))
     assert model.certificate_.distance_bound >= true * (1 - 1e-6) - 1e-7
-    return least, len(taken)
+    return least
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("copied", [False, True])
-def test_a_leverage_bounded_from_the_columns_that_stay_holds(monkeypatch, seed, copied):
+def test_a_leverage_after_features_have_changed_holds(monkeypatch, seed, copied):
     if copied:
         monkeypatch.setattr(sparse_copy, "_SMALLEST", 1)
         monkeypatch.setattr(sparse_copy, "_DENSEST", 1.0)
-    least, taken = _changed(seed, monkeypatch)
-    assert least >= 1.0
-    assert taken
-
-
-def _joined_by_an_outlier(seed):
-    """Ratio of M to the largest leverage where a column is new in which one row stands out."""
-    rng = np.random.default_rng(seed)
-    n = 300
-    x, y = rng.standard_normal((n, 3)), rng.integers(0, 2, n)
-    model = LogisticRegression(C=1e-3).fit(x, y)  # hardly any movement
-    new = FeatureChange(
-        np.ones(n, dtype=bool), [slice(0, 2), (rng.random((n, 1)) < 0.1) + 30.0 * (np.arange(n) == 5)[:, None]]
-    )
-    after = model._rows.with_features(new, 1)
-    problem, source = model._state.problem, np.array([0, 1, -1, 3])
-    known = column_warm_start(problem, model._state.anchor, model._rows, after, source)
-    sums = Products.of(after.x, after.weight)
-    release = NoiseMetric.of(problem, sums, n)
-    anchor, _ = newton_cholesky.improve(problem, after, after.weight, release, np.zeros(4), 1e-6, known=known)
-    lengths = np.linalg.norm(after.x[:n] @ anchor.metric.inverse_factor.T, axis=1)
-    return anchor.metric.M / lengths.max()
-
-
-def test_a_leverage_without_the_new_columns_is_caught(monkeypatch):
-    assert _joined_by_an_outlier(0) >= 1.0
-    monkeypatch.setattr(derivatives, "lengths", lambda rows, directions: 0.0)
-    assert _joined_by_an_outlier(0) < 1.0
+    assert _changed(seed) >= 1.0
 
 
 def test_what_is_inherited_is_refused_where_weights_depend_on_the_rows():

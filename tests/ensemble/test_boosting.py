@@ -374,7 +374,7 @@ def test_a_refused_rebuild_changes_nothing(monkeypatch):
     def fail(*args, **kwargs):
         raise CannotCertify("no")
 
-    monkeypatch.setattr(building, "improve", fail)
+    monkeypatch.setattr(building, "settle", fail)
     with pytest.raises(CannotCertify, match="no"):
         model.delete(ids[model._sample >= 0][:1])
     assert pickle.dumps(model) == before

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from certified._convex.bounds import check_range
 from certified._data.subjects import Subjects
 from certified.accounting import Transcript
 from certified.ensemble._boosting import kernels
@@ -19,7 +20,7 @@ from certified.ensemble._boosting.leaf_metric import (
     metric_weights,
     scores,
 )
-from certified.ensemble._boosting.leaf_solver import improve, require
+from certified.ensemble._boosting.leaf_solver import improve, require, settle
 from certified.ensemble._boosting.objective import Built, Given, Objective, check_parameters
 from certified.ensemble._boosting.release import BoostedState, ReleasedTrees
 from certified.ensemble._boosting.structure_lightgbm import is_lightgbm, names_of, structure_of
@@ -72,6 +73,7 @@ class BoostedFit(ReleasedTrees):
 
     def _fit_rows(self, X: Any, y: FloatArray, weight: FloatArray, ids: Any, booster: Any, structure_ids: Any) -> None:
         check_parameters(self)
+        check_range(f"{type(self).__name__}.fit", targets=y, weights=weight)
         subjects = Subjects.of(ids, len(X))
         self._X, self._hashes = X, subjects.hashes(self.key)
         self._given = None if booster is None else Given.of(self._foreign(booster), structure_ids, subjects)
@@ -263,17 +265,9 @@ class BoostedFit(ReleasedTrees):
                 if not anew:
                     first = self._first_leaf(old, group)
                     start[firsts[group] : firsts[group + 1]] = old.solution.w[first : first + sizes[group]]
-        anchor, solution = improve(
-            problem,
-            inside,
-            release,
-            m,
-            start,
-            target,
-            factor=release.factor(),
-            tight=True,
-            max_passes=self.max_iter,
-        )
+        target, factor = min(target, self._close(d)), release.factor()
+        passes: Any = improve if old is None else settle
+        anchor, solution = passes(problem, inside, release, m, start, target, factor=factor, max_passes=self.max_iter)
         seconds = time.perf_counter() - started
         state = BoostedState(structures, base, problem, release, anchor, solution, seconds)
         return Built(state, sample, wide, weight, m)

@@ -9,7 +9,7 @@ Hessian: norms of gradients are ``||g||_K^2 = g'Kg`` by definition, and one numb
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +21,7 @@ from scipy.linalg import LinAlgError, cholesky, lapack
 from certified._convex import bounds
 from certified._convex.bounds import gamma, up
 from certified._convex.losses import Loss
+from certified._data.reproducible import one_thread
 from certified._data.rows import padded
 from certified.ensemble._boosting import kernels
 from certified.errors import CannotCertify
@@ -32,7 +33,6 @@ __all__ = [
     "LeafNoiseMetric",
     "LeafProblem",
     "LeafRows",
-    "Slopes",
     "derivatives",
     "metric_weights",
     "peaks",
@@ -40,7 +40,6 @@ __all__ = [
     "spread",
     "sums",
     "tree_reach",
-    "units",
 ]
 
 _GRID = 2.0**-20
@@ -78,6 +77,10 @@ class LeafProblem:
     tree_of: IntArray
     weight: FloatArray
 
+    def on(self, rows: LeafRows) -> LeafProblem:
+        """The problem with the weights of these rows in each leaf."""
+        return replace(self, weight=kernels.scatter(rows.leaves, rows.s, len(self.penalty)) * (1.0 + 2.0**-20))
+
     @property
     def outputs(self) -> int:
         """Number of predictors of a row, K."""
@@ -113,11 +116,9 @@ def derivatives(loss: Loss, y: FloatArray, z: FloatArray) -> Slopes:
     return Slopes(*(np.asarray(part)[:n] for part in found))
 
 
-def _all(loss: Loss, y: Any, z: Any) -> Any:
+@partial(jax.jit, static_argnums=0)
+def _derivatives(loss: Loss, y: Any, z: Any) -> Any:
     return loss.gradient(y, z), loss.curvature(y, z), loss.rounding_scale(y, z) + jnp.zeros_like(z)
-
-
-_derivatives = jax.jit(_all, static_argnums=0)
 
 
 def units(problem: LeafProblem, leaves: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -197,9 +198,7 @@ def metric_weights(outputs: int, s: FloatArray, reference: FloatArray) -> FloatA
 
     Shape (n,), in units of 2^-20, from curvatures; for several outputs shape (n, K), from probabilities.
     """
-    if outputs == 1:
-        return np.rint(s * reference / _GRID)
-    return np.rint(np.sqrt(s)[:, None] * reference * _SHARES)
+    return np.rint(s * reference / _GRID if outputs == 1 else np.sqrt(s)[:, None] * reference * _SHARES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,6 +251,7 @@ class LeafNoiseMetric:
         """Upper bounds of the square roots of the diagonal of G, now and after deletions."""
         return np.sqrt(np.diag(self.gram) * self.grid + self.penalty) * (1.0 + 2.0**-40)
 
+    @one_thread
     def factor(self) -> FloatArray:
         """Lower Cholesky factor of G."""
         return np.asarray(cholesky(self.matrix, lower=True, check_finite=False, overwrite_a=True))
@@ -430,8 +430,8 @@ def _relative(problem: LeafProblem, rows: LeafRows, point: FloatArray) -> float:
 
 def peaks(problem: LeafProblem, size: FloatArray) -> float:
     """Sum over the trees of the largest entry; the largest of such sums for several outputs."""
-    each = np.maximum.reduceat(size, problem.first).reshape(problem.outputs, -1).sum(axis=1)
-    return up(float(each.max()) * (1.0 + gamma(problem.trees)))
+    most = np.maximum.reduceat(size, problem.first).reshape(problem.outputs, -1).sum(axis=1).max()
+    return up(float(most) * (1.0 + gamma(problem.trees)))
 
 
 def _inverse(hessian: FloatArray) -> FloatArray:

@@ -14,7 +14,7 @@ from scipy.linalg import solve_triangular
 
 from certified._convex import bounds
 from certified._convex.bounds import gamma, or_inf, up
-from certified._convex.state import Solution
+from certified._convex.state import Solution, on_grid
 from certified.ensemble._boosting import kernels
 from certified.ensemble._boosting.leaf_metric import (
     LeafMetric,
@@ -31,7 +31,7 @@ from certified.ensemble._boosting.leaf_metric import (
 from certified.errors import CannotCertify
 from certified.typing import FloatArray
 
-__all__ = ["MOST_GONE", "LeafAnchor", "delete", "improve"]
+__all__ = ["MOST_GONE", "LeafAnchor", "delete", "improve", "settle"]
 
 MOST_GONE = 384
 """Units of rows deleted by low-rank corrections of one inverse."""
@@ -156,12 +156,12 @@ def improve(
     start: FloatArray,
     target: float,
     *,
-    metric: LeafMetric | None = None,
-    factor: FloatArray | None = None,
-    tight: bool = False,
+    factor: FloatArray,
     max_passes: int = 100,
 ) -> tuple[LeafAnchor, Solution]:
-    """Pass over the retained rows until the distance in the noise metric is at most `target`.
+    """Fit: pass over the rows until the distance in the noise metric is at most `target`.
+
+    The Hessian is formed anew at the solution unless it was formed nearby, so that theorem 2 is sharp afterwards.
 
     Parameters
     ----------
@@ -170,50 +170,102 @@ def improve(
     m : array of shape (n,)
         Weights in the noise metric, 0 where a row is deleted.
     start : array of shape (d,)
-    metric : LeafMetric or None
-        To start with; None to form one.
-    factor : array of shape (d, d) or None
-        Without a metric: a lower Cholesky factor of something like the Hessian, for the first steps.
-    tight : bool
-        Form the Hessian anew at the solution unless it was formed nearby, so that theorem 2 is sharp afterwards.
+    factor : array of shape (d, d)
+        A lower Cholesky factor of something like the Hessian, for the first steps.
 
     Raises
     ------
     CannotCertify
         The Hessian is too ill-conditioned, or no step shrinks the gradient.
     """
-    w, passes = start, 0
-
-    def formed(at: FloatArray) -> LeafMetric:
-        return LeafMetric.at(problem, rows, noise_metric, at, m)
-
-    if metric is None:
-        if factor is not None:
-            w, passes = _approached(problem, rows, factor, w, max_passes)
-        metric, passes = formed(w), passes + 1
-    g, passes = _gradient(problem, rows, w), passes + 1
+    w, passes = _approached(problem, rows, factor, start, max_passes)
+    metric, g = LeafMetric.at(problem, rows, noise_metric, w, m), _gradient(problem, rows, w)
+    passes += 2
     while True:
         drift = _movement(problem, rows, w - metric.point)
         length = metric.norm(g.value)
         envelope = up(float(metric.root @ g.errors))
         near = length * metric.k_G <= 4.0 * target or length <= 4.0 * envelope
-        if near and passes < max_passes and (metric.low - drift < 0.25 or (tight and drift > _FRESH)):
-            metric, passes = formed(w), passes + 1
+        if near and passes < max_passes and (metric.low - drift < 0.25 or drift > _FRESH):
+            metric, passes = LeafMetric.at(problem, rows, noise_metric, w, m), passes + 1
             continue
         found = _certified(problem, metric, noise_metric, w, length, envelope, drift, passes)
         done = found.distance <= target or passes >= max_passes or (near and length <= 4.0 * envelope)
         step = None if done else _advance(problem, rows, metric, w, g, length)
         if step is None and not done and not np.array_equal(metric.point, w):
-            metric, passes = formed(w), passes + 1
+            metric, passes = LeafMetric.at(problem, rows, noise_metric, w, m), passes + 1
             continue
         if step is None:
-            change = up(np.expm1(min(drift, 600.0)) * (1.0 + metric.rho))
-            none = np.zeros(len(metric.gone.N))
-            return LeafAnchor(metric, w, g.value, metric.K @ g.value, length, envelope, change, none, none), found
+            return _anchor(metric, w, g, length, envelope, drift), found
         w, g, rate, tried = step
         passes += tried
         if rate > _STALE and passes < max_passes:
-            metric, passes = formed(w), passes + 1
+            metric, passes = LeafMetric.at(problem, rows, noise_metric, w, m), passes + 1
+
+
+def settle(
+    problem: LeafProblem,
+    rows: LeafRows,
+    noise_metric: LeafNoiseMetric,
+    m: FloatArray,
+    start: FloatArray,
+    target: float,
+    *,
+    metric: LeafMetric | None = None,
+    factor: FloatArray | None = None,
+    rest: float = 0.0,
+    max_passes: int = 100,
+) -> tuple[LeafAnchor, Solution]:
+    """Pass over the retained rows until `target` is met at a point of a grid, and take what they have there.
+
+    As :func:`certified._convex.newton_cholesky.settle`: of rows that left, the result knows the cell of the grid.
+
+    Parameters
+    ----------
+    noise_metric : LeafRelease
+        Of the retained rows.
+    metric : LeafMetric or None
+        For the first steps; rows deleted included.
+    rest : float
+        The grid is as coarse as the last step may be long, or as `rest` where that is more, and at most a quarter of
+        `target`. With `rest`, steps go on far below it, so that hardly ever a cell tells where they came from.
+
+    The other parameters and errors are those of :func:`improve`.
+    """
+    w, passes, goal, last = start, 0, 2.0**-10 * rest or 0.25 * target, np.inf
+    if metric is None:
+        if factor is not None:
+            w, passes = _approached(problem, rows, factor, w, max_passes)
+        metric, passes = LeafMetric.at(problem, rows, noise_metric, w, m), passes + 1
+    g, passes = _gradient(problem, rows, w), passes + 1
+    while True:
+        length = metric.norm(g.value)
+        if length * metric.k_G > goal and passes < max_passes:
+            step = _advance(problem, rows, metric, w, g, length)
+            if step is not None:
+                w, g, rate, tried = step
+                passes += tried
+                if rate > _STALE:
+                    metric, passes = LeafMetric.at(problem, rows, noise_metric, w, m), passes + 1
+                continue
+            if not np.array_equal(metric.point, w) or len(metric.gone.N):
+                metric, passes = LeafMetric.at(problem, rows, noise_metric, w, m), passes + 1
+                continue
+        w = on_grid(w, min(max(length * metric.k_G, rest), 0.25 * target), noise_metric.root, noise_metric.length)
+        metric, g, passes = LeafMetric.at(problem, rows, noise_metric, w, m), _gradient(problem, rows, w), passes + 2
+        length, envelope = metric.norm(g.value), up(float(metric.root @ g.errors))
+        found = _certified(problem, metric, noise_metric, w, length, envelope, 0.0, passes)
+        if found.distance <= target or passes >= max_passes or not found.distance <= 0.5 * last:
+            return _anchor(metric, w, g, length, envelope, 0.0), found
+        last, goal, rest = found.distance, 0.25 * goal, 0.25 * rest
+
+
+def _anchor(
+    metric: LeafMetric, w: FloatArray, g: _Gradient, length: float, envelope: float, drift: float
+) -> LeafAnchor:
+    """The state to delete from."""
+    change, none = up(np.expm1(min(drift, 600.0)) * (1.0 + metric.rho)), np.zeros(0)
+    return LeafAnchor(metric, w, g.value, metric.K @ g.value, length, envelope, change, none, none)
 
 
 def _approached(
@@ -294,7 +346,7 @@ def _gradient(problem: LeafProblem, rows: LeafRows, w: FloatArray) -> _Gradient:
     errors = tau * problem.weight * (1.0 + 2.0**-20) + 8.0 * bounds.UNIT * (
         problem.penalty * (np.abs(w) + np.abs(problem.centre))
     )
-    return _Gradient(value, errors + 4.0 * bounds.UNIT * np.abs(value))
+    return _Gradient(value, errors + 4.0 * bounds.UNIT * np.abs(value) + bounds.TINY * (1.0 + curvature))
 
 
 def _score(problem: LeafProblem, rows: LeafRows, w: FloatArray) -> FloatArray:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight
 
+from certified._convex.bounds import check_range
 from certified._data.feature_change import FeatureChange
 from certified._data.frames import split_ids
 from certified.base import Plan, all_or_nothing
@@ -19,7 +20,7 @@ from certified.ensemble._boosting.leaf_metric import (
     scores,
     sums,
 )
-from certified.ensemble._boosting.leaf_solver import MOST_GONE, delete, improve, require
+from certified.ensemble._boosting.leaf_solver import MOST_GONE, delete, require, settle
 from certified.ensemble._boosting.objective import DeletionCost
 from certified.ensemble._boosting.release import BoostedState
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
@@ -59,6 +60,7 @@ class BoostedTrees(BoostedFit):
         X = self._read(X)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         y = self._more_targets(y, weight)
+        check_range(f"{type(self).__name__}.add", targets=y, weights=weight)
         retained, subjects = self._subjects.added(ids, len(X))
         old, state = self._rows, self._state
         firsts = np.cumsum([0] + [len(s.values) for s in state.structures])
@@ -112,20 +114,23 @@ class BoostedTrees(BoostedFit):
         weight, m = inside.s.copy(), self._m.copy()
         weight[rows] = 0.0
         m[rows] = 0.0
-        anchor, found = improve(
-            state.problem,
-            inside._replace(s=weight),
-            state.noise_metric,
+        left = inside._replace(s=weight)
+        problem, release = state.problem.on(left), replace(state.noise_metric, gram=state.noise_metric.gram.copy())
+        release.subtract(inside.leaves[rows], self._m[rows])
+        anchor, found = settle(
+            problem,
+            left,
+            release,
             m,
             start,
             max(_HEADROOM * target, min(self.tol, target)),
             metric=metric if few else None,
-            tight=not few,
             max_passes=self.max_iter,
         )
         require(found, self._acceptable(found), "delete(ids=...)")
-        moved = state.noise_metric.length(found.w - state.solution.w)
-        return self._planned(rows, replace(state, anchor=anchor, solution=found), moved)
+        moved = release.length(found.w - state.solution.w)
+        state = replace(state, problem=problem, noise_metric=release, anchor=anchor, solution=found)
+        return self._planned(rows, state, moved)
 
     def _inside(self) -> LeafRows:
         """The rows with the weights that the leaf values give them."""
@@ -136,7 +141,8 @@ class BoostedTrees(BoostedFit):
 
         def commit() -> None:
             self._count_out(rows)
-            state.noise_metric.subtract(self._rows.leaves[rows], self._m[rows])
+            if state.noise_metric is self._state.noise_metric:
+                state.noise_metric.subtract(self._rows.leaves[rows], self._m[rows])
             self._erase(rows)
             self._state, self._differencing = state, self._since_release() + differencing
             self._released = self._model = None
@@ -208,8 +214,9 @@ class BoostedTrees(BoostedFit):
     def refine(self) -> Certificate:
         """Form the Hessian of the retained rows anew, pass until the leaf values are within ``tol``, and measure it.
 
-        Afterwards nothing in the state stands on deleted rows but a distance of ``tol`` at most. The next access to
-        released values draws fresh noise, which is one more release in the transcript.
+        Afterwards the state is what these rows have at a point of a grid within ``tol`` of the minimiser: which cell of
+        the grid that is, is all that it knows of rows that left. The next access to released values draws fresh noise,
+        which is one more release in the transcript.
 
         Returns
         -------
@@ -217,21 +224,15 @@ class BoostedTrees(BoostedFit):
             Of the measured state (theorem 1).
         """
         self._check_fitted()
-        state = self._state
-        anchor, found = improve(
-            state.problem,
-            self._inside(),
-            state.noise_metric,
-            self._m,
-            state.solution.w,
-            self.tol,
-            max_passes=self.max_iter,
-            tight=True,
-        )
+        state, inside = self._state, self._inside()
+        problem, target = state.problem.on(inside), self._close(len(state.solution.w))
+        metric = state.anchor.metric if state.anchor.metric.low > 0.25 else None
+        how: dict[str, Any] = {"metric": metric, "rest": 0.25 * target, "max_passes": self.max_iter}
+        anchor, found = settle(problem, inside, state.noise_metric, self._m, state.solution.w, target, **how)
         require(found, self._acceptable(found), "refine()")
         moved = state.noise_metric.length(found.w - state.solution.w)
         self._differencing = self._since_release() + (moved / self.noise if self.noise else 0.0)
-        self._state = replace(state, anchor=anchor, solution=found)
+        self._state = replace(state, problem=problem, anchor=anchor, solution=found)
         self._released = self._model = None
         return self.certificate_
 
