@@ -131,10 +131,6 @@ def _dense(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
     return {}  # our features are dense; the values are the same
 
 
-def _encode(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
-    return {"encode": "ordinal" if value == "ordinal" else "onehot-dense"}
-
-
 def _seedless(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
     return {}  # of a solver or a subsample; here a seed would make the noise of a release known
 
@@ -207,7 +203,6 @@ _MEANS: dict[tuple[str, str], Any] = {
     ("LogisticRegression", "penalty"): _penalty,
     ("OneHotEncoder", "sparse_output"): _dense,
     ("ColumnTransformer", "sparse_threshold"): _dense,
-    ("KBinsDiscretizer", "encode"): _encode,
     ("KMeans", "random_state"): _seed,
     ("RandomizedSearchCV", "random_state"): _seed,
     ("GridSearchCV", "cv"): _folds,
