@@ -20,7 +20,6 @@ from sklearn.preprocessing import (
     MinMaxScaler,
     OneHotEncoder,
     PolynomialFeatures,
-    RobustScaler,
     StandardScaler,
 )
 
@@ -105,13 +104,13 @@ def test_every_step_that_cannot_be_converted_is_named():
     plain = make_pipeline(
         FeatureUnion([("ica", FastICA()), ("poly", PolynomialFeatures())]),
         MaxAbsScaler(),
-        RobustScaler(unit_variance=True),
+        KBinsDiscretizer(dtype="float32"),
         AdaBoostClassifier(),
     )
     with pytest.raises(NotDeletable) as error:
         certified.certify(plain)
     text = str(error.value)
-    for named in ("featureunion__ica: FastICA", "maxabsscaler", "unit_variance=True", "adaboostclassifier"):
+    for named in ("featureunion__ica: FastICA", "maxabsscaler", "dtype=", "adaboostclassifier"):
         assert named in text
     assert "poly" not in text
 
