@@ -157,7 +157,7 @@ def line(name: str, X: Any, y: Any, n: int, trees: int, ranges: tuple[float, flo
         for penalty in (100.0, 10.0, 1.0):
             m = GradientBoostingClassifier(**{**shared, **given}, leaf_penalty=penalty).fit(X[train], y[train])
             scored = [float(roc_auc_score(y[rows], m.predict_proba(X[rows])[:, 1])) for rows in (check, test)]
-            scores[scored[0]] = (scored[1], penalty, m.deletion_cost().probability, m.n_leaves_)
+            scores[scored[0]] = (scored[1], penalty, m.deletion_cost().parts, m.n_leaves_)
         auc, penalty, probability, leaves = scores[max(scores)]
         print(
             f"  {title:16s} {auc:.4f}  penalty {penalty:g}, {leaves} leaves, rebuild in {probability:.0%} of requests"

@@ -32,7 +32,7 @@ class FrozenMap(Mapping):
     @classmethod
     def of(cls, kind: type, items: Mapping[str, Any]) -> "FrozenMap":
         """Return a mapping whose values are all of this kind; one that already is comes back as it is."""
-        if type(items) is FrozenMap and all(type(value) is kind for _, value in items._items):
+        if type(items) is cls and all(type(value) is kind for _, value in items._items):
             return items
         return cls({name: convert(kind, name, value) for name, value in cls(items).items()})
 
@@ -40,7 +40,7 @@ class FrozenMap(Mapping):
         raise AttributeError("a FrozenMap cannot be changed")
 
     def __reduce__(self):
-        return FrozenMap, (dict(self._items),)
+        return type(self), (dict(self._items),)
 
     def __getitem__(self, key: str) -> Any:
         return dict(self._items)[key]

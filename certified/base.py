@@ -1,25 +1,36 @@
 """The contract of everything that can delete: fit with subjects, delete them, certify, release.
 
-A deletion has two phases. ``_plan(rows)`` works out the new state from values and changes nothing; it may raise.
-``plan.commit()`` stores it and cannot fail. So ``delete`` is all-or-nothing, for an estimator and for a pipeline.
+A change has two phases. A hook such as ``_plan_deletion(rows)`` works out the new state from values and changes
+nothing; it may raise. ``plan.commit()`` stores it: it only assigns, cannot fail, and is finished by the next act after
+an interrupt. So every act is all-or-nothing, for an estimator and for a pipeline.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial, wraps
 from typing import Any
 
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
+import numpy as np
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import has_fit_parameter
 
+from certified._acts.acts import take_turns
+from certified._acts.turns import turn_of
+from certified._data.frames import split_column, split_ids
 from certified._data.subjects import Subjects, as_ids
-from certified.certificate import Certificate, Receipt
-from certified.errors import InvalidInput, NotDeletable, ReleaseWithheld
+from certified._keeper import Keeper, all_or_nothing
+from certified.certificate import Certificate, Preview, Receipt
+from certified.errors import (
+    CertifiedError,
+    InvalidInput,
+    InvalidRequest,
+    ReleaseWithheld,
+)
 from certified.typing import IntArray
 
-__all__ = ["Deletable", "Guard", "Plan", "all_or_nothing", "named_like", "served_as"]
+__all__ = ["Deletable", "DeletionCost", "Guard", "Plan", "all_or_nothing", "named_like", "served_as"]
 
 
 Guard = Callable[[Any, Any], Any]  # releases before and after -> an audit, with `refuted` and `reason`
@@ -27,20 +38,23 @@ Guard = Callable[[Any, Any], Any]  # releases before and after -> an audit, with
 
 @dataclass(frozen=True)
 class Plan:
-    """A deletion that is worked out and not yet carried out.
+    """A change that is worked out and not yet carried out: a deletion, an addition, a refinement.
 
     Attributes
     ----------
     commit : callable
-        Stores the new state. Called once, must not fail.
+        Stores the new state: assignments of values that the plan has prepared, and overwriting. It must not fail, must
+        call no public method of the model, and may be called again after an interrupt, with the same end.
     changed : bool
         Whether what the estimator has learned (and serves to later steps) changes.
     method : str
-        "exact", "measured" or "predicted".
+        "exact", "measured" (by a pass over the retained rows) or "predicted" (without one).
     mu_differencing : float
         Distance of the states before and after, in units of the noise.
     passes : int
         Passes over the retained rows.
+    steps : tuple of str or None
+        Steps whose learned state changes; None for the estimator itself.
     """
 
     commit: Callable[[], None]
@@ -48,25 +62,62 @@ class Plan:
     method: str = "exact"
     mu_differencing: float = 0.0
     passes: int = 0
+    steps: tuple[str, ...] | None = None
 
 
-class Deletable(BaseEstimator):
+@dataclass(frozen=True)
+class DeletionCost:
+    """What a deletion costs.
+
+    Attributes
+    ----------
+    seconds : float
+        Measured, or estimated from what was measured.
+    share : float
+        The same as a share of a fit.
+    rows : float
+        Rows that are read again, counted as often as they are.
+    parts : float
+        Parts that learn again: shards, groups of trees. Where no request was given, how many are to be expected.
+    """
+
+    seconds: float
+    share: float
+    rows: float
+    parts: float = 0.0
+
+
+def _has(hook: str) -> Any:
+    """Return a condition for ``available_if``: whether the class has this hook; its own reason where it has not."""
+    return lambda model: getattr(model, hook) is not None
+
+
+class Deletable(Keeper):
     """Base class of the estimators of this package.
 
-    Subclasses set ``_subjects`` in ``fit`` and implement ``_plan(rows) -> Plan`` and ``certificate_``.
+    Subclasses set ``_subjects`` in ``fit`` and give ``certificate_`` and hooks, which the methods here call::
+
+        _plan_deletion(rows) -> Plan                  # of delete and plan
+        _plan_addition(X, y, ids, **known) -> Plan    # of add, where rows can be added; its commit sets _subjects
+        _plan_refinement() -> Plan                    # of refine, where there is something to refine
+        _release(**options)                           # of release, where something can be published
+
+    A plan changes nothing. One thread at a time acts on a model: every public method and property of a subclass waits
+    for its turn, and its parts share it.
     """
 
     _subjects: Subjects
-    _owned = False  # a part of a fitted pipeline or search deletes through the whole only
-    _reentrant = True  # whether several may work in threads at a time
     _withheld: str | None = None  # why the present state is not to be published
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "release" in cls.__dict__:
-            cls.release = _Release(cls.__dict__["release"])
+        for name in ("add", "delete", "refine", "release"):
+            if name in cls.__dict__:
+                raise TypeError(f"{cls.__name__} defines {name}. Give the hook that Deletable.{name} calls instead.")
 
-    def delete(self, ids: Any, *, guard: Guard | None = None) -> Receipt:
+    # --------------------------------------------------------------- delete
+
+    def delete(self, ids: Any, *, missing: str = "raise", guard: Guard | None = None) -> Receipt:
         """Remove every row of these subjects from the fitted state.
 
         All or nothing: after an error the model is what it was before.
@@ -75,6 +126,9 @@ class Deletable(BaseEstimator):
         ----------
         ids : array-like of shape (n_subjects,)
             Subjects given to ``fit``. A single id is allowed.
+        missing : {"raise", "ignore"}, default="raise"
+            What to do with subjects that are not retained, unknown or deleted already. With "ignore" the receipt lists
+            them, and an id that is repeated counts once, so that a list can be run again.
         guard : callable or None
             ``guard(before, after)`` gets the releases of the states before and after the deletion and returns an
             audit, such as that of :func:`certified.audit.utility`. The rows go in any case. Where the audit is refuted,
@@ -96,40 +150,285 @@ class Deletable(BaseEstimator):
             No valid bound can be given for what would be left.
         """
         self._check_whole("delete")
-        wanted = as_ids(ids, "delete(ids=...)")
+        self._check_guard("delete", guard)
+        self._check_writable("delete")
+        wanted, ignored = self._requested(ids, missing)
+        if wanted.size == 0 and missing == "ignore":
+            return Receipt(0, 0, self.certificate_.method, self.certificate_, 0.0, ignored=ignored)
         rows = self._subjects.rows_of(wanted)
         before = None if guard is None else self._to_compare()
-        plan = self._plan(rows)
-        self._carry_out(plan, rows)
+        plan = self._planned_deletion(rows)
+        turn_of(self).commit(self._carried_out(plan, rows))
+        return self._receipt(plan, wanted.size, rows.size, guard, before, ignored=ignored)
+
+    def plan(self, ids: Any, *, missing: str = "raise") -> Preview:
+        """Work out what :meth:`delete` would do, and change nothing.
+
+        Parameters
+        ----------
+        ids, missing
+            As in :meth:`delete`.
+
+        Returns
+        -------
+        Preview
+            Subjects and rows found, the steps that would change, what it costs, and why it would be refused, if so.
+
+        Raises
+        ------
+        UnknownIds, InvalidRequest
+            The request itself is not one: it is empty, or names subjects that are not retained.
+        """
+        self._check_whole("plan")
+        wanted, ignored = self._requested(ids, missing, "plan(ids=...)")
+        nothing = wanted.size == 0 and missing == "ignore"
+        rows = np.empty(0, dtype=np.intp) if nothing else self._subjects.rows_of(wanted, "plan(ids=...)")
+        found: dict[str, Any] = {"n_subjects": int(wanted.size), "n_rows": int(rows.size), "ignored": ignored}
+        if not rows.size:
+            return Preview(**found, method=self.certificate_.method, changed=())
+        started = time.perf_counter()
+        try:
+            plan = self._planned_deletion(rows)
+        except CertifiedError as error:
+            return Preview(**found, method="", changed=(), refused=str(error))
+        seconds = time.perf_counter() - started
+        return Preview(
+            **found,
+            method=plan.method,
+            changed=self._changed_steps(plan),
+            mu_differencing=plan.mu_differencing,
+            passes=plan.passes,
+            seconds=seconds,
+        )
+
+    def deletion_cost(self, ids: Any = None) -> DeletionCost:
+        """Return what a deletion costs, measured: it is worked out and thrown away. Nothing changes.
+
+        Parameters
+        ----------
+        ids : array-like of shape (n_subjects,) or None
+            One request; None for one subject, of which three are tried.
+        """
+        self._check_whole("deletion_cost")
+        every = self._subjects.ids
+        requests = [every[[len(every) * k // 4]] for k in (1, 2, 3)] if ids is None else [ids]
+        found = []
+        for request in requests:
+            rows = self._subjects.rows_of(as_ids(request, "deletion_cost(ids=...)"), "deletion_cost(ids=...)")
+            try:
+                found.append(self._rehearsed(rows))
+            except CertifiedError:
+                if ids is not None or (request is requests[-1] and not found):
+                    raise
+        seconds = sum(seconds for seconds, _ in found) / len(found)
+        read = self._subjects.n_rows * sum(plan.passes for _, plan in found) / len(found)
+        return DeletionCost(seconds=seconds, share=seconds / self._fit_seconds, rows=read)
+
+    def _rehearsed(self, rows: IntArray) -> tuple[float, Plan]:
+        """Return the seconds that the work of a deletion takes, and its plan."""
+        started = time.perf_counter()
+        plan = self._planned_deletion(rows)
+        return time.perf_counter() - started, plan
+
+    def _requested(self, ids: Any, missing: str, caller: str = "delete(ids=...)") -> tuple[Any, tuple[Any, ...]]:
+        """Return the ids to look for, and those that are not retained and may be ignored."""
+        if missing not in ("raise", "ignore"):
+            raise InvalidRequest(
+                f"{caller} got missing={missing!r}. 'raise' or 'ignore' is needed. Nothing was changed."
+            )
+        wanted = as_ids(ids, caller)
+        if missing == "raise" or wanted.size == 0:
+            return wanted, ()
+        wanted = np.unique(wanted)
+        held = self._subjects.holds(wanted, caller)
+        return wanted[held], tuple(wanted[~held].tolist())
+
+    def _check_rest(self, rows: IntArray) -> None:
+        """Raise where nothing would be left, or no row of a class."""
+        if rows.size >= self._subjects.n_rows:
+            raise InvalidRequest(
+                f"delete(ids=...) would remove every row of {type(self).__name__}. Discard the model instead. Nothing "
+                "was changed."
+            )
+        counts = self._class_counts(rows)
+        if counts is not None and not np.all(counts > 0):
+            gone = self._class_names()[int(np.flatnonzero(~(counts > 0))[0])]
+            raise InvalidRequest(
+                f"{type(self).__name__} would be left without a row of class {gone!r}, and a classifier needs rows of "
+                "every class. Fit a model without that class instead. Nothing was changed."
+            )
+
+    def _class_counts(self, rows: IntArray) -> Any:
+        """Return how many rows (or what weight) each class would have without these; None for no classes."""
+        return None
+
+    def _class_names(self) -> list[Any]:
+        return np.asarray(self.classes_).tolist()  # type: ignore[attr-defined]
+
+    def _plan_deletion(self, rows: IntArray) -> Plan:
+        raise NotImplementedError
+
+    def _planned_deletion(self, rows: IntArray) -> Plan:
+        """Return the plan of a deletion of these rows, after the checks that all models share."""
+        self._check_rest(rows)
+        return self._plan_deletion(rows)
+
+    def _carried_out(self, plan: Plan, rows: IntArray) -> Callable[[], None]:
+        """Return what carries out a deletion, the subjects included."""
+        drop = self._subjects.dropping(rows)
+
+        def carry_out() -> None:
+            plan.commit()
+            drop()
+
+        return carry_out
+
+    def _changed_steps(self, plan: Plan) -> tuple[str, ...]:
+        own = (type(self).__name__,) if plan.changed else ()
+        return own if plan.steps is None else plan.steps
+
+    def _receipt(
+        self, plan: Plan, n_subjects: int, n_rows: int, guard: Guard | None, before: Any, **fields: Any
+    ) -> Receipt:
         audits = () if guard is None else (self._guarded(guard, before),)
         return Receipt(
-            n_subjects=int(wanted.size),
-            n_rows=int(rows.size),
+            n_subjects=int(n_subjects),
+            n_rows=int(n_rows),
             method=plan.method,
             certificate=self.certificate_.with_audits(*audits),
             mu_differencing=plan.mu_differencing,
             passes=plan.passes,
             changed=self._changed_steps(plan),
+            **fields,
         )
+
+    # ------------------------------------------------------------------ add
+
+    @available_if(_has("_plan_addition"))
+    def add(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        ids: Any = None,
+        sample_weight: Any = None,
+        offset: Any = None,
+        exposure: Any = None,
+        guard: Guard | None = None,
+    ) -> Receipt:
+        """Add rows: the opposite of a deletion, under the same certificate, which compares with a fit on all rows.
+
+        All or nothing: after an error the model is what it was before.
+
+        Parameters
+        ----------
+        X, y, sample_weight, offset, exposure
+            As in ``fit``, for the new rows; what ``fit`` does not take is refused. Of classes, those of the fit only.
+        ids : array-like of shape (n_new_rows,) or column name
+            Subject of each row; a subject that is already retained gets more rows.
+        guard : callable or None
+            As in :meth:`delete`.
+
+        Returns
+        -------
+        Receipt
+            What was added and how, with the certificate of the new state.
+
+        Raises
+        ------
+        InvalidInput
+            The rows are not like those of the fit, or have no ids.
+        CannotCertify
+            No valid bound can be given for the new state.
+        """
+        self._check_whole("add")
+        self._check_guard("add", guard)
+        self._check_writable("add")
+        name = f"{type(self).__name__}.add"
+        if ids is None:
+            raise InvalidInput(
+                f"{name} got no ids. add needs ids=..., the subject of each new row (an array, or the name of a column "
+                "of X), so that these rows can be deleted later. Nothing was changed."
+            )
+        X, ids = split_ids(X, ids)
+        known = {"sample_weight": sample_weight, "offset": offset, "exposure": exposure}
+        known = {key: value for key, value in known.items() if value is not None}
+        for key in known:
+            if not has_fit_parameter(self, key):
+                raise InvalidInput(f"{name} got {key}, which its fit does not take. Leave it out. Nothing was changed.")
+            X, known[key] = split_column(X, known[key], key)
+        ids = as_ids(ids, "add(ids=...)")
+        before = None if guard is None else self._to_compare()
+        plan = self._plan_addition(X, y, ids, **known)  # type: ignore[attr-defined]
+        turn_of(self).commit(plan.commit)
+        return self._receipt(plan, np.unique(ids).size, ids.size, guard, before, act="add")
+
+    # --------------------------------------------------------------- refine
+
+    @available_if(_has("_plan_refinement"))
+    def refine(self) -> Certificate:
+        """Pass over the retained rows until the state is within ``tol`` of the minimiser, and measure it.
+
+        Afterwards the state depends on deleted rows through a distance of ``tol`` at most; see "what a keeper
+        remembers" in the documentation. The next access to released parameters draws fresh noise, which is one more
+        release in the transcript.
+
+        Returns
+        -------
+        Certificate
+            Of the measured state.
+        """
+        self._check_whole("refine")
+        self._check_writable("refine")
+        plan = self._plan_refinement()  # type: ignore[attr-defined]
+        turn_of(self).commit(plan.commit)
+        return self.certificate_
+
+    # -------------------------------------------------------------- release
+
+    @available_if(_has("_release"))
+    def release(self, *args: Any, **options: Any) -> Any:
+        """Return a plain object of scikit-learn (of XGBoost, for boosted trees) that predicts, without a training row.
+
+        It needs no part of this package to be loaded, but for the few classes that say so. Options are those that the
+        class documents.
+
+        Raises
+        ------
+        OtherVersions, ReleaseWithheld, SimulatedNoise
+            The guard of a deletion or an addition has found the model too much changed.
+        """
+        self._check_fitted()
+        if self._withheld is not None:
+            raise ReleaseWithheld(
+                f"release() of {type(self).__name__} is withheld by a guard: {self._withheld} The rows are deleted (or "
+                "added). Fit again, delete with a guard that passes, or call approve() to publish it as it is."
+            )
+        return self._release(*args, **options)  # type: ignore[attr-defined]
 
     def approve(self) -> None:
         """Let the present state be released although a guard withheld it: the decision of a person."""
         self._check_fitted()
         self.__dict__.pop("_withheld", None)
 
-    def _to_compare(self) -> Any:
-        """Return a release for a guard, also of a state that is withheld."""
+    def _check_guard(self, call: str, guard: Guard | None) -> None:
+        """Raise for a guard that cannot be asked, or has nothing to compare."""
+        if guard is None:
+            return
+        if not callable(guard):
+            raise InvalidInput(
+                f"{call}(guard={guard!r}) got no function. guard(before, after) is needed, which gets two releases and "
+                "returns an audit, such as certified.audit.utility(before, after, X, y). Nothing was changed."
+            )
         if not hasattr(self, "release"):
             raise InvalidInput(
-                f"delete(guard=...) was called on {type(self).__name__}, which has no release, "
-                "so that there is nothing that a guard could withhold. Call delete without it. Nothing was changed."
+                f"{call}(guard=...) was called on {type(self).__name__}, which has no release, so that there is "
+                f"nothing that a guard could withhold. Call {call} without it. Nothing was changed."
             )
-        withheld = self.__dict__.pop("_withheld", None)
-        try:
-            return self.release()
-        finally:
-            if withheld is not None:
-                self._withheld = withheld
+
+    def _to_compare(self) -> Any:
+        """Return a release for a guard, also of a state that is withheld."""
+        return self._release()  # type: ignore[attr-defined]
 
     def _guarded(self, guard: Guard, before: Any) -> Any:
         """Ask the guard; withhold the release unless it finds nothing."""
@@ -137,38 +436,14 @@ class Deletable(BaseEstimator):
         found = guard(before, self._to_compare())
         if not hasattr(found, "refuted"):
             raise InvalidInput(
-                f"delete(guard=...) got {found!r} from the guard. An audit is needed, such as certified.audit.utility("
-                "before, after, X, y). The rows were deleted, and the release is withheld until approve() is called."
+                f"The guard returned {found!r}. An audit is needed, such as certified.audit.utility(before, after, X, "
+                "y). The rows were deleted (or added), and the release is withheld until approve() is called."
             )
         if found.refuted:
             self._withheld = str(found.reason)
         else:
             self.approve()
         return found
-
-    def _check_fitted(self) -> None:
-        """Raise NotFittedError before fit; scikit-learn's own check, without its cost after fit."""
-        if "_subjects" not in self.__dict__:
-            check_is_fitted(self)
-
-    def _check_whole(self, call: str) -> None:
-        """Raise before fit, and for a part of something larger."""
-        self._check_fitted()
-        if self._owned:
-            raise NotDeletable(
-                f"{call} was called on {type(self).__name__}, which is part of a fitted pipeline or search. Call "
-                f"{call} on the pipeline or the search, so that every part follows. Nothing was changed."
-            )
-
-    def _plan(self, rows: IntArray) -> Plan:
-        raise NotImplementedError
-
-    def _carry_out(self, plan: Plan, rows: IntArray) -> None:
-        plan.commit()
-        self._subjects.drop(rows)
-
-    def _changed_steps(self, plan: Plan) -> tuple[str, ...]:
-        return (type(self).__name__,) if plan.changed else ()
 
     @property
     def certificate_(self) -> Certificate:
@@ -191,39 +466,7 @@ class Deletable(BaseEstimator):
         return hasattr(self, "_subjects")
 
 
-def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a ``fit`` that raises back the state from before the call."""
-
-    @wraps(fit)
-    def fit_or_restore(self: Any, *args: Any, **kwargs: Any) -> Any:
-        before = dict(self.__dict__)
-        try:
-            self.__dict__.pop("_withheld", None)
-            return fit(self, *args, **kwargs)
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
-
-    return fit_or_restore
-
-
-class _Release:
-    """``release`` as a class defines it, which refuses while a guard withholds the state."""
-
-    def __init__(self, defined: Any) -> None:
-        self.defined = defined
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        release = self.defined.__get__(instance, owner)
-        return release if instance is None or instance._withheld is None else partial(_refuse, instance)
-
-
-def _refuse(model: Deletable, *args: Any, **kwargs: Any) -> None:
-    raise ReleaseWithheld(
-        f"release() of {type(model).__name__} is withheld by the guard of a deletion: {model._withheld} The rows are "
-        "deleted. Fit again, delete with a guard that passes, or call approve() to publish it as it is."
-    )
+take_turns(Deletable)
 
 
 def named_like(out: Any, model: Any) -> Any:

@@ -8,22 +8,30 @@ import math
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 from typing import Any
 
-from certified import __version__
+from certified._assumptions import LEGEND, Assumptions
 from certified._record import FrozenMap, Record, convert, parse, thaw
 from certified.accounting import delta_of, epsilon_of
-from certified.errors import CannotCertify, InvalidInput
+from certified.errors import (
+    CannotCertify,
+    InvalidInput,
+)
 
-__all__ = ["Certificate", "Receipt", "Refused", "versions"]
+__all__ = ["LEGEND", "Assumptions", "Certificate", "Preview", "Receipt", "Refused"]
 
 CLAIMS = ("exact", "indistinguishable", "none")
 SCOPES = ("estimator", "pipeline", "search")
 METHODS = ("exact", "measured", "predicted")
 
+_METHODS = MappingProxyType(
+    {
+        "exact": "exactly",
+        "measured": "as a pass over them has measured",
+        "predicted": "as predicted without a pass over them",
+    }
+)
 _MAY_BE_UNSTATED = ("mu_transcript", "mu_differencing")  # NaN here means "not stated" and is left out of the record
 
 
@@ -81,7 +89,8 @@ class Certificate(_Shown):
     mu_differencing : float
         Estimate for somebody who holds the release before the deletion and the one after. NaN: not stated.
     assumptions : mapping of str to float
-        Measured values on which the bound rests, such as ``nu``, ``M``, ``eta``, ``rounding_envelope``.
+        Measured values on which the bound rests, such as ``nu``, ``M``, ``eta``, ``rounding_envelope``: an
+        :class:`Assumptions`, whose :data:`LEGEND` says what each is.
     estimator : str
     n_rows, n_features : int
         Of the retained rows: a refit would report the same numbers.
@@ -131,7 +140,8 @@ class Certificate(_Shown):
             value = getattr(self, name)
             if type(value) is not kind:
                 object.__setattr__(self, name, convert(kind, name, value))
-        object.__setattr__(self, "assumptions", FrozenMap.of(float, self.assumptions))
+        if type(self.assumptions) is not Assumptions:
+            object.__setattr__(self, "assumptions", Assumptions(FrozenMap(self.assumptions)))
         object.__setattr__(self, "versions", FrozenMap.of(str, self.versions))
         object.__setattr__(self, "extra", FrozenMap(self.extra))
         self._check()
@@ -237,9 +247,9 @@ class Certificate(_Shown):
         ``mu``, ``distance_bound`` and the assumptions are functions of the data to which no noise was added, and the
         method tells how the state was reached. They belong in the controller's file. Beside a release they would be a
         second, un-noised release, to which the guarantee does not extend. The copy states the promise instead:
-        ``mu = mu_target`` and ``distance_bound = sigma * mu_target``. Its method is "measured", to which theorem 2
-        leads. ``mu_transcript`` and ``mu_differencing`` are not stated; unknown fields are left out. Counts of kept
-        rows stay, since a refit has the same.
+        ``mu = mu_target`` and ``distance_bound = sigma * mu_target``. Its method is "measured", which every
+        state can become. ``mu_transcript`` and ``mu_differencing`` are not stated; unknown fields are left out. Counts
+        of retained rows stay, since a refit has the same.
 
         Raises
         ------
@@ -286,22 +296,25 @@ _REQUIRED = tuple(
 
 @dataclass(frozen=True, eq=False)
 class Receipt(_Shown):
-    """What one deletion did.
+    """What one deletion, or one addition, did.
 
     Parameters
     ----------
     n_subjects, n_rows : int
-        Removed by this request.
+        Deleted (or added) by this request.
     method : str
         How the state was brought up to date.
     certificate : Certificate
-        Of the state after the deletion.
+        Of the state afterwards.
     mu_differencing : float
         Estimated mu between the release before and the release after, for somebody who knows the other rows.
     passes : int
         Passes over the retained rows.
     changed : tuple of str
         Pipeline steps whose learned state changed.
+    act : {"delete", "add"}
+    ignored : tuple of int or str
+        Subjects of a request with ``missing="ignore"`` that were not retained, unknown or deleted already.
     """
 
     n_subjects: int
@@ -311,11 +324,19 @@ class Receipt(_Shown):
     mu_differencing: float
     passes: int = 0
     changed: tuple[str, ...] = ()
+    act: str = "delete"
+    ignored: tuple[Any, ...] = ()
 
     def __post_init__(self):
         for name, kind in (("n_subjects", int), ("n_rows", int), ("passes", int), ("mu_differencing", float)):
             object.__setattr__(self, name, convert(kind, name, getattr(self, name)))
         object.__setattr__(self, "changed", tuple(self.changed))
+        object.__setattr__(self, "ignored", tuple(self.ignored))
+
+    @property
+    def n_ignored(self) -> int:
+        """How many subjects of the request were not retained."""
+        return len(self.ignored)
 
     @property
     def mu_differencing_outsider(self) -> float:
@@ -334,11 +355,70 @@ class Receipt(_Shown):
 
     def __str__(self) -> str:
         steps = f" Steps whose learned state changed: {', '.join(self.changed)}." if self.changed else ""
+        done = "Added" if self.act == "add" else "Removed"
+        missing = f" Not held, and ignored: {_listed(self.ignored)}." if self.ignored else ""
+        if self.act == "delete" and self.n_rows:
+            steps += "\nRemoved: the influence of these records on the fitted state."
         return (
-            f"Removed {self.n_rows} rows of {self.n_subjects} subjects ({self.method}, passes over the retained rows: "
-            f"{self.passes}).{steps}\nRelease before against release after: estimated mu = {self.mu_differencing:.4g} "
+            f"{done} {self.n_rows} rows of {self.n_subjects} subjects ({self.method}, passes over the retained rows: "
+            f"{self.passes}).{missing}{steps}\n"
+            f"Release before against release after: estimated mu = {self.mu_differencing:.4g} "
             f"for an insider, {self.mu_differencing_outsider:.4g} for an outsider.\n{self.certificate}"
         )
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a deletion would do; nothing was changed. False where it would be refused.
+
+    Parameters
+    ----------
+    n_subjects, n_rows : int
+        Found for this request.
+    method : str
+        How the state would be brought up to date; "" where it would not.
+    changed : tuple of str
+        Steps whose learned state would change.
+    mu_differencing : float
+        As in :class:`Receipt`.
+    passes : int
+        Passes over the retained rows.
+    seconds : float
+        What it took to work out the new state, which is most of what the deletion takes; NaN where nothing was.
+    ignored : tuple of int or str
+        Subjects that are not retained, where these are ignored.
+    refused : str
+        Why the deletion would be refused; empty where it would not.
+    """
+
+    n_subjects: int
+    n_rows: int
+    method: str
+    changed: tuple[str, ...]
+    mu_differencing: float = 0.0
+    passes: int = 0
+    seconds: float = math.nan
+    ignored: tuple[Any, ...] = ()
+    refused: str = ""
+
+    def __bool__(self) -> bool:
+        return not self.refused
+
+    def __str__(self) -> str:
+        found = f"{self.n_rows} rows of {self.n_subjects} subjects"
+        missing = f" Not held, and ignored: {_listed(self.ignored)}." if self.ignored else ""
+        if self.refused:
+            return f"A deletion of {found} would be refused: {self.refused}{missing}"
+        steps = f" Steps whose learned state would change: {', '.join(self.changed)}." if self.changed else ""
+        return (
+            f"A deletion of {found} would be carried out ({self.method}, passes over the retained rows: {self.passes})."
+            f"{missing}{steps}"
+        )
+
+
+def _listed(ids: tuple[Any, ...]) -> str:
+    shown = ", ".join(map(repr, ids[:5]))
+    return f"{len(ids)} ({shown}{', ...' if len(ids) > 5 else ''})"
 
 
 @dataclass(frozen=True)
@@ -366,23 +446,23 @@ def _claim_lines(c: Certificate) -> list[str]:
     head = f"Certificate for {c.estimator} ({c.n_rows} rows, {c.n_features} features)"
     if c.claim == "none":
         return [head, f"No guarantee is given (noise: {c.noise}): mu = inf, epsilon = inf."]
-    lines = [head, "Removed: the influence of the listed records on this model's fitted state."]
+    lines = [head]
     if c.claim == "exact":
         return [
             *lines,
-            f"The state is the same, bit for bit, as that of a refit of the {c.scope} without them (mu = 0).",
+            f"The state is the same, bit for bit, as that of a fit of the {c.scope} on these rows alone (mu = 0).",
             *([f"Requests covered: {c.adaptivity}."] if c.adaptivity else []),
             *_declared_lines(c),
         ]
     lines += [
         f"The release is within mu = {c.mu:.4g} (epsilon = {c.epsilon:.4g} at delta = {c.delta:.4g}) of a release of a",
-        f"refit of the {c.scope} to its exact minimum without them, by {c.method}.",
+        f"fit of the {c.scope} to its exact minimum on these rows alone, {_METHODS[c.method]}.",
         f"Distance at most {c.distance_bound:.4g}; noise: sigma = {c.sigma:.4g}, {c.noise}.",
         f"Expected excess loss: {c.expected_excess_loss:.4g} nats.",
     ]
     lines += _declared_lines(c)
     if c.assumptions:
-        lines.append("Measured: " + ", ".join(f"{name} = {value:.4g}" for name, value in c.assumptions.items()) + ".")
+        lines += ["Measured:", *(f"- {line}" for line in str(c.assumptions).splitlines())]
     if not math.isnan(c.mu_transcript):
         lines.append(f"All releases so far together: mu = {c.mu_transcript:.4g}.")
     return lines
@@ -407,15 +487,3 @@ def _limits(c: Certificate) -> tuple[str, ...]:
         "Copies outside this model, such as raw data, backups and logs, are not covered.",
         "It is a statement about a computation, not about compliance with any law.",
     )
-
-
-@cache
-def versions() -> FrozenMap:
-    """Versions of this package and of those that compute or draw, for certificates."""
-    found = {"certified": __version__}
-    for name in ("jax", "numpy", "opendp", "scikit-learn"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
-    return FrozenMap(found)

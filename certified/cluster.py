@@ -176,7 +176,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, ExactTransformer):
         found = distances(self._validated(X, reset=False), self.cluster_centers_).min(axis=1)
         return -float(found.sum() if sample_weight is None else np.asarray(sample_weight) @ found)
 
-    def release(self) -> _Plain:
+    def _release(self) -> _Plain:
         """Return scikit-learn's estimator with the same centres; it holds no training row.
 
         Raises

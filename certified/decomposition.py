@@ -212,7 +212,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, ExactTransformer):
             setattr(out, name, value)
         return out
 
-    def release(self) -> _Plain:
+    def _release(self) -> _Plain:
         """Return a plain scikit-learn PCA with the same components; it holds no training row."""
         self._check_fitted()
         out = _Plain(n_components=self.n_components, whiten=self.whiten)

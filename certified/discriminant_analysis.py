@@ -258,7 +258,7 @@ class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMix
         """Return the logarithm of the probability of each class, shape (n_rows, n_classes)."""
         return np.log(np.maximum(self.predict_proba(X), np.finfo(np.float64).smallest_normal))
 
-    def release(self) -> _Plain:
+    def _release(self) -> _Plain:
         """Return scikit-learn's estimator with the same parameters; it holds no training row."""
         self._check_fitted()
         out = _Plain(priors=self.priors, n_components=self.n_components)

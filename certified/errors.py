@@ -10,7 +10,9 @@ __all__ = [
     "NewerFormat",
     "NotDeletable",
     "NotVerified",
+    "OtherVersions",
     "ReleaseWithheld",
+    "SimulatedNoise",
     "StorageFailed",
     "UnknownIds",
 ]
@@ -68,3 +70,11 @@ class StorageFailed(CertifiedError, OSError):
 
 class Locked(CertifiedError, BlockingIOError):
     """Another process works on it."""
+
+
+class SimulatedNoise(UserWarning):
+    """Noise is simulated from a seed: whoever knows the seed can subtract it, so that nothing is certified."""
+
+
+class OtherVersions(UserWarning):
+    """A model was loaded that other versions of the packages have fitted."""

@@ -245,7 +245,7 @@ class SimpleImputer(MixedTransformer):
     def _example(self, learned: Any, n_features: int) -> list[Any]:
         return [value if isinstance(value, str) else 0.0 for value in learned[0]]
 
-    def release(self) -> _Plain:
+    def _release(self) -> _Plain:
         """Return a plain scikit-learn imputer that fills the same; its ``strategy`` is another one."""
         self._check_fitted()
         fill, kept, marked = self._learned
@@ -294,7 +294,10 @@ def _empty(x: Any) -> BoolArray:
     """Return which values are NaN or None, shape (n_rows, n_features)."""
     if not isinstance(x, Columns):
         return np.isnan(x)
-    return np.column_stack([[v is None for v in c.tolist()] if c.dtype == object else np.isnan(c) for c in x.columns])
+    columns = [
+        np.array([v is None for v in c.tolist()], dtype=bool) if c.dtype == object else np.isnan(c) for c in x.columns
+    ]
+    return np.column_stack(columns)
 
 
 def _middle(values: FloatArray) -> float:

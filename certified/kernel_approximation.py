@@ -136,7 +136,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, ExactTransformer):
     def _n_features_out(self) -> int:
         return len(self.components_)
 
-    def release(self) -> _Plain:
+    def _release(self) -> _Plain:
         """Return a plain scikit-learn transformer with the same landmarks; it holds no training row."""
         self._check_fitted()
         names = ("kernel", "gamma", "coef0", "degree")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn import naive_bayes as plain
 
+from certified._acts.partial_fit import PartialFit
 from certified._data.table import Table
 from certified._exact.sums import GroupSums
 from certified._steps.estimators import ExactClassifier
@@ -21,7 +22,7 @@ from certified.typing import FloatArray, IntArray
 __all__ = ["BernoulliNB", "CategoricalNB", "GaussianNB", "MultinomialNB"]
 
 
-class _NaiveBayes(ExactClassifier):
+class _NaiveBayes(PartialFit, ExactClassifier):
     """Base class. What is served are the fitted attributes of scikit-learn's estimator."""
 
     force_alpha: bool
@@ -102,7 +103,7 @@ class _NaiveBayes(ExactClassifier):
         self._check_fitted()
         return getattr(self._plain, method)(self._validated(X, reset=False))
 
-    def release(self) -> Any:
+    def _release(self) -> Any:
         """Return scikit-learn's estimator with the same parameters; it holds no training row."""
         self._check_fitted()
         copies = {name: _copied(value) for name, value in {"classes_": self.classes_, **self._learned}.items()}

@@ -37,6 +37,13 @@ class _InContext(ExactStep):
     _validated: Any
     _asked: list[Any]  # the estimator that has read the context, once somebody has asked
 
+    @property
+    def _release(self) -> Any:
+        raise AttributeError(
+            f"{type(self).__name__} has no release, because the rows are the model: it would publish them. Serve its "
+            "predictions instead."
+        )
+
     def _made(self) -> Any:
         """Return the estimator that reads the context, unfitted."""
         raise NotImplementedError

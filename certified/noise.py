@@ -13,6 +13,7 @@ Dong, Roth, Su (2022), "Gaussian differential privacy".
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -22,7 +23,7 @@ from scipy.linalg import solve_triangular
 from sklearn.utils import check_random_state
 
 from certified._data.reproducible import one_thread
-from certified.errors import CannotCertify, InvalidInput
+from certified.errors import CannotCertify, InvalidInput, SimulatedNoise
 
 __all__ = ["NO_NOISE", "OS_ENTROPY", "SEEDED", "STEP", "discrete_gaussian", "generator", "release", "source", "whiten"]
 
@@ -227,8 +228,15 @@ def release(w: np.ndarray, factor: np.ndarray, sigma: float, rng: np.random.Gene
     return sigma * theta
 
 
-def generator(random_state: Any) -> np.random.Generator | None:
-    """Stream of simulated noise for a seed; None (no seed) means the operating system's entropy."""
+def generator(random_state: Any, noise: float) -> np.random.Generator | None:
+    """Stream of simulated noise for a seed, with a warning; None (no seed) means the operating system's entropy."""
     if random_state is None:
         return None
+    if noise > 0:
+        warnings.warn(
+            f"random_state={random_state!r} simulates the noise from a seed, so that nothing is certified (the claim "
+            'is "none"). It is meant for tests and simulations. Leave random_state out for a model that is published.',
+            SimulatedNoise,
+            stacklevel=2,
+        )
     return np.random.default_rng(check_random_state(random_state).randint(2**31))

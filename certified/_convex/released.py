@@ -5,6 +5,7 @@ What every model shares whose parameter is near a minimiser and is released with
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +16,7 @@ from certified._convex.bounds import gamma
 from certified._convex.state import Solution
 from certified.accounting import Transcript
 from certified.base import Deletable
-from certified.certificate import Certificate, versions
+from certified.certificate import Certificate
 from certified.errors import CannotCertify
 from certified.typing import FloatArray, IntArray
 
@@ -27,6 +28,7 @@ _BARE = 1e-3  # distance, in standard errors, that is good enough where no noise
 class Released(Deletable):
     """Base class: serves noisy releases of ``_state.solution``, drawn once for each state."""
 
+    _adjustable = Deletable._adjustable | {"max_iter"}  # how many passes a request may take
     epsilon: float
     delta: float
     noise: float
@@ -86,6 +88,12 @@ class Released(Deletable):
         """mu of a release of this solution."""
         return accounting.lattice_mu(found.distance, self.noise, len(found.w), noise.STEP, self._arithmetic(found))
 
+    def __getstate__(self) -> Any:
+        if "_state" in self.__dict__ and self._released is None:
+            with suppress(CannotCertify):  # a copy that is saved serves this release, which is counted here and there
+                self._draw()
+        return super().__getstate__()
+
     def _draw(self) -> None:
         """Draw the release of the present state: fresh noise, once."""
         found = self._state.solution
@@ -93,8 +101,9 @@ class Released(Deletable):
             self._released = found.w
             return
         self._check_promise(found)
-        self._released = self._noised(found.w)
-        self._transcript.record(self._mu())
+        drawn = self._noised(found.w)
+        self._transcript.record(self._mu())  # first: what is served is counted, even after an interrupt
+        self._released = drawn
 
     def _check_promise(self, found: Solution) -> None:
         """Raise CannotCertify where a release would tell more than was promised: the door of every release."""
@@ -138,7 +147,7 @@ class Released(Deletable):
             n_rows=self.n_rows_,
             n_features=int(self.n_features_in_),
             expected_excess_loss=0.5 * self.noise**2 * len(found.w),
-            versions=versions(),
+            versions=self._versions(),
         )
 
     @property

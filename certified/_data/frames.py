@@ -21,7 +21,9 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from certified.errors import InvalidInput
+from certified.errors import (
+    InvalidInput,
+)
 from certified.typing import FloatArray
 
 __all__ = [

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,13 @@ class Subjects:
             self._raise_unknown(wanted[missing], caller)
         return rows[retained]
 
+    def holds(self, ids: Any, caller: str) -> BoolArray:
+        """Return which of these ids, made by :func:`as_ids`, are those of subjects retained; raise for another type."""
+        if ids.dtype.kind != self._sorted.dtype.kind:
+            self._raise_unknown(ids, caller)
+        found = np.concatenate([[0], np.cumsum(self.retained[self._order])])
+        return found[self._sorted.searchsorted(ids, side="right")] > found[self._sorted.searchsorted(ids, side="left")]
+
     def added(self, ids: Any, n_rows: int) -> tuple[IntArray, Subjects]:
         """Return the positions still held, and subjects in which they come first, followed by rows with these ids."""
         new = as_ids(ids, "add(ids=...)")
@@ -186,27 +194,41 @@ class Subjects:
         by_position[self._order] = self._sorted
         return retained, Subjects(np.concatenate([by_position[retained], new]), retained.size + new.size)
 
-    def drop(self, rows: IntArray) -> None:
-        """Forget the subjects of these rows (whole subjects: the output of :meth:`rows_of`)."""
+    def dropping(self, rows: IntArray) -> Callable[[], None]:
+        """Return what deletes the subjects of these rows (whole subjects: the output of :meth:`rows_of`).
+
+        It may be called again after an interrupt, with the same end.
+        """
+        n_rows = self.n_rows - rows.size
+        if rows.size > 16:
+            live = self.retained.copy()
+            live[rows] = False
+            live = live[self._order]
+            packed = {"_sorted": self._sorted[live], "_order": self._order[live], "_rank": None, "_first": 0}
+            return partial(self._drop, rows, n_rows, (), packed)
+        of_rows = self.ids_at(rows)
+        gone = of_rows if rows.size == 1 else np.unique(of_rows)
+        low, high = self._sorted.searchsorted(gone, side="left"), self._sorted.searchsorted(gone, side="right")
+        return partial(self._drop, rows, n_rows, list(zip(low.tolist(), high.tolist(), strict=True)), {})
+
+    def _drop(self, rows: IntArray, n_rows: int, runs: Any, packed: dict[str, Any]) -> None:
         if self._stored is not None:
             ids, retained = self._stored
             ids[rows] = np.zeros((), dtype=ids.dtype)
             retained[rows] = False
         self.retained[rows] = False
-        self.n_rows -= rows.size
-        if rows.size > 16:
-            live = self.retained[self._order]
-            self._sorted, self._order, self._rank = self._sorted[live], self._order[live], None
-            self._first = 0
-            return
-        of_rows = self.ids_at(rows)
-        for gone in of_rows if rows.size == 1 else np.unique(of_rows):
-            low, high = self._sorted.searchsorted(gone, side="left"), self._sorted.searchsorted(gone, side="right")
+        self.__dict__.update(packed, n_rows=n_rows)
+        for low, high in runs:  # ascending, so that no deleted id is copied
             if low:
                 self._sorted[low:high] = self._sorted[low - 1]
-        while not self.retained[self._order[self._first]]:
-            self._first += 1
-        self._sorted[: self._first] = self._sorted[self._first]  # nothing kept on the left: take the first kept id
+        if n_rows:
+            while not self.retained[self._order[self._first]]:
+                self._first += 1
+            self._sorted[: self._first] = self._sorted[self._first]  # nothing retained on the left: the first that is
+
+    def drop(self, rows: IntArray) -> None:
+        """Delete the subjects of these rows."""
+        self.dropping(rows)()
 
     def _spots(self, rows: IntArray) -> IntArray:
         """Positions of rows in the sorted order (their ids are contiguous runs)."""

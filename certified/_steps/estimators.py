@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, has_fit_parameter, validate_data
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from certified._acts.acts import take_turns
 from certified._data.frames import Columns, Schema, is_frame, read, split_ids
 from certified._data.subjects import Subjects
 from certified._data.table import Table
 from certified._data.targets import codes_among, target_column
 from certified._steps.step import ExactStep, canonical
-from certified.base import all_or_nothing
-from certified.certificate import Certificate
+from certified.base import Plan, all_or_nothing
 from certified.errors import InvalidInput, InvalidRequest
 from certified.typing import FloatArray, IntArray
 
@@ -52,31 +52,10 @@ class _Fitted(ExactStep):
         ones = np.ones(len(x))
         weight = np.array(_check_sample_weight(sample_weight, ones, dtype=np.float64, ensure_non_negative=True))
         subjects = Subjects(ids, len(x))
-        self._learn(Table(x, weight, y, subjects.hashes()), subjects)
+        self._learn(Table(x, weight, y, subjects.hashes()), subjects).commit()
         return self
 
-    @all_or_nothing
-    def add(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Certificate:
-        """Add rows, exactly: the state is bit for bit that of a fit on the retained rows and the new ones.
-
-        All or nothing: after an error the model is what it was before. All rows are counted anew.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As in :meth:`fit`, for the new rows. Of classes, those of the fit only.
-        ids : array-like of shape (n_new_rows,) or column name
-            Subject of each row; a subject that is already retained gets more rows.
-
-        Returns
-        -------
-        Certificate
-            Of the new state.
-        """
-        self._check_whole("add")
-        if sample_weight is not None and not has_fit_parameter(self, "sample_weight"):
-            raise InvalidInput(f"{type(self).__name__}.add got sample_weight, which its fit does not take.")
-        X, ids = split_ids(X, ids)
+    def _plan_addition(self, X: Any, y: Any, ids: Any, sample_weight: Any = None) -> Plan:
         x = self._validated(X, reset=False)
         x = canonical(x if isinstance(x, Columns) else np.array(x))
         if self._schema is not None:
@@ -85,8 +64,7 @@ class _Fitted(ExactStep):
         weight = np.array(_check_sample_weight(sample_weight, ones, dtype=np.float64, ensure_non_negative=True))
         retained, subjects = self._subjects.added(ids, len(x))
         new = Table(x, weight, self._more_targets(y, len(x)))
-        self._learn(self._table.added(retained, new, subjects.hashes()), subjects)
-        return self.certificate_
+        return self._learn(self._table.added(retained, new, subjects.hashes()), subjects)
 
     def _more_targets(self, y: Any, n_rows: int) -> Any:
         """Return the targets of rows that are added, as the table holds them."""
@@ -106,6 +84,7 @@ class _Fitted(ExactStep):
         return tags
 
 
+@take_turns  # once more, outside of what scikit-learn does with the output
 class ExactTransformer(TransformerMixin, _Fitted):
     """Base class of transformers."""
 

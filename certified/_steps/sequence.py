@@ -69,6 +69,8 @@ class StepSequence(ExactStep):
         From :func:`as_step`.
     """
 
+    _own = ("steps",)
+
     def __init__(self, steps: list[tuple[str, ExactStep]]) -> None:
         self.steps = steps
 
@@ -76,6 +78,9 @@ class StepSequence(ExactStep):
     def parts(self) -> list[ExactStep]:
         """The steps without their names."""
         return [step for _, step in self.steps]
+
+    def _members(self) -> tuple[Any, ...]:
+        return tuple(self.parts)
 
     def _see(self, X: Any, names: Any, schema: Schema | None) -> None:
         super()._see(X, names, schema)
@@ -135,9 +140,7 @@ class StepSequence(ExactStep):
     def _adopt(self, twin: StepSequence) -> None:
         for step, other in zip(self.parts, twin.parts, strict=True):
             step._adopt(other)
-        steps = self.steps
         super()._adopt(twin)
-        self.steps = steps
 
     def _declared(self) -> list[str]:
         return [clause for step in self.parts for clause in step._declared()]
@@ -155,7 +158,7 @@ class StepSequence(ExactStep):
             names = step.get_feature_names_out(names)
         return names
 
-    def release(self) -> Pipeline:
+    def _release(self) -> Pipeline:
         """Return a plain pipeline of the released steps."""
         (name, first), *rest = self.steps
         return Pipeline([(name, first.release()), *((name, of_table(step, step.release())) for name, step in rest)])
@@ -210,7 +213,7 @@ def delete_through(
             admit(step, left().x)
             statistics.append(step._count(left()))
         else:
-            statistics.append(step._update_statistic(step._statistic, removed, left))
+            statistics.append(step._without(removed, left))
         learned.append(step._learned_again(statistics[-1]))
         changed.append(not same(learned[-1], step._learned))
         if not any(changed) and len(removed.weight):

@@ -264,7 +264,7 @@ class StatelessStep(ExactStep):
             return np.asarray(self._plain.get_feature_names_out(names), dtype=object)
         return np.array([f"x{j}" for j in range(self._width(self._learned, len(names)))], dtype=object)
 
-    def release(self) -> Any:
+    def _release(self) -> Any:
         """Return the transformer itself, with the names of the features where it was given some."""
         if isinstance(self.step, str | FrozenEstimator) or not hasattr(self, "feature_names_in_"):
             return self.step if isinstance(self.step, str) else self._plain

@@ -18,7 +18,6 @@ A deletion gives bit for bit the state of a refit if ``_subtract(_count(D), S)``
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
 from typing import Any, Self
 
 import numpy as np
@@ -29,8 +28,7 @@ from certified._data.reproducible import _leaves, digest, same
 from certified._data.subjects import Subjects
 from certified._data.table import RemainingRows, Table
 from certified.base import Deletable, Plan
-from certified.certificate import Certificate, versions
-from certified.errors import InvalidRequest
+from certified.certificate import Certificate
 from certified.typing import IntArray
 
 __all__ = ["ExactStep", "canonical"]
@@ -78,6 +76,10 @@ class ExactStep(Deletable):
         after = self._subtract(statistic, removed)
         return self._count(left()) if after is None else after
 
+    def _without(self, removed: Table, left: Callable[[], Table]) -> Any:
+        """Return the present statistic without these rows; there may be none, as those of weight 0 are left out."""
+        return self._update_statistic(self._statistic, removed, left) if len(removed.weight) else self._statistic
+
     def _learned_from(self, statistic: Any) -> Any:
         """Return what is served, nested tuples and mappings of arrays; raise where nothing can be."""
         raise NotImplementedError
@@ -116,28 +118,30 @@ class ExactStep(Deletable):
         """Store both. Subclasses set their public attributes here; of a fitted estimator only on a twin."""
         self._statistic, self._learned = statistic, learned
 
+    _own: tuple[str, ...] = ()  # attributes that a twin has copies of
+
     def _twin(self) -> Self:
         """Return a copy that shares everything, of which nothing is changed in place; inner steps are copied too."""
-        return copy(self)
+        return self._draft()
 
     def _adopt(self, twin: Self) -> None:
-        """Take over what a twin serves. Cannot fail."""
-        self.__dict__.update(twin.__dict__)
+        """Take over what a twin serves. Cannot fail, and may be repeated."""
+        self.__dict__.update({name: value for name, value in twin.__dict__.items() if name not in self._own})
 
-    def _learn(self, table: Table, subjects: Subjects) -> None:
-        """Fit: count, derive, serve, and keep the rows."""
+    def _learn(self, table: Table, subjects: Subjects) -> Plan:
+        """Plan to count these rows, derive, serve, and retain them."""
         statistic = self._count(table.with_weight())
-        self._store(statistic, self._learned_from(statistic))
-        self._table, self._subjects = table, subjects
-
-    def _plan(self, rows: IntArray) -> Plan:
-        if rows.size >= self.n_rows_:
-            raise InvalidRequest(
-                "delete(ids=...) would remove every row. Discard the model instead. Nothing was changed."
-            )
-        removed = self._table.take(rows).with_weight()
-        statistic = self._update_statistic(self._statistic, removed, RemainingRows(self._table, rows))
         learned = self._learned_from(statistic)
+        changed = not same(learned, self.__dict__.get("_learned"))
+        twin = self._twin()
+        twin._store(statistic, learned)
+        twin._table, twin._subjects = table, subjects
+        return Plan(lambda: self._adopt(twin), changed, "exact", np.inf if changed else 0.0)
+
+    def _plan_deletion(self, rows: IntArray) -> Plan:
+        removed = self._table.take(rows).with_weight()
+        statistic = self._without(removed, RemainingRows(self._table, rows))
+        learned = self._learned_again(statistic)
         changed = not same(learned, self._learned)
         twin = self._twin()
         twin._store(statistic, learned)
@@ -156,7 +160,7 @@ class ExactStep(Deletable):
             estimator=type(self).__name__,
             n_rows=self.n_rows_,
             n_features=int(self.n_features_in_),
-            versions=versions(),
+            versions=self._versions(),
             declared="; ".join(self._declared()),
         )
 

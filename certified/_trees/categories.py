@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,12 +92,16 @@ class Categories:
         codes, values = self._lookup[j], _plain_values(column).tolist()
         return np.array([codes.get(value, np.nan) for value in values], dtype=np.float32)
 
-    def erase(self, rows: IntArray, remaining: Remaining) -> None:
-        """Erase what is held of these rows, as :meth:`without` has planned it."""
-        self._counts, self._codes, self._lookup = remaining.counts, remaining.codes, {}
-        for values, counts in zip(self._values, self._counts, strict=True):
-            values[counts == 0] = None
-        self._rows[rows] = -1
+    def erasing(self, rows: IntArray, remaining: Remaining) -> Callable[[], None]:
+        """Return what erases all that is held of these rows, as :meth:`without` has planned it; it may be repeated."""
+
+        def erase() -> None:
+            self.__dict__.update(_counts=remaining.counts, _codes=remaining.codes, _lookup={})
+            for values, counts in zip(self._values, remaining.counts, strict=True):
+                values[counts == 0] = None
+            self._rows[rows] = -1
+
+        return erase
 
     def _order(self, j: int) -> IntArray:
         """Return where the categories of a feature that rows have are, sorted by their values."""

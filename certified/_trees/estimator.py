@@ -7,6 +7,9 @@ place; if that is interrupted, they are grown again from the rows, which gives t
 from __future__ import annotations
 
 import secrets
+import time
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache, wraps
 from inspect import signature
@@ -17,6 +20,8 @@ from joblib import effective_n_jobs
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_sample_weight
 
+from certified._acts.acts import parameters_of
+from certified._acts.turns import turn_of
 from certified._data.feature_change import FeatureChange
 from certified._data.frames import split_ids
 from certified._data.reproducible import digest
@@ -29,7 +34,7 @@ from certified._trees.shared_state import SharedState, bits_for, rounded
 from certified._trees.to_sklearn import leaf_values
 from certified._trees.unsupported import check_unsupported
 from certified.base import Deletable, Plan, all_or_nothing
-from certified.certificate import Certificate, versions
+from certified.certificate import Certificate
 from certified.errors import InvalidInput, InvalidRequest
 from certified.typing import BoolArray, FloatArray, IntArray
 
@@ -43,6 +48,7 @@ class ForestEstimator(ReadsFeatures, Deletable):
 
     n_jobs: Any
     key: Any
+    _computed_by = ("numba",)
     _lazy = False
     _forest: Any
 
@@ -72,8 +78,8 @@ class ForestEstimator(ReadsFeatures, Deletable):
         """Return targets of shape (n_rows, n_targets): codes of classes as uint16, or float64."""
         raise NotImplementedError
 
-    def _check_left(self, rows: IntArray) -> None:
-        """Raise InvalidRequest where too little would be left."""
+    def _count_classes(self) -> None:
+        """Count the rows of each class, where there are classes."""
 
     # ------------------------------------------------------------------ fit
 
@@ -114,7 +120,8 @@ class ForestEstimator(ReadsFeatures, Deletable):
             self._labels = Categories(categories, self._retained, type(self).__name__)
             self._x[:, self._categorical] = self._labels.codes_of_rows()
         self._shared = self._based(self._retained, None, None)
-        self._check_left(np.empty(0, np.int64))
+        self._count_classes()
+        self._check_rest(np.empty(0, np.int64))
         self._forest = None
         self._changed()
         self._grown()
@@ -231,27 +238,34 @@ class ForestEstimator(ReadsFeatures, Deletable):
 
     # --------------------------------------------------------------- delete
 
-    def _plan(self, rows: IntArray) -> Plan:
-        self._check_left(rows)
+    def _plan_deletion(self, rows: IntArray) -> Plan:
         retained = self._retained.copy()
         retained[rows] = False
         self._check_some(retained)
         gone = rows[self._retained[rows]]
         shared = self._based(retained, self._shared, gone) if gone.size else self._shared
         names = None if self._labels is None else self._labels.without(rows)
+        erase = self._erasing(rows, names)
         if shared.same(self._shared) and not (names and names.moved):
-            return Plan(lambda: self._remove(rows, gone, shared, names), True, "exact", np.inf)
+
+            def commit() -> None:
+                self._subtract(rows, gone)
+                self._shared = shared
+                erase()
+
+            return Plan(commit, True, "exact", np.inf)
         x = self._x
         if names and names.moved:
             x = x.copy()
             x[:, self._categorical] = self._labels.codes_of_rows(names)
-        forest = self._grow(shared, retained, x)
+        forest, before = self._grow(shared, retained, x), self._x
 
-        def commit() -> None:
-            self._forest, self._shared, self._x = forest, shared, x
-            self._erase(rows, names)
+        def replace_all() -> None:
+            self.__dict__.update(_forest=forest, _shared=shared, _x=x)
+            erase()
+            before[rows] = 0
 
-        return Plan(commit, True, "exact", np.inf)
+        return Plan(replace_all, True, "exact", np.inf)
 
     def _check_some(self, retained: BoolArray) -> None:
         if not retained.any():
@@ -267,85 +281,82 @@ class ForestEstimator(ReadsFeatures, Deletable):
                 f"{type(self).__name__} holds categories, and this deletion changes the features that a pipeline "
                 "makes. Give the frame to the forest itself, or encode the categories in a step. Nothing was changed."
             )
-        self._check_left(rows)
         x = np.zeros((len(self._x), new.n_features), dtype=np.float32)
         new.write(x, self._x)
         x = check_array(x, ensure_all_finite="allow-nan") + np.float32(0.0)
         retained = self._retained.copy()
         retained[rows] = False
         shared = self._based(retained, None, None, x)
-        forest = self._grow(shared, retained, x)
+        forest, erase, before = self._grow(shared, retained, x), self._erasing(rows), self._x
 
         def commit() -> None:
-            self._x, self.n_features_in_ = x, x.shape[1]
-            self._forest, self._shared = forest, shared
-            self._erase(rows)
+            self.__dict__.update(_x=x, n_features_in_=x.shape[1], _forest=forest, _shared=shared)
+            erase()
+            before[:] = 0
 
         return Plan(commit, True, "exact", np.inf)
 
-    def _remove(self, rows: IntArray, gone: IntArray, shared: SharedState, names: Remaining | None) -> None:
-        forest = self._grown() if self._forest is None else self._forest
+    def _rehearsed(self, rows: IntArray) -> tuple[float, Plan]:
+        trial = deepcopy(self)  # trees change in place
+        started = time.perf_counter()
+        growth = trial._planned_deletion(rows)
+        growth.commit()
+        return time.perf_counter() - started, growth
+
+    def _subtract(self, rows: IntArray, gone: IntArray) -> None:
+        """Subtract rows from the trees, in place. Where that does not end, they are grown again when needed."""
+        forest, self._forest = self._forest, None
+        if forest is None:
+            return
         try:
-            forest.delete(gone)
+            forest.delete(gone[forest.retained[gone]])  # after an interrupt they may have gone already
             if not self._lazy:
                 forest.flush()
-        except Exception:  # out of memory half-way: the rows go all the same, and the trees are grown when needed
-            self._forest = None
-        except BaseException:  # interrupted half-way: as if nothing had been asked, and grown again when needed
-            self._forest = None
-            raise
-        else:
             forest.erase(rows)
-        self._shared = shared
-        self._erase(rows, names)
+        except Exception:  # out of memory: the rows go all the same
+            return
+        self._forest = forest
 
-    def _erase(self, rows: IntArray, names: Remaining | None = None) -> None:
-        """Overwrite what is held of these rows."""
-        self._retained[rows] = False
-        self._x[rows], self._y[rows], self._weight[rows], self._hashes[rows] = 0, 0, 0.0, 0
-        if self._labels is not None and names is not None:
-            self._labels.erase(rows, names)
-        self._changed()
+    def _erasing(self, rows: IntArray, names: Remaining | None = None) -> Callable[[], None]:
+        """Return what overwrites these rows; it may be called again."""
+        labels = None if self._labels is None or names is None else self._labels.erasing(rows, names)
 
-    @all_or_nothing
-    def add(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Certificate:
-        """Add rows, so that the state is that of a fit on all rows then retained. The trees are grown again.
+        def erase() -> None:
+            self._retained[rows] = False
+            self._x[rows], self._y[rows], self._weight[rows], self._hashes[rows] = 0, 0, 0.0, 0
+            if labels is not None:
+                labels()
+            self._changed()
 
-        All or nothing: after an error the model is what it was before.
+        return erase
 
-        Parameters
-        ----------
-        X, y, sample_weight
-            As in :meth:`fit`, for the new rows. A classifier knows the classes of the fit only.
-        ids : array-like of shape (n_new_rows,) or column name
-            Subject of each row; a subject that is already retained gets more rows.
-
-        Returns
-        -------
-        Certificate
-            Of the new state.
-        """
-        self._check_whole("add")
-        X, ids = split_ids(X, ids)
-        labels, self._labels = self._labels, None  # new rows may have new categories
-        x, categories = self._read(X, reset=False)
+    def _plan_addition(self, X: Any, y: Any, ids: Any, sample_weight: Any = None) -> Plan:
+        """Plan to grow the trees again on all rows, the new ones among them."""
+        draft = self._draft()
+        draft._labels = None  # new rows may have new categories
+        x, categories = draft._read(X, reset=False)
         x = np.array(x) + np.float32(0.0)
         held, subjects = self._subjects.added(ids, len(x))
-        targets = self._more_targets(y, len(x))
+        targets = draft._more_targets(y, len(x))
         weight = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
-        self._subjects = subjects
-        self._x = np.concatenate([self._x[held], x])
-        self._y = np.concatenate([self._y[held], targets])
-        self._weight = np.concatenate([self._weight[held], weight])
-        self._hashes, self._retained = subjects.hashes(self._key), self._weight > 0.0
-        if labels is not None:
-            both = zip(labels.columns(held), categories, strict=True)
-            self._labels = Categories([np.concatenate(pair) for pair in both], self._retained, type(self).__name__)
-            self._x[:, self._categorical] = self._labels.codes_of_rows()
+        draft._subjects = subjects
+        draft._x = np.concatenate([self._x[held], x])
+        draft._y = np.concatenate([self._y[held], targets])
+        draft._weight = np.concatenate([self._weight[held], weight])
+        draft._hashes, draft._retained = subjects.hashes(self._key), draft._weight > 0.0
+        if self._labels is not None:
+            pairs = zip(self._labels.columns(held), categories, strict=True)
+            draft._labels = Categories([np.concatenate(pair) for pair in pairs], draft._retained, type(self).__name__)
+            draft._x[:, self._categorical] = draft._labels.codes_of_rows()
+        return draft._grown_anew(self)
+
+    def _grown_anew(self, model: Any) -> Plan:
+        """Grow the trees of this draft; return the plan that `model` becomes it."""
+        self._count_classes()
         self._shared = self._based(self._retained, None, None)
         self._forest = self._grow(self._shared, self._retained)
         self._changed()
-        return self.certificate_
+        return Plan(lambda: model._become(self), True, "exact", np.inf)
 
     def _more_targets(self, y: Any, n_rows: int) -> Any:
         """Return targets of rows that are added, as :meth:`_target` does."""
@@ -383,18 +394,12 @@ class ForestEstimator(ReadsFeatures, Deletable):
         key : int or None, default=None
             The new key; None has the operating system draw one. The parameter ``key`` becomes this.
         """
-        self._check_fitted()
-        before = dict(self.__dict__)
-        try:
-            self._key, self._drawn, self.key = self._new_key(key), key is None, key
-            self._hashes = self._subjects.hashes(self._key) * self._subjects.retained
-            self._shared = self._based(self._retained, None, None)
-            self._forest = self._grow(self._shared, self._retained)
-            self._changed()
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
+        self._check_whole("rekey")
+        draft = self._draft()
+        draft._key, draft._drawn, draft.key = self._new_key(key), key is None, key
+        draft._hashes = self._subjects.hashes(draft._key) * self._subjects.retained
+        draft._fitted_with = parameters_of(draft)
+        turn_of(self).commit(draft._grown_anew(self).commit)
         return self
 
     # ---------------------------------------------------------------- serve
@@ -416,7 +421,9 @@ class ForestEstimator(ReadsFeatures, Deletable):
     def certificate_(self) -> Certificate:
         """Certificate of the present state: exact, for a refit with the same key."""
         self._check_fitted()
-        return _certificate(type(self).__name__, int(self.n_features_in_), self._adaptivity()).for_rows(self.n_rows_)
+        return _certificate(
+            type(self).__name__, int(self.n_features_in_), self._adaptivity(), self._versions()
+        ).for_rows(self.n_rows_)
 
     def _adaptivity(self) -> str:
         same = "all requests, against a refit with the same key"
@@ -457,8 +464,8 @@ class ForestEstimator(ReadsFeatures, Deletable):
 
 
 @lru_cache(maxsize=64)
-def _certificate(estimator: str, n_features: int, adaptivity: str) -> Certificate:
+def _certificate(estimator: str, n_features: int, adaptivity: str, versions: Any) -> Certificate:
     """Return the certificate of an exact state without rows."""
     return Certificate.exact(
-        estimator=estimator, n_rows=0, n_features=n_features, versions=versions(), adaptivity=adaptivity
+        estimator=estimator, n_rows=0, n_features=n_features, versions=versions, adaptivity=adaptivity
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from certified._trees.forest import Growth
 from certified._trees.shared_state import SharedState, rounded
 from certified._trees.to_sklearn import Said, folded, from_leaves, leaf_values, plain_tree, voted, width_of
 from certified.base import named_like
-from certified.errors import InvalidInput, InvalidRequest
+from certified.errors import InvalidInput
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["PLAIN", "ClassifierTrees", "RegressorTrees", "Trees"]
@@ -217,8 +218,8 @@ class ClassifierTrees(ClassifierMixin, Trees):
     """Trees that say the shares of the classes."""
 
     _criteria = ("gini", "entropy", "log_loss")
-    _class_rows: Any
     class_weight: Any
+    _class_rows: Any
 
     def _target(self, y: Any, n_rows: int) -> Any:
         name = type(self).__name__
@@ -226,7 +227,6 @@ class ClassifierTrees(ClassifierMixin, Trees):
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.n_classes_ = len(self.classes_)
-        self._class_rows = None
         if self.n_classes_ < 2:
             raise InvalidInput(f"{name}.fit got y with one class ({self.classes_[0]!r}). Two classes are needed.")
         return codes.astype(np.uint16)[:, None]
@@ -252,28 +252,27 @@ class ClassifierTrees(ClassifierMixin, Trees):
             )
         return np.array([float(given.get(k, 1.0)) for k in known])
 
-    def _erase(self, rows: IntArray, names: Remaining | None = None) -> None:
-        self._class_rows = None if self._class_rows is None else self._class_rows - self._in_classes(rows)
-        super()._erase(rows, names)
-
     def _more_targets(self, y: Any, n_rows: int) -> Any:
-        self._class_rows = None
         return codes_among(self.classes_, y, n_rows, f"{type(self).__name__}.add").astype(np.uint16)[:, None]
 
     def _values(self) -> tuple[int, int]:
         return len(self.classes_), 0
 
-    def _check_left(self, rows: IntArray) -> None:
-        if self._class_rows is None:
-            self._class_rows = self._in_classes(np.flatnonzero(self._retained))
+    def _count_classes(self) -> None:
+        self._class_rows = self._in_classes(np.flatnonzero(self._retained))
+
+    def _class_counts(self, rows: IntArray) -> Any:
         counts = self._class_rows - self._in_classes(rows)
-        if not counts.any() or counts.all():
-            return
-        gone = self.classes_.tolist()[int(np.flatnonzero(counts == 0)[0])]
-        raise InvalidRequest(
-            f"{type(self).__name__} would be left without a row of class {gone!r}. Fit a model without that class "
-            "instead. Nothing was changed."
-        )
+        return counts if counts.any() else None  # that no row is left is for others to say
+
+    def _erasing(self, rows: IntArray, names: Remaining | None = None) -> Callable[[], None]:
+        erase, counts = super()._erasing(rows, names), self._class_rows - self._in_classes(rows)
+
+        def erase_and_count() -> None:
+            erase()
+            self._class_rows = counts
+
+        return erase_and_count
 
     def predict_proba(self, X: Any) -> FloatArray:
         """Return the mean over the trees of the shares of the classes, shape (n_rows, n_classes)."""
@@ -295,7 +294,7 @@ class ClassifierTrees(ClassifierMixin, Trees):
         out.classes_, out.n_classes_ = np.arange(len(self.classes_), dtype=np.float64), len(self.classes_)
         return out
 
-    def release(self, leaves: str = "shares", sigma: float = 0.0) -> Any:
+    def _release(self, leaves: str = "shares", sigma: float = 0.0) -> Any:
         """Return scikit-learn's estimator with these trees; it holds no training row.
 
         With categorical features it is a pipeline: a transformer that turns each of them into its places in 8 orders,
@@ -429,7 +428,7 @@ class RegressorTrees(RegressorMixin, Trees):
         out.n_outputs_ = self._y.shape[1]
         return out
 
-    def release(self) -> Any:
+    def _release(self) -> Any:
         """Return scikit-learn's estimator with these trees, or a pipeline for categories; it holds no training row.
 
         The mean of a leaf is a function of the rows in it: with ``min_samples_leaf=1`` it may be the target of one row.

@@ -196,7 +196,7 @@ class _Additive(Pipeline):
     def _plain_head(self) -> Any:
         raise NotImplementedError
 
-    def release(self) -> _PlainPipeline:
+    def _release(self) -> _PlainPipeline:
         """Return a plain scikit-learn pipeline with the released functions; it holds no training row."""
         self._check_fitted()
         features, coef = plain_features(self._terms, self._scores())

@@ -298,7 +298,7 @@ class Terms(MixedTransformer):
             [f"{term}_{k}" for term, size in zip(terms, sizes, strict=True) for k in range(size)], dtype=object
         )
 
-    def release(self) -> Any:
+    def _release(self) -> Any:
         """Refuse: the coordinates are of no use without the coefficients; see ``release`` of the model."""
         raise NotDeletable("The terms of an additive model are released with its coefficients, not alone.")
 

@@ -104,7 +104,7 @@ class ColumnTransformer(Parallel):
         """The fitted transformers by name."""
         return Bunch(**{name: step for name, step, _ in self.transformers_})
 
-    def release(self) -> _PlainColumns:
+    def _release(self) -> _PlainColumns:
         """Return a plain scikit-learn transformer with the released parts; it was fitted on a row that is made up."""
         self._check_fitted()
         parts, remainder = [], "drop"

@@ -36,6 +36,7 @@ class Part(NamedTuple):
 class Parallel(MixedTransformer, _BaseComposition):
     """Base class: the statistic and what is served are the columns of each part, and one entry for each part."""
 
+    _own = ("_parts",)
     _parts: list[Part]
     _resolved: tuple[IntArray, ...] | None = None  # columns of the parts in the table; None in an inner step
     _entered: IntArray | None = None  # which of the features given are in the table; None for all of them
@@ -225,6 +226,9 @@ class Parallel(MixedTransformer, _BaseComposition):
                     out[j] = value
         return out
 
+    def _members(self) -> tuple[Any, ...]:
+        return tuple(part.step for part in self._parts)
+
     def _twin(self) -> Any:
         out = super()._twin()
         out._parts = [part._replace(step=part.step._twin()) for part in self._parts]
@@ -233,9 +237,7 @@ class Parallel(MixedTransformer, _BaseComposition):
     def _adopt(self, twin: Any) -> None:
         for part, other in zip(self._parts, twin._parts, strict=True):
             part.step._adopt(other.step)
-        parts = self._parts
         super()._adopt(twin)
-        self._parts = parts
 
     def _declared(self) -> list[str]:
         return [clause for part in self._parts for clause in part.step._declared()]

@@ -64,7 +64,7 @@ class FeatureUnion(Parallel):
     def _columns_of(self, X: Any) -> tuple[IntArray, ...]:
         return (np.arange(X.shape[1]),) * len(self._parts)
 
-    def release(self) -> _PlainUnion:
+    def _release(self) -> _PlainUnion:
         """Return a plain scikit-learn union of the released transformers."""
         self._check_fitted()
         whole = is_of_text(self)

@@ -11,7 +11,6 @@ from typing import Any
 from certified.errors import MissingExtra
 
 _WHERE = {
-    "DeletionCost": "_sharding.base",
     "ExtraTreesClassifier": "_forest",
     "ExtraTreesRegressor": "_forest",
     "GradientBoostingClassifier": "_boosting.estimators",

@@ -180,7 +180,7 @@ class IsolationForest(OutlierMixin, ForestEstimator):
         )  # fmt: skip
         return _Sample(cut, nodes[:used].copy())
 
-    def _plan(self, rows: IntArray) -> Plan:
+    def _plan_deletion(self, rows: IntArray) -> Plan:
         forest, gone = self._grown(), rows[self._retained[rows]]
         retained = self._retained.copy()
         retained[rows] = False
@@ -202,10 +202,12 @@ class IsolationForest(OutlierMixin, ForestEstimator):
         else:
             after, regrown = self._grow(shared, retained), True
 
+        erase = self._erasing(rows)
+
         def commit() -> None:
-            self._forest, self._shared = after, shared
+            self.__dict__.update(_forest=after, _shared=shared)
             after.codes[:, rows] = 0
-            self._erase(rows)
+            erase()
 
         return Plan(commit, regrown, "exact", np.inf if regrown else 0.0)
 
@@ -268,7 +270,7 @@ class IsolationForest(OutlierMixin, ForestEstimator):
         parts = [nodes[name] for name in ("feature", "cut", "n", "left", "right", "depth")]
         return digest(coding.centre, coding.scale, coding.first, coding.blocks, self._key, self.offset_, *parts)
 
-    def release(self) -> _Plain:
+    def _release(self) -> _Plain:
         """Return scikit-learn's estimator with these trees; it holds no training row."""
         forest, k = self._grown(), self.max_samples_
         out = _Plain(n_estimators=self.n_estimators, max_samples=k, contamination=self.contamination)

@@ -14,11 +14,9 @@ from certified._convex.losses import Loss
 from certified._convex.problem import Problem
 from certified._convex.state import Solution, reweighted
 from certified._data.feature_change import FeatureChange
-from certified._data.frames import split_column
 from certified._data.subjects import Subjects
 from certified.accounting import Transcript
-from certified.base import Plan, all_or_nothing
-from certified.certificate import Certificate
+from certified.base import Plan
 from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._released import ReleasedLinear
 from certified.linear_model._state import Sizes, State, Totals
@@ -94,7 +92,7 @@ class CertifiedLinear(ReleasedLinear):
         self._subjects, self._rows = subjects, rows
         self._transcript = Transcript()
         self._released = None
-        self._rng = generator(self.random_state)
+        self._rng = generator(self.random_state, self.noise)
         self._store(state, 0.0)
         if self._solver.predicts or len(state.solution.w) <= _DRAWN:
             self._draw()
@@ -182,8 +180,7 @@ class CertifiedLinear(ReleasedLinear):
 
     # --------------------------------------------------------------- delete
 
-    def _plan(self, rows: IntArray) -> Plan:
-        self._check_leaves_enough(rows)
+    def _plan_deletion(self, rows: IntArray) -> Plan:
         state, retained = self._state, self._rows
         base_gone = retained.base_weight[rows]
         products = state.products.subtract(retained.x[rows], base_gone)
@@ -237,24 +234,23 @@ class CertifiedLinear(ReleasedLinear):
     def _planned(self, rows: IntArray, state: State, whitened: FloatArray, weight: FloatArray | None = None) -> Plan:
         moved = float(np.linalg.norm(whitened))
         differencing = moved / self.noise if self.noise > 0 else (np.inf if moved > 0 else 0.0)
+        since, counted = self._since_release() + differencing, self._counted_out(rows)
 
         def commit() -> None:
-            self._count_out(rows)
+            self.__dict__.update(counted, _released=None)
             if weight is not None and self._rows.base is not None:
                 self._rows.reweight(weight)
             self._rows.erase(rows)
-            self._store(state, self._since_release() + differencing)
-            self._released = None
+            self._store(state, since)
 
         return Plan(commit, True, state.solution.method, differencing, state.solution.passes)
 
     def _plan_features(self, rows: IntArray, new: FeatureChange) -> Plan:
         """Plan for changed features, more or fewer too."""
-        self._check_leaves_enough(rows)
         old, before, retained = self._rows, self._state, self._solver
         new = retained.narrowed(old, new, int(self.fit_intercept))
         if new.nothing_changed(self.n_features_in_):  # a category left that shared its column with others
-            return self._plan(rows)
+            return self._plan_deletion(rows)
         fresh, start = retained.with_features(old, new, before.solution.w, int(self.fit_intercept))
         n = len(new.retained)
         x = fresh.x[:n, : new.n_features]
@@ -264,95 +260,50 @@ class CertifiedLinear(ReleasedLinear):
             fresh = head.rows(x, fresh.y[:n], fresh.base_weight[:n], offset=known, intercept=self.fit_intercept)
         else:
             sums = head.sums_with_features(before.products, old, rows, new, fresh)
-        self._solver = head
+        draft = self._draft()
+        draft._solver = head
+        posed = draft._posed(before.problem.loss, fresh, new.n_features + self.fit_intercept, sums)
+        factor = head.column_warm_start(posed[2], before, old, rows, new, fresh) if head is retained else None
         try:
-            posed = self._posed(before.problem.loss, fresh, new.n_features + self.fit_intercept, sums)
-            factor = head.column_warm_start(posed[2], before, old, rows, new, fresh) if head is retained else None
-            try:
-                state = self._solve(fresh, *posed, start, factor, 0.0)
-            except CannotCertify:  # as a fit starts
-                state = self._solve(fresh, *posed, rest=0.0)
-        finally:
-            self._solver = retained
+            state = draft._solve(fresh, *posed, start, factor, 0.0)
+        except CannotCertify:  # as a fit starts
+            state = draft._solve(fresh, *posed, rest=0.0)
         self._require(state.solution, self._acceptable(state.solution))
+        counted = self._counted_out(rows)
 
         def commit() -> None:
-            self._count_out(rows)
-            old.clear()
-            self._solver, self._rows, self.n_features_in_ = head, fresh, new.n_features
+            self.__dict__.update(counted, _solver=head, _rows=fresh, n_features_in_=new.n_features, _released=None)
             self._store(state, np.inf)
-            self._released = None
+            old.clear()
 
         return Plan(commit, True, state.solution.method, np.inf, state.solution.passes)
 
-    def _check_leaves_enough(self, rows: IntArray) -> None:
-        raise NotImplementedError
-
-    def _count_out(self, rows: IntArray) -> None:
-        """Take rows that are about to be erased out of any counts."""
+    def _counted_out(self, rows: IntArray) -> dict[str, Any]:
+        """Return counts that these rows change, without them, by the name of the attribute."""
+        return {}
 
     def _store(self, state: State, differencing: float) -> None:
         self._state, self._differencing = state, differencing
 
-    def refine(self) -> Certificate:
-        """Form the Hessian on the rows that are held, pass until the parameter is within ``tol``, and measure it.
-
-        Afterwards the state is what these rows have at a point of a grid within ``tol`` of the minimiser: which cell
-        of the grid that is, is all that it knows of rows that left. Until then a keeper whose deletions took no pass
-        still holds them (see "what a keeper remembers" in the documentation). The next access to the released
-        parameters draws fresh noise, which is one more release in the transcript.
-
-        Returns
-        -------
-        Certificate
-            Of the measured state (theorem 1).
-        """
-        self._check_fitted()
+    def _plan_refinement(self) -> Plan:
+        """Plan to form the Hessian on the rows that are held, and to pass until the parameter is within ``tol``."""
         state, head, rows = self._state, self._solver, self._rows
         problem, target = head.posed(state.problem, state.products), self._close(len(state.solution.w))
-        noise_metric = head.noise_metric(problem, state.products, self.n_rows_)
+        noise_metric = head.noise_metric(problem, state.products, self._subjects.n_rows)
         w = state.solution.w
         anchor, found = head.improve(
             problem, rows, rows.weight, noise_metric, w, target, self.max_iter, state.anchor, 0.25 * target
         )
         self._require(found, self._acceptable(found))
-        moved = float(np.linalg.norm(noise_metric.whitened(found.w - w)))
         after = State(problem, state.totals, Sizes.of(rows.base_weight), anchor, found, state.products)
-        self._store(after, self._since_release() + (moved / self.noise if self.noise else 0.0))
-        self._released = None
-        return self.certificate_
+        return self._stored(after, noise_metric.whitened(found.w - w))
 
     # ------------------------------------------------------------------ add
 
-    @all_or_nothing
-    def add(
+    def _plan_addition(
         self, X: Any, y: Any, ids: Any, sample_weight: Any = None, offset: Any = None, exposure: Any = None
-    ) -> Certificate:
-        """Add rows to the fitted state: the opposite of a deletion, under the same theorems.
-
-        The certificate compares with a refit on all rows then retained, so that old rows may go and new ones come for
-        as long as one likes. All or nothing: after an error the model is what it was before.
-
-        Parameters
-        ----------
-        X, y, sample_weight, offset, exposure
-            As in :meth:`fit`, for the new rows. A classifier knows the classes of the fit only.
-        ids : array-like of shape (n_new_rows,) or column name
-            Subject of each row; a subject that is already retained gets more rows.
-
-        Returns
-        -------
-        Certificate
-            Of the new state.
-
-        Notes
-        -----
-        The rows are copied once; the state takes O(k p^2 + p^3) for k rows, and passes where theorem 2 does not do.
-        """
-        self._check_whole("add")
-        X, ids = split_column(X, ids, "ids")
-        X, offset = split_column(X, offset, "offset")
-        X, exposure = split_column(X, exposure, "exposure")
+    ) -> Plan:
+        """Plan to add rows: O(k p^2 + p^3) for k of them, and passes where theorem 2 does not do."""
         X, y = validate_data(
             self,
             X,
@@ -372,12 +323,19 @@ class CertifiedLinear(ReleasedLinear):
         retained, subjects = self._subjects.added(ids, X.shape[0])
         rows = self._rows.added(retained, block)
         state, whitened = self._with(rows, block)
+        return self._stored(state, whitened, {"_rows": rows, "_subjects": subjects, **self._counted_in(y, weight)})
+
+    def _stored(self, state: State, whitened: FloatArray, more: dict[str, Any] | None = None) -> Plan:
+        """Plan to store a state that has moved by so much, and other attributes with it."""
         moved = float(np.linalg.norm(whitened))
-        self._count_in(y, weight)
         differencing = moved / self.noise if self.noise > 0 else (np.inf if moved > 0 else 0.0)
-        self._store(state, self._since_release() + differencing)
-        self._rows, self._subjects, self._released = rows, subjects, None
-        return self.certificate_
+        since = self._since_release() + differencing
+
+        def commit() -> None:
+            self.__dict__.update(more or {}, _released=None)
+            self._store(state, since)
+
+        return Plan(commit, True, state.solution.method, differencing, state.solution.passes)
 
     def _with(self, rows: Any, new: Blocks) -> tuple[State, FloatArray]:
         """State on rows that the new ones have joined, and how far it moved, whitened."""
@@ -410,8 +368,9 @@ class CertifiedLinear(ReleasedLinear):
         """Targets and weights of new rows as they are stored; raise InvalidInput where they are not allowed."""
         raise NotImplementedError
 
-    def _count_in(self, y: FloatArray, weight: FloatArray) -> None:
-        """Take new rows into any counts."""
+    def _counted_in(self, y: FloatArray, weight: FloatArray) -> dict[str, Any]:
+        """The same with new rows."""
+        return {}
 
 
 def _without(weight: FloatArray, rows: IntArray) -> FloatArray:

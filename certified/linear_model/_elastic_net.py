@@ -13,7 +13,7 @@ from sklearn.linear_model import enet_path
 
 from certified._convex.active_set import search
 from certified._exact.moments import Moments, solved
-from certified.certificate import Certificate
+from certified.certificate import Assumptions, Certificate
 from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._least_squares import LeastSquares, number
 from certified.typing import FloatArray, IntArray
@@ -271,7 +271,7 @@ class ElasticNet(LeastSquares):
         """Certificate of the present state. See :class:`certified.certificate.Certificate`."""
         found = super().certificate_
         gap = float(np.max(self._solution.report[0]))
-        return replace(found, assumptions={**found.assumptions, "dual_gap": gap})
+        return replace(found, assumptions=Assumptions(found.assumptions, dual_gap=gap))
 
     @property
     def dual_gap_(self) -> Any:
@@ -287,7 +287,7 @@ class ElasticNet(LeastSquares):
         passes = self._solution.report[1].tolist()
         return passes[0] if len(passes) == 1 else passes
 
-    def release(self) -> _SklearnElasticNet:
+    def _release(self) -> _SklearnElasticNet:
         """Return a plain scikit-learn regressor with the released parameters; it holds no training row."""
         return self._released_as(
             _SklearnElasticNet(
@@ -348,7 +348,7 @@ class Lasso(ElasticNet):
     def _share(self) -> float:
         return 1.0
 
-    def release(self) -> _SklearnLasso:
+    def _release(self) -> _SklearnLasso:
         """Return a plain scikit-learn regressor with the released parameters; it holds no training row."""
         return self._released_as(
             _SklearnLasso(alpha=self.alpha, fit_intercept=self.fit_intercept, positive=self.positive)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from certified import noise as lattice
 from certified._data.feature_change import FeatureChange
-from certified._data.frames import split_column, split_ids
+from certified._data.frames import split_ids
 from certified._data.reproducible import digest, on_one_thread, one_thread
 from certified._data.rows import Rows
 from certified._data.subjects import Subjects
@@ -21,7 +22,7 @@ from certified._exact.moments import Moments
 from certified._exact.sums import Products
 from certified.accounting import Transcript
 from certified.base import Deletable, Plan, all_or_nothing
-from certified.certificate import Certificate, versions
+from certified.certificate import Assumptions, Certificate
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
 from certified.noise import generator
 from certified.typing import FloatArray, IntArray
@@ -62,6 +63,9 @@ class Solution:
     ridge: FloatArray
     variance: FloatArray
     report: tuple[Any, ...] = ()
+
+
+_EXACT = Assumptions(nu=0.0, M=0.0, b=0.0, eta=0.0, k_G=1.0, rounding_envelope=0.0)
 
 
 class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
@@ -133,7 +137,7 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         products = Products.of(rows.x, rows.weight, limbs=2)
         solution = self._solve(products, X.shape[1])
         self._subjects, self._rows, self._transcript = subjects, rows, Transcript()
-        self._rng = generator(self.random_state)
+        self._rng = generator(self.random_state, self.noise)
         self._one_dimensional = y.ndim == 1
         self._store(products, solution, 0.0)
         self._draw()
@@ -191,17 +195,16 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
 
     # --------------------------------------------------------------- delete
 
-    def _check_leaves_enough(self, rows: IntArray) -> None:
-        """Raise where a refit would refuse what is left."""
-        left = self.n_rows_ - rows.size
+    def _check_rest(self, rows: IntArray) -> None:
+        super()._check_rest(rows)
+        left = self._subjects.n_rows - rows.size
         if left < 2:
             raise InvalidRequest(
                 f"delete(ids=...) would leave {left} rows. At least 2 are needed; discard the model instead. "
                 "Nothing was changed."
             )
 
-    def _plan(self, rows: IntArray) -> Plan:
-        self._check_leaves_enough(rows)
+    def _plan_deletion(self, rows: IntArray) -> Plan:
         x, _, s = self._rows.take(rows)
         products = self._products.subtract(x, s)
         if products is None:
@@ -218,14 +221,14 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         comparable = n_features == self.n_features_in_
         change = solution.parameter - self._solution.parameter if comparable else solution.parameter
         differencing = self._differencing_of(change) if comparable else np.inf
+        since, before = self._since_release() + differencing, self._rows
 
         def commit() -> None:
-            if storage is not self._rows:
-                self._rows.clear()
-                self._rows, self.n_features_in_ = storage, n_features
-            self._rows.erase(rows)
-            self._store(products, solution, self._since_release() + differencing)
-            self._released = None
+            self.__dict__.update(_rows=storage, n_features_in_=n_features, _released=None)
+            self._store(products, solution, since)
+            storage.erase(rows)
+            if storage is not before:
+                before.clear()
 
         return Plan(commit, differencing > 0, "exact", differencing)
 
@@ -236,33 +239,13 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
 
     def _plan_features(self, rows: IntArray, new: FeatureChange) -> Plan:
         """Plan for changed features, more or fewer too."""
-        self._check_leaves_enough(rows)
         storage = self._rows.with_features(new, self._rows.x.shape[1] - int(self.n_features_in_))
         return self._planned(rows, Products.of(storage.x, storage.weight, limbs=2), storage)
 
     # ------------------------------------------------------------------ add
 
-    @all_or_nothing
-    def add(self, X: Any, y: Any, ids: Any, sample_weight: Any = None) -> Certificate:
-        """Add rows, exactly: the state is bit for bit that of a refit on the retained rows and the new ones.
-
-        All or nothing: after an error the model is what it was before.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As in :meth:`fit`, for the new rows.
-        ids : array-like of shape (n_new_rows,) or column name
-            Subject of each row; a subject that is already retained gets more rows.
-
-        Returns
-        -------
-        Certificate
-            Of the new state.
-        """
-        self._check_whole("add")
+    def _plan_addition(self, X: Any, y: Any, ids: Any, sample_weight: Any = None) -> Plan:
         name = type(self).__name__
-        X, ids = split_column(X, ids, "ids")
         X, y = validate_data(self, X, y, dtype=np.float64, order="C", reset=False, y_numeric=True, multi_output=True)
         y = np.asarray(y, dtype=np.float64)
         outputs = len(self._solution.parameter)
@@ -277,11 +260,14 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         rows = self._rows.added(retained, (table[None], np.zeros((1, len(X))), weight[None], np.zeros((1, 1))))
         products = self._products.plus(table, weight) or Products.of(rows.x, rows.weight, limbs=2)
         solution = self._solve(products, X.shape[1])
-        change = solution.parameter - self._solution.parameter
-        differencing = self._differencing_of(change)
-        self._store(products, solution, self._since_release() + differencing)
-        self._rows, self._subjects, self._released = rows, subjects, None
-        return self.certificate_
+        differencing = self._differencing_of(solution.parameter - self._solution.parameter)
+        since = self._since_release() + differencing
+
+        def commit() -> None:
+            self.__dict__.update(_rows=rows, _subjects=subjects, _released=None)
+            self._store(products, solution, since)
+
+        return Plan(commit, differencing > 0, "exact", differencing)
 
     def _differencing_of(self, change: FloatArray) -> float:
         """How far the parameters have moved, in units of the noise; before a new state is stored."""
@@ -297,6 +283,12 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
     def _since_release(self) -> float:
         """Bound (triangle inequality) on how far the state has moved since the last release, in units of noise."""
         return 0.0 if self._released is not None else self._differencing
+
+    def __getstate__(self) -> Any:
+        if "_solution" in self.__dict__ and self._released is None:
+            with suppress(CannotCertify):  # a copy that is saved serves this release, which is counted here and there
+                self._draw()
+        return super().__getstate__()
 
     @one_thread
     def _draw(self) -> None:
@@ -317,8 +309,8 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
                     "remove duplicate columns, or set noise=0."
                 ) from None
             released.append(lattice.release(parameter, factor, self.noise, self._rng))
+        self._transcript.record(0.0)  # first: what is served is counted, even after an interrupt
         self._released = np.array(released)
-        self._transcript.record(0.0)
 
     @property
     def _parameter(self) -> FloatArray:
@@ -335,12 +327,12 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
             sigma=float(self.noise),
             noise=lattice.source(self.noise, self._rng),
             mu_differencing=self._differencing,
-            assumptions={"nu": 0.0, "M": 0.0, "b": 0.0, "eta": 0.0, "k_G": 1.0, "rounding_envelope": 0.0},
+            assumptions=_EXACT,
             estimator=type(self).__name__,
             n_rows=self.n_rows_,
             n_features=int(self.n_features_in_),
             expected_excess_loss=0.5 * self.noise**2 * self._solution.parameter.size,
-            versions=versions(),
+            versions=self._versions(),
         )
 
     @property

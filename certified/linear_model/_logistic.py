@@ -17,7 +17,7 @@ from certified._convex.problem import Problem
 from certified._data.frames import split_column, split_ids
 from certified._data.targets import codes_among
 from certified.base import all_or_nothing
-from certified.errors import InvalidInput, InvalidRequest
+from certified.errors import InvalidInput
 from certified.linear_model._certified import CertifiedLinear
 from certified.linear_model._solvers import chosen
 from certified.linear_model._state import Totals
@@ -228,23 +228,18 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
             raise InvalidInput(f"LogisticRegression(class_weight={given!r}) is not allowed: numbers > 0 are needed.")
         return factors
 
-    def _check_leaves_enough(self, rows: IntArray) -> None:
-        left = self._counts - self._count(rows)
-        if np.any(left <= 0):
-            raise InvalidRequest(
-                f"delete(ids=...) would remove every row of class {self.classes_.tolist()[int(np.argmin(left))]!r}. "
-                "A classifier needs rows of every class; discard the model instead. Nothing was changed."
-            )
+    def _class_counts(self, rows: IntArray) -> IntArray:
+        return self._counts - self._count(rows)
 
-    def _count_out(self, rows: IntArray) -> None:
-        self._counts = self._counts - self._count(rows)
+    def _counted_out(self, rows: IntArray) -> dict[str, Any]:
+        return {"_counts": self._counts - self._count(rows)}
 
     def _encoded(self, y: Any, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
         codes = codes_among(self.classes_, y, len(weight), "LogisticRegression.add")
         return codes.astype(np.float64), weight * self._class_factors(self.classes_)[codes]
 
-    def _count_in(self, y: FloatArray, weight: FloatArray) -> None:
-        self._counts = self._counts + np.bincount(y[weight > 0].astype(np.int64), minlength=len(self.classes_))
+    def _counted_in(self, y: FloatArray, weight: FloatArray) -> dict[str, Any]:
+        return {"_counts": self._counts + np.bincount(y[weight > 0].astype(np.int64), minlength=len(self.classes_))}
 
     def _count(self, rows: IntArray) -> IntArray:
         """Rows of each class with a positive weight, shape (n_classes,)."""
@@ -282,7 +277,7 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
             return np.column_stack([-np.logaddexp(0.0, z), -np.logaddexp(0.0, -z)])
         return log_softmax(z, axis=1)
 
-    def release(self) -> _SklearnLogisticRegression:
+    def _release(self) -> _SklearnLogisticRegression:
         """Return a plain scikit-learn classifier with the released parameters.
 
         It holds no training row and needs no part of this package to be loaded.

@@ -115,8 +115,8 @@ class _Regressor(RegressorMixin, CertifiedLinear):
             )
         return y, weight
 
-    def _count_in(self, y: FloatArray, weight: FloatArray) -> None:
-        self._positive += int(np.count_nonzero(weight))
+    def _counted_in(self, y: FloatArray, weight: FloatArray) -> dict[str, Any]:
+        return {"_positive": self._positive + int(np.count_nonzero(weight))}
 
     def _summed_classes(self, loss: Loss) -> int | None:
         return 0
@@ -148,15 +148,16 @@ class _Regressor(RegressorMixin, CertifiedLinear):
             start[-1] = np.log(totals.means[0]) - np.log(known)
         return start
 
-    def _check_leaves_enough(self, rows: IntArray) -> None:
+    def _check_rest(self, rows: IntArray) -> None:
+        super()._check_rest(rows)
         if self._positive - np.count_nonzero(self._rows.weight[rows]) < 1:
             raise InvalidRequest(
                 "delete(ids=...) would leave no row with a positive weight; discard the model instead. "
                 "Nothing was changed."
             )
 
-    def _count_out(self, rows: IntArray) -> None:
-        self._positive -= int(np.count_nonzero(self._rows.weight[rows]))
+    def _counted_out(self, rows: IntArray) -> dict[str, Any]:
+        return {"_positive": self._positive - int(np.count_nonzero(self._rows.weight[rows]))}
 
     def _shaped(self, w: FloatArray) -> tuple[FloatArray, float]:
         return (w[:-1].copy(), float(w[-1])) if self.fit_intercept else (w.copy(), 0.0)
@@ -255,7 +256,7 @@ class PoissonRegressor(_LogLink):
     def _loss(self) -> Loss:
         return Poisson()
 
-    def release(self) -> _SklearnPoisson:
+    def _release(self) -> _SklearnPoisson:
         """Return a plain scikit-learn regressor with the released parameters; it holds no training row.
 
         It takes no offset: multiply its predictions by the exposure.
@@ -276,7 +277,7 @@ class GammaRegressor(_LogLink):
     def _loss(self) -> Loss:
         return Gamma()
 
-    def release(self) -> _SklearnGamma:
+    def _release(self) -> _SklearnGamma:
         """Return a plain scikit-learn regressor with the released parameters; it holds no training row."""
         return self._released_as(_SklearnGamma(alpha=self.alpha, fit_intercept=self.fit_intercept))
 
@@ -341,7 +342,7 @@ class TweedieRegressor(_LogLink):
     def _deviance_power(self) -> float:
         return float(self.power)
 
-    def release(self) -> _SklearnTweedie:
+    def _release(self) -> _SklearnTweedie:
         """Return a plain scikit-learn regressor with the released parameters; it holds no training row."""
         return self._released_as(
             _SklearnTweedie(power=self.power, alpha=self.alpha, fit_intercept=self.fit_intercept, link="log")
@@ -434,6 +435,6 @@ class LogCoshRegressor(_Regressor):
         r = np.abs(residual) / self.width
         return np.divide(np.tanh(r), r, out=np.ones_like(r), where=r > 1e-8)
 
-    def release(self) -> _SklearnLinear:
+    def _release(self) -> _SklearnLinear:
         """Return a plain scikit-learn linear regressor with the released parameters; it holds no training row."""
         return self._released_as(_SklearnLinear(fit_intercept=self.fit_intercept))

@@ -115,7 +115,7 @@ class Ridge(_NormalEquations):
             )
         return np.broadcast_to(alpha, n_outputs).copy()
 
-    def release(self) -> _SklearnRidge:
+    def _release(self) -> _SklearnRidge:
         """Return a plain scikit-learn regressor with the released parameters; it holds no training row."""
         return self._released_as(_SklearnRidge(alpha=self.alpha, fit_intercept=self.fit_intercept))
 
@@ -151,6 +151,6 @@ class LinearRegression(_NormalEquations):
         self.fit_intercept = fit_intercept
         self.random_state = random_state
 
-    def release(self) -> _SklearnLinearRegression:
+    def _release(self) -> _SklearnLinearRegression:
         """Return a plain scikit-learn regressor with the released parameters; it holds no training row."""
         return self._released_as(_SklearnLinearRegression(fit_intercept=self.fit_intercept))

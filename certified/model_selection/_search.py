@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context, copy_context
-from copy import copy, deepcopy
+from copy import deepcopy
 from dataclasses import replace
 from itertools import product
 from numbers import Real
@@ -28,7 +28,7 @@ from certified._data.rows import sharing
 from certified._data.subjects import Subjects, as_ids
 from certified.accounting import compose
 from certified.base import Deletable, Plan, all_or_nothing
-from certified.certificate import Certificate, versions
+from certified.certificate import Certificate
 from certified.errors import CannotCertify, CertifiedError, InvalidInput, InvalidRequest, NotDeletable
 from certified.model_selection._results import Measured, read, table, without_times
 from certified.model_selection._serving import Serving
@@ -55,7 +55,6 @@ class Search(MetaEstimatorMixin, Serving):
     return_train_score: Any
     _ids: Any
     _models: list[list[Any]]  # of each candidate and fold; None where it cannot be fitted
-    _unfinished: Any = ()  # what is still to be overwritten
 
     def _candidates(self) -> Iterable[dict[str, Any]]:
         raise NotImplementedError
@@ -321,40 +320,29 @@ class Search(MetaEstimatorMixin, Serving):
 
     # --------------------------------------------------------------- delete
 
-    def _plan(self, rows: IntArray) -> Plan:
+    def _plan_deletion(self, rows: IntArray) -> Plan:
         """Delete from copies of every model, score and choose; what is left to do is to put the result in place.
 
         The copies share the buffers of their rows with the models, so that only then these rows are overwritten.
         """
-        self._finish()
         with sharing() as later:
             after = self._without(rows)
-        after._unfinished = later
-        method = after.certificate_.method
 
         def commit() -> None:
-            self.__dict__.update(after.__dict__)  # one step, before or after which an interrupt finds a whole search
-            self._finish()
+            self._become(after)
+            for overwrite in later:
+                overwrite()
 
-        return Plan(commit, True, method, np.inf)
+        return Plan(commit, True, after.certificate_.method, np.inf)
 
-    def _finish(self) -> None:
-        """Overwrite what a deletion has left to be overwritten; after an interrupt the next call goes on."""
-        while self._unfinished:
-            self._unfinished[-1]()
-            self._unfinished.pop()
-
-    def __getstate__(self) -> Any:
-        self._finish()
-        return super().__getstate__()
+    def _carried_out(self, plan: Plan, rows: IntArray) -> Callable[[], None]:
+        return plan.commit  # the subjects too
 
     def _without(self, rows: IntArray) -> Any:
         """Return this search without these rows; the search itself does not change."""
         stay = self._subjects.retained.copy()
         stay[rows] = False
         stay = stay[self._subjects.retained]
-        if not stay.any():
-            raise InvalidRequest("delete(ids=...) would remove every row. Nothing was changed.")
         self._check_folds(self._fold[stay])
         gone, first = np.unique(self._ids[~stay], return_index=True)
         fold_of = self._fold[~stay][first]
@@ -385,7 +373,7 @@ class Search(MetaEstimatorMixin, Serving):
 
     def _on(self, retained: IntArray, models: list[list[Any]]) -> Any:
         """Return this search with these rows and models, to choose anew; the search itself does not change."""
-        after = copy(self)
+        after = self._draft()
         after._models, after._X = models, _safe_indexing(self._X, retained)
         after._ids, after._fold = self._ids[retained], self._fold[retained]
         after._seconds = np.full(self._seconds.shape, np.nan)  # these depend on rows that are gone
@@ -405,15 +393,20 @@ class Search(MetaEstimatorMixin, Serving):
         model = deepcopy(model)
         rows = model._subjects.rows_of(ids)
         try:
-            plan = model._plan(rows)
+            plan = model._planned_deletion(rows)
         except CertifiedError as error:
             reasons.append(str(error))
             return None
-        model._carry_out(plan, rows)
+        model._carried_out(plan, rows)()
         return model
 
-    def _carry_out(self, plan: Plan, rows: IntArray) -> None:
-        plan.commit()  # the subjects too
+    def _modules(self) -> Iterator[str]:
+        for model in self._every():
+            yield from model._modules()
+
+    def _members(self) -> tuple[Any, ...]:
+        best = self.__dict__.get("best_estimator_")
+        return () if best is None else (best,)
 
     def _every(self) -> list[Any]:
         """All models that had a part in the choice, and the one that serves."""
@@ -437,7 +430,7 @@ class Search(MetaEstimatorMixin, Serving):
                 estimator=name,
                 n_rows=self.n_rows_,
                 n_features=final.n_features,
-                versions=versions(),
+                versions=self._versions(),
                 adaptivity=final.adaptivity,
             )
         claim = "none" if any(c.claim == "none" for c in found) else "indistinguishable"

@@ -92,7 +92,7 @@ class Serving(Deletable):
         return found[self._refit] if self.multimetric_ else found
 
     @available_if(_best_has("release"))
-    def release(self) -> Any:
+    def _release(self) -> Any:
         """Return the release of the winner, a plain scikit-learn object."""
         self._check_fitted()
         return self.best_estimator_.release()

@@ -8,6 +8,7 @@ from typing import Any, Self
 from sklearn.utils import Bunch
 from sklearn.utils.metaestimators import _BaseComposition, available_if
 
+from certified._acts.acts import take_turns
 from certified._data.frames import split_column
 from certified.errors import InvalidInput
 from certified.typing import FloatArray
@@ -20,6 +21,7 @@ def final_has(name: str) -> Any:
     return lambda self: hasattr(self._final, name)
 
 
+@take_turns
 class Delegation(_BaseComposition):
     """Base class of pipelines: ``steps``, after a fit ``steps_``; ``_transformed(X)`` is what the final step gets."""
 

@@ -7,7 +7,7 @@ have learned from elsewhere (``FrozenEstimator``); anything else is refused.
 
 from __future__ import annotations
 
-from copy import copy, deepcopy
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
+from certified._acts.turns import turn_of
 from certified._data.feature_change import FeatureChange
 from certified._data.frames import Columns, is_frame, split_column, split_ids
 from certified._data.reproducible import digest, same
@@ -42,9 +43,9 @@ from certified._steps.sequence import (
 from certified._steps.stateless import StatelessStep, is_of_text, is_passthrough, of_table
 from certified._steps.step import ExactStep
 from certified.base import Deletable, Plan, all_or_nothing
-from certified.certificate import Certificate, versions
+from certified.certificate import Certificate
 from certified.compose import FeatureUnion, make_union
-from certified.errors import InvalidInput, InvalidRequest, NotDeletable
+from certified.errors import InvalidInput, NotDeletable
 from certified.pipeline._delegation import final_has
 from certified.pipeline._transforming import Transforming
 from certified.typing import IntArray
@@ -82,8 +83,6 @@ class Pipeline(Transforming, Deletable):
     >>> model.delete([17, 42]).certificate.scope
     'pipeline'
     """
-
-    _changed: tuple[str, ...]
 
     def __init__(
         self, steps: list[tuple[str, Any]], *, transform_input: None = None, memory: None = None, verbose: bool = False
@@ -173,7 +172,7 @@ class Pipeline(Transforming, Deletable):
     def _named(self, before: list[ExactStep]) -> list[tuple[str, Any]]:
         """Return fitted steps with their names; one that learns nothing as the plain transformer it is."""
         pairs = zip(self.steps, before, strict=False)
-        return [(name, step.release() if isinstance(step, StatelessStep) else step) for (name, _), step in pairs]
+        return [(name, step._release() if isinstance(step, StatelessStep) else step) for (name, _), step in pairs]
 
     @property
     def _final(self) -> Any:
@@ -225,12 +224,13 @@ class Pipeline(Transforming, Deletable):
 
     # --------------------------------------------------------------- delete
 
-    def _plan(self, rows: IntArray) -> Plan:
+    def _check_rest(self, rows: IntArray) -> None:
+        super()._check_rest(rows)
+        if not isinstance(self._final, ExactStep):
+            self._final._check_rest(rows)
+
+    def _plan_deletion(self, rows: IntArray) -> Plan:
         """Plan the deletion in every step; features are computed anew from the first step that changes."""
-        if rows.size >= self.n_rows_:
-            raise InvalidRequest(
-                "delete(ids=...) would remove every row. Discard the model instead. Nothing was changed."
-            )
         removed = self._table.take(rows).with_weight()
         statistics, learned, moved, pieces = delete_through(self._before, removed, RemainingRows(self._table, rows))
         changed = [name for (name, _), flag in zip(self.steps_, moved, strict=False) if flag]
@@ -241,18 +241,17 @@ class Pipeline(Transforming, Deletable):
                 retained[rows] = False
                 head = final._plan_features(rows, FeatureChange(retained, [self._taken(piece) for piece in pieces()]))
             else:
-                head = final._plan(rows)
+                head = final._plan_deletion(rows)
             changed.append(self.steps_[-1][0])
 
         twins, steps = self._served(statistics, learned)
 
         def commit() -> None:
-            head.commit()  # first: growing trees anew may be interrupted
+            head.commit()
             self._adopt(twins, steps)
-            self._changed = tuple(changed)
             self._table.erase(rows)
 
-        return replace(head, commit=commit)
+        return replace(head, commit=commit, steps=tuple(changed))
 
     def _served(self, statistics: Any, learned: Any) -> tuple[list[Any], list[tuple[str, Any]]]:
         """Return twins of the steps before the final one, which serve what they have learned, and then ``steps_``."""
@@ -270,46 +269,24 @@ class Pipeline(Transforming, Deletable):
             step._adopt(twin)
         self.steps_ = steps
 
-    def _changed_steps(self, plan: Plan) -> tuple[str, ...]:
-        return self._changed
+    def _members(self) -> tuple[Any, ...]:
+        steps = dict.fromkeys([*self._before, self._final])
+        return tuple(step for step in steps if isinstance(step, Deletable))
 
     # ------------------------------------------------------------------ add
 
-    @available_if(final_has("add"))
-    @all_or_nothing
-    def add(
-        self,
-        X: Any,
-        y: Any = None,
-        ids: Any = None,
-        sample_weight: Any = None,
-        offset: Any = None,
-        exposure: Any = None,
-    ) -> Certificate:
-        """Add rows to every step: the opposite of a deletion, so that a window of rows may slide under one certificate.
+    @available_if(final_has("_plan_addition"))
+    def _plan_addition(
+        self, X: Any, y: Any, ids: Any, sample_weight: Any = None, offset: Any = None, exposure: Any = None
+    ) -> Plan:
+        """Plan to add rows to every step.
 
-        All or nothing: after an error the model is what it was before. The transformers count all rows anew; where
-        they serve the same as before the final estimator adds the rows, else it is solved again from where it was.
-
-        Parameters
-        ----------
-        X, y, sample_weight, offset, exposure
-            As in :meth:`fit`, for the new rows. Of classes, those of the fit only.
-        ids : array-like of shape (n_new_rows,) or column name
-            Subject of each row; a subject that is already retained gets more rows.
-
-        Returns
-        -------
-        Certificate
-            Of the new state.
+        The transformers count all rows anew. Where they serve the same as before the final estimator adds the rows,
+        else it is solved again from where it was.
         """
-        self._check_whole("add")
         final, exact = self._final, isinstance(self._final, ExactStep)
-        X, ids = split_ids(X, ids)
-        X, offset = split_column(X, offset, "offset")
-        X, exposure = split_column(X, exposure, "exposure")
         self._check_given(sample_weight, offset, exposure)
-        known = {} if exact else self._known(final.add, offset, exposure)
+        known = {} if exact else self._known(final._plan_addition, offset, exposure)
         x, schema = self._read(X)
         if schema is not None:
             schema.check_added(x, "Pipeline.add")
@@ -321,22 +298,32 @@ class Pipeline(Transforming, Deletable):
         new = Table(x, weight, self._more_targets(y, x.shape[0]))
         table = self._table.added(retained, new, subjects.hashes())
         statistics, learned, features = fit_through(self._before, table.with_weight())
+        moved = [
+            name
+            for (name, _), step, part in zip(self.steps_, self._before, learned, strict=False)
+            if not same(part, step._learned)
+        ]
+        head, last = Plan(_nothing, bool(moved), "exact", np.inf if moved else 0.0), self.steps_[-1]
         if not exact:
-            moved = not all(same(part, step._learned) for step, part in zip(self._before, learned, strict=True))
-            final, count = deepcopy(final) if moved else copy(final), int(np.count_nonzero(weight))
+            final, count = deepcopy(final) if moved else final._draft(), int(np.count_nonzero(weight))
             first = features.shape[0] - count
             if moved:
                 before = self._table.weight > 0.0
                 change = FeatureChange(before, [self._taken(features[:first])])
                 final._plan_features(np.empty(0, dtype=np.intp), change).commit()
-            final._owned = False
-            final.add(placed(self._taken(features[first:]), weight > 0.0), y, ids=ids, **known)
-            final._owned, final._subjects = True, subjects
-            self.steps_ = [*self.steps_[:-1], (self.steps[-1][0], final)]
+                final._turn = turn_of(self)
+            head = final._plan_addition(placed(self._taken(features[first:]), weight > 0.0), y, ids, **known)
+            head.commit()  # to the copy
+            final._subjects, last = subjects, (last[0], final)
+            moved.append(last[0])
         twins, steps = self._served(statistics, learned)
-        self._adopt(twins, steps)
-        self._table, self._subjects = table, subjects
-        return self.certificate_
+        steps = steps if exact else [*steps[:-1], last]
+
+        def commit() -> None:
+            self._adopt(twins, steps)
+            self.__dict__.update(_table=table, _subjects=subjects)
+
+        return replace(head, commit=commit, steps=tuple(moved))
 
     def _more_targets(self, y: Any, n_rows: int) -> Any:
         """Return the targets of rows that are added, as the table holds them."""
@@ -344,11 +331,9 @@ class Pipeline(Transforming, Deletable):
             return codes_among(self._labels, y, n_rows, "Pipeline.add")
         return targets([step for step in self._before if step._supervised], y, n_rows, more=True)
 
-    def refine(self) -> Certificate:
-        """Pass over the retained rows and measure the distance to the minimiser (``refine`` of the final estimator)."""
-        check_is_fitted(self)
-        self._final.refine()
-        return self.certificate_
+    @available_if(final_has("_plan_refinement"))
+    def _plan_refinement(self) -> Plan:
+        return self._final._plan_refinement()
 
     @property
     def state_digest_(self) -> str:
@@ -368,12 +353,13 @@ class Pipeline(Transforming, Deletable):
         """Certificate of the whole pipeline."""
         check_is_fitted(self)
         if isinstance(self._final, ExactStep):
-            found = Certificate.exact(estimator="", n_features=0, n_rows=self.n_rows_, versions=versions())
+            found = Certificate.exact(estimator="", n_features=0, n_rows=self.n_rows_)
         else:
             found = self._final.certificate_
         return replace(
             found,
             scope="pipeline",
+            versions=self._versions(),
             estimator=" > ".join(type(step).__name__ for _, step in self.steps_),
             n_features=int(self.n_features_in_),
             declared="; ".join(clause for step in self._before for clause in step._declared()),
@@ -390,8 +376,8 @@ class Pipeline(Transforming, Deletable):
                 values = step._apply(step._learned, values)
         return self._taken(values) if issparse(values) else np.asarray(values)
 
-    @available_if(final_has("release"))
-    def release(self) -> _SklearnPipeline:
+    @available_if(final_has("_release"))
+    def _release(self) -> _SklearnPipeline:
         """Return a plain scikit-learn pipeline with the released parameters; it holds no training row."""
         check_is_fitted(self)
         released = [(name, step.release() if isinstance(step, Deletable) else step) for name, step in self.steps_]

@@ -209,7 +209,7 @@ class KBinsDiscretizer(ExactTransformer):
             out[:, j] = middles[X[:, j].astype(np.int64)]
         return out
 
-    def release(self) -> Any:
+    def _release(self) -> Any:
         """Return a plain scikit-learn discretizer with the same cuts; the sample is not in it.
 
         Where values are missing an imputer in front of it fills them with the largest number, which has its own bin.

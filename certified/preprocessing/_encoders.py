@@ -388,7 +388,7 @@ class OneHotEncoder(_Encoder):
             out += [combine(name, label) for k, label in enumerate(labels) if k != dropped]
         return np.array(out, dtype=object)
 
-    def release(self) -> _PlainOneHot:
+    def _release(self) -> _PlainOneHot:
         """Return a plain scikit-learn encoder of the same categories; the counts are not in it."""
         self._check_fitted()
         return self._plain(
@@ -473,7 +473,7 @@ class OrdinalEncoder(OneToOneFeatureMixin, _Encoder):
             raise InvalidInput(f"OrdinalEncoder(unknown_value={value!r}) is the number of a category. Choose another.")
         return learned
 
-    def release(self) -> _PlainOrdinal:
+    def _release(self) -> _PlainOrdinal:
         """Return a plain scikit-learn encoder of the same categories; the counts are not in it."""
         self._check_fitted()
         return self._plain(_PlainOrdinal, encoded_missing_value=self.encoded_missing_value)

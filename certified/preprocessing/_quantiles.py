@@ -11,6 +11,7 @@ from sklearn.base import OneToOneFeatureMixin
 from sklearn.preprocessing import MinMaxScaler as _PlainMinMax
 from sklearn.preprocessing import RobustScaler as _PlainRobust
 
+from certified._acts.partial_fit import PartialFit
 from certified._data.hashing import bottom_k
 from certified._data.table import Table
 from certified.base import named_like
@@ -91,7 +92,7 @@ def known(column: FloatArray) -> FloatArray:
     return column[: len(column) - int(np.isnan(column).sum())]
 
 
-class MinMaxScaler(OneToOneFeatureMixin, Scaler):
+class MinMaxScaler(PartialFit, OneToOneFeatureMixin, Scaler):
     """Scale each feature to a range by its smallest and largest value, exactly deletable.
 
     As scikit-learn's. What is served changes only when a deletion takes the last row that holds an extreme. The
@@ -164,7 +165,7 @@ class MinMaxScaler(OneToOneFeatureMixin, Scaler):
     def _inverse(self, X: FloatArray) -> FloatArray:
         return (X - self.min_) / self.scale_
 
-    def release(self) -> _PlainMinMax:
+    def _release(self) -> _PlainMinMax:
         """Return a plain scikit-learn scaler with the same extremes."""
         self._check_fitted()
         out = _PlainMinMax(feature_range=self.feature_range, copy=self.copy, clip=self.clip)
@@ -263,7 +264,7 @@ class RobustScaler(OneToOneFeatureMixin, Scaler):
         out = X * (self.scale_ if self.with_scaling else 1.0)
         return out + (self.center_ if self.with_centering else 0.0)
 
-    def release(self) -> _PlainRobust:
+    def _release(self) -> _PlainRobust:
         """Return a plain scikit-learn scaler with the same centre and scale; the sample is not in it."""
         self._check_fitted()
         names = ("with_centering", "with_scaling", "quantile_range", "copy", "unit_variance")

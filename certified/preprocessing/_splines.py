@@ -167,7 +167,7 @@ class SplineTransformer(ExactTransformer):
         named = named_like(self._basis(self._learned), self)
         return named.get_feature_names_out(input_features)
 
-    def release(self) -> _Plain:
+    def _release(self) -> _Plain:
         """Return a plain scikit-learn transformer with the same knots; the sample is not in it."""
         self._check_fitted()
         return named_like(self._basis(self._learned.copy()), self)

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.preprocessing import StandardScaler as _Plain
 
+from certified._acts.partial_fit import PartialFit
 from certified._data.table import Table
 from certified._exact.rounded import rounded_moments
 from certified._exact.sums import Products
@@ -29,7 +30,7 @@ class Moments(NamedTuple):
     products: Products
 
 
-class StandardScaler(OneToOneFeatureMixin, Scaler):
+class StandardScaler(PartialFit, OneToOneFeatureMixin, Scaler):
     """Standardise features by rounded moments, exactly deletable.
 
     The scale is the power of two nearest to the standard deviation, the centre the multiple of ``scale / 4`` nearest
@@ -108,7 +109,7 @@ class StandardScaler(OneToOneFeatureMixin, Scaler):
     def _inverse(self, X: FloatArray) -> FloatArray:
         return X * (self.scale_ if self.with_std else 1.0) + (self.mean_ if self.with_mean else 0.0)
 
-    def release(self) -> _Plain:
+    def _release(self) -> _Plain:
         """Return a plain scikit-learn scaler with the same centre and scale."""
         self._check_fitted()
         out = _Plain(with_mean=self.with_mean, with_std=self.with_std, copy=self.copy)

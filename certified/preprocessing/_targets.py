@@ -133,7 +133,7 @@ class _ByTarget(OneToOneFeatureMixin, MixedTransformer):
         self.categories_ = [encoding.values.copy() for encoding in learned]
         self.encodings_ = [encoding.encoded[-1].copy() for encoding in learned]
 
-    def release(self) -> _Plain:
+    def _release(self) -> _Plain:
         """Return a plain scikit-learn TargetEncoder with the same encodings, fitted on rows made up of categories."""
         self._check_fitted()
         missing = self._schema.missing if self._schema else np.nan

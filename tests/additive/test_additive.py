@@ -150,9 +150,9 @@ def test_a_term_that_is_kept_where_it_should_not_be_is_caught(monkeypatch):
 class StaleBins(AdditiveRegressor):
     """Forgets the rows in the head alone."""
 
-    def _plan(self, rows):
+    def _plan_deletion(self, rows):
         terms = self.steps_[0][1]
-        plan, statistic, learned = super()._plan(rows), terms._statistic, terms._learned
+        plan, statistic, learned = super()._plan_deletion(rows), terms._statistic, terms._learned
 
         def commit(first=plan.commit):
             first()

@@ -41,7 +41,7 @@ KEPT = np.arange(40, len(Y))
 class NoOp(LogisticRegression):
     """Forgets the ids and nothing else."""
 
-    def _plan(self, rows):
+    def _plan_deletion(self, rows):
         return Plan(lambda: None, True, "measured")
 
 

@@ -11,7 +11,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 import certified
 from certified import audit
-from certified.base import Deletable, _Release
+from certified.base import Deletable
 from certified.ensemble import RandomForestClassifier, ShardedClassifier
 from certified.errors import InvalidInput, InvalidRequest, ReleaseWithheld
 from certified.linear_model import LogisticRegression
@@ -108,11 +108,37 @@ def test_a_refused_request_asks_no_guard_and_withholds_nothing():
     assert pickle.dumps(model) == dump
 
 
-def test_every_release_of_the_package_can_be_withheld():
-    found = []
+def test_every_act_of_the_package_is_the_template():
+    kinds, found = ("add", "delete", "refine", "release"), set()
     for info in pkgutil.walk_packages(certified.__path__, "certified."):
-        for kind in vars(importlib.import_module(info.name)).values():
-            if isinstance(kind, type) and issubclass(kind, Deletable) and "release" in vars(kind):
-                assert isinstance(vars(kind)["release"], _Release), kind
-                found.append(kind)
-    assert len(set(found)) > 25
+        found |= {
+            kind
+            for kind in vars(importlib.import_module(info.name)).values()
+            if isinstance(kind, type) and issubclass(kind, Deletable) and kind is not Deletable
+        }
+    assert len(found) > 60
+    assert not [kind for kind in found for name in kinds if name in vars(kind)]
+    for name in kinds:
+        with pytest.raises(TypeError, match="Give the hook"):
+            type("Own", (GaussianNB,), {name: lambda self: None})
+
+
+@pytest.mark.parametrize("act", ["delete", "add"])
+def test_what_is_no_guard_is_refused_before_anything_happens(act):
+    model = GaussianNB().fit(X, Y)
+    dump = pickle.dumps(model)
+    with pytest.raises(InvalidInput, match="got no function"):
+        model.delete([3], guard=3) if act == "delete" else model.add(X[:1], Y[:1], ids=[999], guard=3)
+    assert pickle.dumps(model) == dump
+
+
+def test_an_addition_takes_a_guard_as_a_deletion_does():
+    model = GaussianNB().fit(X, Y)
+    receipt = model.add(X[:300] * 50, 1 - Y[:300], ids=np.arange(1000, 1300), guard=utility)
+    assert receipt.act == "add"
+    assert receipt.n_rows == 300
+    assert receipt.certificate.extra["audit"][0]["verdict"] == "REFUTED"
+    with pytest.raises(ReleaseWithheld, match="worse"):
+        model.release()
+    model.delete(np.arange(1000, 1300), guard=utility)
+    assert model.release() is not None

@@ -130,7 +130,7 @@ def test_a_leverage_that_is_not_updated_is_caught(monkeypatch):
 
     def ratio():
         model = LogisticRegression(C=1e4, noise=10.0, epsilon=5.0, fit_intercept=False, random_state=0).fit(x, y)
-        found = model.add(np.full((1, 1), 6.0), [1], ids=[400])
+        found = model.add(np.full((1, 1), 6.0), [1], ids=[400]).certificate
         both, labels = np.append(x, [[6.0]], axis=0), np.append(y, 1.0)
         refit = LogisticRegression(C=1e4, tol=1e-9, fit_intercept=False, noise=0).fit(both, labels)
         gap = float(np.abs(model.private_coef_ - refit.private_coef_)[0, 0] * np.sqrt(model.noise_metric_[0, 0]))
@@ -161,7 +161,7 @@ def test_wrong_rows_are_refused_and_change_nothing():
     ]
     for arguments, message in wrong:
         with pytest.raises(ValueError, match=message):
-            model.add(*arguments)
+            model.add(*arguments[:2], ids=arguments[2])
         assert pickle.dumps(model) == before
     with pytest.raises(InvalidInput, match="valid range"):
         PoissonRegressor().fit(x, y).add(x[:1], [-1.0], ids=[N])
@@ -185,7 +185,7 @@ def test_least_squares_after_rows_that_join_and_leave_is_that_of_a_refit(estimat
     y = y if outputs else y[:, 0]
     model = clone(estimator).fit(x[:40], y[:40], sample_weight=s[:40])
     model.delete(range(5))
-    certificate = model.add(x[40:], y[40:], ids=np.arange(100, 110), sample_weight=s[40:])
+    certificate = model.add(x[40:], y[40:], ids=np.arange(100, 110), sample_weight=s[40:]).certificate
     assert certificate.claim == "exact"
     model.delete([7, 101])
     retained = np.setdiff1d(np.arange(50), [0, 1, 2, 3, 4, 7, 41])
@@ -209,7 +209,7 @@ def test_rows_that_cannot_join_least_squares_change_nothing():
         ((x[:2], [1.0, np.nan], [1000, 1001]), ValueError, "NaN"),
     ):
         with pytest.raises(error, match=match):
-            model.add(*wrong)
+            model.add(*wrong[:2], ids=wrong[2])
         assert pickle.dumps(model) == before
 
 

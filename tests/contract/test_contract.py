@@ -101,7 +101,7 @@ def test_any_sequence_of_requests_ends_at_a_refit(data, draw):
 class NoOpDelete(LogisticRegression):
     """Forgets the id and nothing else."""
 
-    def _plan(self, rows):
+    def _plan_deletion(self, rows):
         from certified.base import Plan
 
         return Plan(lambda: None, True, "measured")

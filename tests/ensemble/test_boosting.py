@@ -283,7 +283,7 @@ class ForgottenMetric(GradientBoostingClassifier):
     """Keeps the deleted rows in the metric of the noise."""
 
     def _erase(self, rows):
-        self._state.noise_metric.subtract(self._rows.leaves[rows], -self._m[rows])
+        self._state.noise_metric.subtracting(self._rows.leaves[rows], -self._m[rows])()
         super()._erase(rows)
 
 
@@ -342,7 +342,7 @@ def test_an_existing_booster_gets_leaves_that_forget():
     model = GradientBoostingClassifier.from_booster(plain, X, y, ids, structure_ids=ids[:50], leaf_penalty=2.0)
     nodes = plain.get_booster().predict(xgboost.DMatrix(X), pred_leaf=True)
     assert np.array_equal(model.release().get_booster().predict(xgboost.DMatrix(X), pred_leaf=True), nodes)
-    assert model.deletion_cost().probability == 50 / len(X)
+    assert model.deletion_cost().parts == 50 / len(X)
     before = model.structure_digest_
     model.delete(ids[60])
     assert model.structure_digest_ == before
@@ -353,7 +353,7 @@ def test_an_existing_booster_gets_leaves_that_forget():
     assert model.structure_digest_ != before
     assert np.count_nonzero(model._sample == 0) == 49
     free = GradientBoostingClassifier.from_booster(plain, X, y, ids)
-    assert free.deletion_cost().probability == 0.0
+    assert free.deletion_cost().parts == 0.0
 
 
 def test_foreign_boosters_that_cannot_be_covered_are_refused():

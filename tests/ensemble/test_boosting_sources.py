@@ -81,7 +81,7 @@ def test_no_request_grows_trees_and_the_certificate_covers_the_distance(objectiv
     kind = GradientBoostingClassifier if objective == "binary:logistic" else GradientBoostingRegressor
     model = kind(**RANDOM, objective=objective).fit(X, y, ids=ids, sample_weight=s)
     before = model.structure_digest_
-    assert model.deletion_cost().probability == 0.0
+    assert model.deletion_cost().parts == 0.0
     for gone in ([ids[0]], [ids[9], ids[40]], np.unique(ids)[20:40]):
         gone = [i for i in gone if i in set(model.ids_)]
         model.delete(gone)

@@ -87,7 +87,7 @@ def test_only_shards_with_new_rows_learn_and_from_the_first_slice_that_has_one(n
         "learn",
         lambda course, one, first=0: runs.append(first) or shard.learn(course, one, first),
     )
-    model.add(X[-1:], y[-1:], ids[-1:])
+    model.add(X[-1:], y[-1:], ids=ids[-1:])
     hit = [s for s, shard in enumerate(model._shards) if len(y) - 1 in shard.positions]
     learned = [s for s in hit if s < model.n_shards]
     assert len(runs) == len(learned) < model.n_shards
@@ -110,11 +110,11 @@ def test_rows_that_join_the_remainder_of_private_shards_are_not_learned(monkeypa
     nowhere = place[-1].positions
     nowhere = nowhere[nowhere >= 150][:3]
     monkeypatch.setattr(fit, "learn", lambda *a: pytest.fail("a shard learns"))
-    model.add(X[:3], y[:3], nowhere)
+    model.add(X[:3], y[:3], ids=nowhere)
     monkeypatch.undo()
     both = np.r_[np.arange(150), :3]
     assert model.state_digest_ == digest_of_refit(model, X[both], y[both], np.r_[np.arange(150), nowhere])
-    assert model.deletion_cost(nowhere).shards == 0
+    assert model.deletion_cost(nowhere).parts == 0
     model.delete(nowhere)
     assert model.state_digest_ == digest_of_refit(model, X, y, np.arange(150))
 
@@ -132,7 +132,7 @@ def test_rows_that_join_win_back_no_answer_and_leave_the_promise_as_it_is():
     ).fit(X[:500], y[:500])
     said, sigma = model.certificate_.adaptivity, model._sigma
     model.predict(X[:2])
-    model.add(X[500:], y[500:], np.arange(500, len(y)))
+    model.add(X[500:], y[500:], ids=np.arange(500, len(y)))
     assert model.n_answers_left_ == 1
     assert (model.certificate_.adaptivity, model._sigma) == (said, sigma)
     assert model.state_digest_ == digest_of_refit(model, X, y, np.arange(len(y)))
@@ -146,13 +146,13 @@ def test_several_outputs_weights_and_shards_side_by_side():
     model.fit(X[:-100], Y[:-100], ids=ids[:-100], sample_weight=weight[:-100])
     model.n_jobs = 2
     with parallel_config(backend="threading"):
-        model.add(X[-100:-50], Y[-100:-50], ids[-100:-50])
+        model.add(X[-100:-50], Y[-100:-50], ids=ids[-100:-50])
     with parallel_config(backend="threading"):
-        model.add(X[-50:], Y[-50:], ids[-50:], sample_weight=weight[-50:])
+        model.add(X[-50:], Y[-50:], ids=ids[-50:], sample_weight=weight[-50:])
     model.n_jobs = None
     assert model.state_digest_ == digest_of_refit(model, X, Y, ids, sample_weight=weight)
     with pytest.raises(InvalidInput, match=r"1 outputs, the fit had 2.*Nothing was changed"):
-        model.add(X[:2], Y[:2, 0], [1, 2])
+        model.add(X[:2], Y[:2, 0], ids=[1, 2])
 
 
 @pytest.mark.parametrize("kind", ["pandas", "polars"])
@@ -172,7 +172,7 @@ def test_frames_with_text_and_a_column_of_ids(kind):
 
     model = ShardedClassifier(base, 3).fit(part(0, 61), y[:61], ids="who")
     model.delete([2])
-    model.add(part(61, 90), y[61:], "who")
+    model.add(part(61, 90), y[61:], ids="who")
     retained = frame["who"].to_numpy() != 2
     whole = as_kind(frame[retained].reset_index(drop=True))
     assert model.state_digest_ == ShardedClassifier(base, 3).fit(whole, y[retained], ids="who").state_digest_
@@ -189,7 +189,7 @@ def test_whole_numbers_join_numbers_of_a_frame_and_of_arrays_sparse_and_dense():
         else:
             first, more, rows = make(X[:-20]), make(whole.astype(int)), make(both)
         model = ShardedClassifier(DecisionTreeClassifier(), 3).fit(first, y[:-20])
-        model.add(more, y[-20:], ids[-20:])
+        model.add(more, y[-20:], ids=ids[-20:])
         assert model.state_digest_ == ShardedClassifier(DecisionTreeClassifier(), 3).fit(rows, y).state_digest_
 
 
@@ -226,7 +226,7 @@ FRAME = pd.DataFrame({"a": [1.0, 2.0], "b": [1.0, 2.0]})
         ([[1.0, np.inf]], [0], [1], {}, r"infinite.*Nothing was changed"),
         ([[1.0, 9.0]], [0], [1], {}, r"cannot learn: a nine.*Nothing was changed"),
         ([["a", 2.0]], [0], [1], {}, r"type object.*Nothing was changed"),
-        ([[1.0, 2.0]], [0], None, {}, "missing"),
+        ([[1.0, 2.0]], [0], None, {}, "needs ids"),
         ([[1.0, 2.0]], [0], ["a"], {}, "ids of type"),
         ([[1.0, 2.0]], [0, 1], [1], {}, "inconsistent numbers of rows"),
         ([[1.0, 2.0]], None, [1], {}, "requires y"),
@@ -240,7 +240,7 @@ def test_rows_that_cannot_join_change_nothing(X, y, ids, more, message):
     model = ShardedClassifier(NoNines(), 2).fit(rows, np.arange(12) % 2)
     before = pickle.dumps(model)
     with pytest.raises(InvalidInput, match=message):
-        model.add(X, y, ids, **more)
+        model.add(X, y, ids=ids, **more)
     assert pickle.dumps(model) == before
 
 
@@ -258,8 +258,8 @@ def test_frames_that_are_not_like_those_held_are_refused(more, message):
     frame = pd.DataFrame(np.arange(24.0).reshape(12, 2), columns=["a", "b"])
     model = ShardedClassifier(DecisionTreeClassifier(), 2).fit(frame, np.arange(12) % 2)
     with pytest.raises(InvalidInput, match=message):
-        model.add(more, np.arange(len(more)) % 2, np.arange(len(more)))
-    assert model.add(FRAME, [0, 1], [1, 2]).n_rows == 14
+        model.add(more, np.arange(len(more)) % 2, ids=np.arange(len(more)))
+    assert model.add(FRAME, [0, 1], ids=[1, 2]).certificate.n_rows == 14
 
 
 # ---------------------------------------------------------------- mutants
@@ -296,7 +296,7 @@ def test_rekey_with_rows_in_the_order_they_came_is_caught(monkeypatch):
 
     def rekeyed():
         model = ShardedClassifier(SGD, 2).fit(X[:300], y[:300], ids=ids[:300])
-        model.add(X[300:], y[300:], ids[300:])
+        model.add(X[300:], y[300:], ids=ids[300:])
         return model.rekey()
 
     model = rekeyed()

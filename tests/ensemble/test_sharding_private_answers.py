@@ -141,7 +141,7 @@ def test_a_subject_that_is_in_no_shard_is_forgotten_without_learning():
     X, y = load_breast_cancer(return_X_y=True)
     model = private(key=0).fit(X, y)
     nowhere = model._shards[60].positions[0]
-    assert model.deletion_cost([nowhere]).shards == 0
+    assert model.deletion_cost([nowhere]).parts == 0
     receipt = model.delete([nowhere])
     assert receipt.changed == ()
     assert receipt.mu_differencing == 0

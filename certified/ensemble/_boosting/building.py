@@ -58,6 +58,7 @@ class BoostedFit(ReleasedTrees):
     _m: FloatArray
     _hashes: Any
     _given: Given | None
+    _computed_by = ("numba", "xgboost")
     _reentrant = False  # its loops run on all cores, and some of numba's ways to do so end where two threads enter
 
     def _objective(self) -> Objective:
@@ -82,7 +83,7 @@ class BoostedFit(ReleasedTrees):
         solution = built.state.solution
         require(solution, self._acceptable(solution), f"{type(self).__name__}.fit")
         self._subjects = subjects
-        self._transcript, self._rng = Transcript(), generator(self.random_state)
+        self._transcript, self._rng = Transcript(), generator(self.random_state, self.noise)
         self._model = self._released = None
         self._store(rows, built, 0.0)
         self._booster()  # fit draws the first release

@@ -18,7 +18,7 @@ from certified.ensemble._boosting.labels import labelled
 from certified.ensemble._boosting.leaf_metric import LeafRows
 from certified.ensemble._boosting.model import BoostedTrees
 from certified.ensemble._boosting.objective import Objective, weights_of_classes
-from certified.errors import InvalidInput, InvalidRequest
+from certified.errors import InvalidInput
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["GradientBoostingClassifier", "GradientBoostingRegressor"]
@@ -339,22 +339,17 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
         each = weights_of_classes(self.class_weight, self.classes_.tolist(), counts, type(self).__name__)
         return each[rows.y.astype(np.int64)]
 
-    def _check_leaves_enough(self, rows: IntArray) -> None:
-        left = self._counts - self._count(rows)
-        if np.any(left <= 0):
-            raise InvalidRequest(
-                f"delete(ids=...) would remove every row of class {self.classes_.tolist()[int(np.argmin(left))]!r}. "
-                "A classifier needs rows of every class; discard the model instead. Nothing was changed."
-            )
+    def _class_counts(self, rows: IntArray) -> IntArray:
+        return self._counts - self._count(rows)
 
     def _more_targets(self, y: Any, weight: FloatArray) -> FloatArray:
         return codes_among(self.classes_, y, len(weight), f"{type(self).__name__}.add").astype(np.float64)
 
-    def _count_in(self, y: FloatArray, weight: FloatArray) -> None:
-        self._counts = self._counts + np.bincount(y[weight > 0].astype(np.int64), minlength=len(self.classes_))
+    def _counted_in(self, y: FloatArray, weight: FloatArray) -> dict[str, Any]:
+        return {"_counts": self._counts + np.bincount(y[weight > 0].astype(np.int64), minlength=len(self.classes_))}
 
-    def _count_out(self, rows: IntArray) -> None:
-        self._counts = self._counts - self._count(rows)
+    def _counted_out(self, rows: IntArray) -> dict[str, Any]:
+        return {"_counts": self._counts - self._count(rows)}
 
     def _count(self, rows: IntArray) -> IntArray:
         labels = self._rows.y[rows][self._rows.s[rows] > 0]
@@ -376,7 +371,7 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
         z = self.decision_function(X)
         return self.classes_[np.argmax(z, axis=1) if z.ndim == 2 else (z > 0).astype(int)]
 
-    def release(self, *, bare: bool = False) -> Any:
+    def _release(self, *, bare: bool = False) -> Any:
         """Return a plain model with the released leaf values.
 
         It holds no training row and no statistic of the rows, and needs no part of this package to be loaded. It is an
@@ -483,7 +478,7 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
         self._check_fitted()
         return self._means(X).astype(np.float64)
 
-    def release(self, *, bare: bool = False) -> Any:
+    def _release(self, *, bare: bool = False) -> Any:
         """Return a plain model with the released leaf values; it holds no row and no statistic.
 
         It is an ``xgboost.XGBRegressor``; where the fit had names of columns, scikit-learn's bagging of this one, which

@@ -8,6 +8,7 @@ Hessian: norms of gradients are ``||g||_K^2 = g'Kg`` by definition, and one numb
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from certified._convex.losses import Loss
 from certified._data.reproducible import one_thread
 from certified._data.rows import padded
 from certified.ensemble._boosting import kernels
+from certified.ensemble._boosting.leaf_gram import subtracting
 from certified.errors import CannotCertify
 from certified.typing import FloatArray, IntArray
 
@@ -231,13 +233,9 @@ class LeafNoiseMetric:
         gram = kernels.gram(rows.leaves, _bends(np.ones(len(m)), m), len(problem.penalty))
         return cls(gram, problem.penalty, _GRID if m.ndim == 1 else _SHARES**-2)
 
-    def subtract(self, leaves: NDArray[np.int16], m: FloatArray) -> None:
-        """Take rows out, in place; exact."""
-        for row, own in zip(leaves, m, strict=True):
-            each = np.atleast_1d(own)
-            full = each * np.eye(len(each)) * each.sum() - np.outer(each, each) if len(each) > 1 else each[:, None]
-            copies = len(row) // len(each)
-            self.gram[np.ix_(row, row)] -= np.repeat(np.repeat(full, copies, axis=0), copies, axis=1)
+    def subtracting(self, leaves: NDArray[np.int16], m: FloatArray) -> Callable[[], None]:
+        """Return what subtracts rows, in place; exact."""
+        return subtracting(self.gram, leaves, m)
 
     @property
     def matrix(self) -> FloatArray:

@@ -11,9 +11,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from certified._convex.bounds import check_range
 from certified._data.feature_change import FeatureChange
-from certified._data.frames import split_ids
-from certified.base import Plan, all_or_nothing
-from certified.certificate import Certificate
+from certified.base import DeletionCost, Plan
 from certified.ensemble._boosting.building import BoostedFit
 from certified.ensemble._boosting.leaf_metric import (
     LeafRows,
@@ -21,9 +19,8 @@ from certified.ensemble._boosting.leaf_metric import (
     sums,
 )
 from certified.ensemble._boosting.leaf_solver import MOST_GONE, delete, require, settle
-from certified.ensemble._boosting.objective import DeletionCost
 from certified.ensemble._boosting.release import BoostedState
-from certified.errors import CannotCertify, InvalidInput, InvalidRequest
+from certified.errors import CannotCertify, InvalidInput
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["BoostedTrees"]
@@ -36,65 +33,45 @@ class BoostedTrees(BoostedFit):
 
     # ------------------------------------------------------------------ add
 
-    @all_or_nothing
-    def add(self, X: Any, y: Any, ids: Any, sample_weight: Any = None) -> Certificate:
-        """Add rows, so that the certificate compares with a refit on all rows then retained.
-
-        All or nothing: after an error the model is what it was before. Groups whose sample the new rows enter are
-        grown anew, and the leaf values are learned from where they were: it takes most of a fit.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As in :meth:`fit`, for the new rows. A classifier knows the classes of the fit only.
-        ids : array-like of shape (n_new_rows,) or column name
-            Subject of each row; a subject that is already retained gets more rows.
-
-        Returns
-        -------
-        Certificate
-            Of the new state.
-        """
-        self._check_whole("add")
-        X, ids = split_ids(X, ids)
+    def _plan_addition(self, X: Any, y: Any, ids: Any, sample_weight: Any = None) -> Plan:
+        """Plan to add rows; groups whose sample they enter are grown anew, and all leaf values are learned further."""
         X = self._read(X)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         y = self._more_targets(y, weight)
         check_range(f"{type(self).__name__}.add", targets=y, weights=weight)
         retained, subjects = self._subjects.added(ids, len(X))
-        old, state = self._rows, self._state
+        old, state, draft = self._rows, self._state, self._draft()
         firsts = np.cumsum([0] + [len(s.values) for s in state.structures])
         own = [s.leaves(X) + np.int16(k) for s, k in zip(state.structures, firsts, strict=False)]
-        self._X = np.concatenate([self._X[retained], X])
-        self._rows = LeafRows(
+        draft._X = np.concatenate([self._X[retained], X])
+        draft._rows = LeafRows(
             np.concatenate([old.leaves[retained], np.concatenate(own, axis=1)]),
             np.concatenate([old.y[retained], y]),
             np.concatenate([old.s[retained], weight]),
             np.full(len(subjects.retained), state.base),
         )
-        self._sample = np.concatenate([self._sample[retained], np.full(len(X), -1)])
-        self._hashes = subjects.hashes(self.key)
+        draft._sample = np.concatenate([self._sample[retained], np.full(len(X), -1)])
+        draft._hashes = subjects.hashes(self.key)
         if self._given is not None:
             declared = np.concatenate([self._given.declared[retained], np.zeros(len(X), dtype=bool)])
-            self._given = replace(self._given, declared=declared)
-        built = self._build(self._X, self._rows, subjects.retained, state, self.tol)
-        require(built.state.solution, self._acceptable(built.state.solution), "add(X, y, ids)")
-        self._count_in(y, weight)
-        self._store(self._rows, built, np.inf)
-        self._subjects, self._released, self._model = subjects, None, None
-        return self.certificate_
+            draft._given = replace(self._given, declared=declared)
+        built = draft._build(draft._X, draft._rows, subjects.retained, state, self.tol)
+        require(built.state.solution, self._acceptable(built.state.solution), "add(X, y, ids=...)")
+        draft.__dict__.update(self._counted_in(y, weight), _subjects=subjects, _released=None, _model=None)
+        draft._store(draft._rows, built, np.inf)
+        return Plan(lambda: self._become(draft), True, built.state.solution.method, np.inf, built.state.solution.passes)
 
     def _more_targets(self, y: Any, weight: FloatArray) -> FloatArray:
         """Targets of rows that are added, as the loss takes them; raise InvalidInput where they are not allowed."""
         raise NotImplementedError
 
-    def _count_in(self, y: FloatArray, weight: FloatArray) -> None:
-        """Take rows that are added into any counts."""
+    def _counted_in(self, y: FloatArray, weight: FloatArray) -> dict[str, Any]:
+        """Return counts that these rows change, with them, by the name of the attribute."""
+        return {}
 
     # --------------------------------------------------------------- delete
 
-    def _plan(self, rows: IntArray) -> Plan:
-        self._check_leaves_enough(rows)
+    def _plan_deletion(self, rows: IntArray) -> Plan:
         if np.any(self._sample[rows] >= 0):
             return self._plan_rebuild(rows)
         state, inside = self._state, self._inside()
@@ -139,13 +116,16 @@ class BoostedTrees(BoostedFit):
     def _planned(self, rows: IntArray, state: BoostedState, moved: float) -> Plan:
         differencing = moved / self.noise if self.noise > 0 else (np.inf if moved > 0 else 0.0)
 
+        since, counted = self._since_release() + differencing, self._counted_out(rows)
+        subtract = None
+        if state.noise_metric is self._state.noise_metric:  # its Gram matrix is large, and stays in its place
+            subtract = state.noise_metric.subtracting(self._rows.leaves[rows], self._m[rows])
+
         def commit() -> None:
-            self._count_out(rows)
-            if state.noise_metric is self._state.noise_metric:
-                state.noise_metric.subtract(self._rows.leaves[rows], self._m[rows])
+            if subtract is not None:
+                subtract()
+            self.__dict__.update(counted, _state=state, _differencing=since, _released=None, _model=None)
             self._erase(rows)
-            self._state, self._differencing = state, self._since_release() + differencing
-            self._released = self._model = None
 
         return Plan(commit, True, state.solution.method, differencing, state.solution.passes)
 
@@ -159,19 +139,18 @@ class BoostedTrees(BoostedFit):
             raise CannotCertify(str(error)) from None
         require(built.state.solution, self._acceptable(built.state.solution), "delete(ids=...)")
 
+        counted = self._counted_out(rows)
+        given = None if self._given is None else replace(self._given, structure=None)
+
         def commit() -> None:
-            self._count_out(rows)
-            if self._given is not None:
-                self._given = replace(self._given, structure=None)
+            self.__dict__.update(counted, _given=given, _released=None, _model=None)
             self._store(self._rows, built, np.inf)
             self._erase(rows)
-            self._released = self._model = None
 
         return Plan(commit, True, built.state.solution.method, np.inf, built.state.solution.passes)
 
     def _plan_features(self, rows: IntArray, new: FeatureChange) -> Plan:
         """Plan for changed features, more or fewer too."""
-        self._check_leaves_enough(rows)
         n = len(new.retained)
         X = np.zeros((n, new.n_features))
         new.write(X, self._X)
@@ -184,13 +163,13 @@ class BoostedTrees(BoostedFit):
             raise CannotCertify(str(error)) from None
         require(built.state.solution, self._acceptable(built.state.solution), "delete(ids=...)")
 
+        counted, before = self._counted_out(rows), self._X
+
         def commit() -> None:
-            self._count_out(rows)
-            self._X[:] = 0
-            self._X, self.n_features_in_ = fresh, X.shape[1]
+            self.__dict__.update(counted, _X=fresh, n_features_in_=X.shape[1], _released=None, _model=None)
             self._store(self._rows, built, np.inf)
             self._erase(rows)
-            self._released = self._model = None
+            before[:] = 0
 
         return Plan(commit, True, built.state.solution.method, np.inf, built.state.solution.passes)
 
@@ -202,28 +181,12 @@ class BoostedTrees(BoostedFit):
         if self._given is not None:
             self._given.declared[rows] = False
 
-    def _check_leaves_enough(self, rows: IntArray) -> None:
-        if rows.size >= self.n_rows_:
-            raise InvalidRequest(
-                "delete(ids=...) would remove every row. A model needs rows; discard it instead. Nothing was changed."
-            )
+    def _counted_out(self, rows: IntArray) -> dict[str, Any]:
+        """The same without rows that are deleted."""
+        return {}
 
-    def _count_out(self, rows: IntArray) -> None:
-        """Take rows that are about to be erased out of any counts."""
-
-    def refine(self) -> Certificate:
-        """Form the Hessian of the retained rows anew, pass until the leaf values are within ``tol``, and measure it.
-
-        Afterwards the state is what these rows have at a point of a grid within ``tol`` of the minimiser: which cell of
-        the grid that is, is all that it knows of rows that left. The next access to released values draws fresh noise,
-        which is one more release in the transcript.
-
-        Returns
-        -------
-        Certificate
-            Of the measured state (theorem 1).
-        """
-        self._check_fitted()
+    def _plan_refinement(self) -> Plan:
+        """Plan to form the Hessian of the retained rows anew, and to pass until the leaf values are within ``tol``."""
         state, inside = self._state, self._inside()
         problem, target = state.problem.on(inside), self._close(len(state.solution.w))
         metric = state.anchor.metric if state.anchor.metric.low > 0.25 else None
@@ -231,22 +194,39 @@ class BoostedTrees(BoostedFit):
         anchor, found = settle(problem, inside, state.noise_metric, self._m, state.solution.w, target, **how)
         require(found, self._acceptable(found), "refine()")
         moved = state.noise_metric.length(found.w - state.solution.w)
-        self._differencing = self._since_release() + (moved / self.noise if self.noise else 0.0)
-        self._state = replace(state, problem=problem, anchor=anchor, solution=found)
-        self._released = self._model = None
-        return self.certificate_
+        since = self._since_release() + (moved / self.noise if self.noise else 0.0)
+        after = replace(state, problem=problem, anchor=anchor, solution=found)
 
-    def deletion_cost(self) -> DeletionCost:
-        """Return what deleting one subject costs: the chance that trees are grown anew, and measured times."""
+        def commit() -> None:
+            self.__dict__.update(_state=after, _differencing=since, _released=None, _model=None)
+
+        return Plan(commit, True, found.method, since, found.passes)
+
+    def deletion_cost(self, ids: Any = None) -> DeletionCost:
+        """Return what a deletion costs, from measured times: growing trees anew, or at most one pass over the rows.
+
+        Parameters
+        ----------
+        ids : array-like of shape (n_subjects,) or None
+            One request; None for one subject drawn at random. ``parts`` are the groups of trees that are grown anew;
+            for None, the chance that there is one.
+        """
         self._check_fitted()
-        retained = self._subjects.retained
-        subjects = len(np.unique(self._hashes[retained]))
-        inside = len(np.unique(self._hashes[retained & (self._sample >= 0)]))
+        retained, seconds = self._subjects.retained, self._state.seconds
         started = time.perf_counter()
         inner, problem = self._inside(), self._state.problem
         sums(problem, inner, scores(problem, inner, self._state.solution.w))
-        taken = time.perf_counter() - started
-        return DeletionCost(inside / subjects, self._state.seconds, taken)
+        one_pass = time.perf_counter() - started
+        if ids is None:
+            parts = len(np.unique(self._hashes[retained & (self._sample >= 0)])) / len(
+                np.unique(self._hashes[retained])
+            )
+        else:
+            hit = self._sample[self._subjects.rows_of(ids, "deletion_cost(ids=...)")]
+            parts = float(len(np.unique(hit[hit >= 0])))
+        chance = min(parts, 1.0)
+        cost = chance * seconds + (1.0 - chance) * one_pass
+        return DeletionCost(cost, cost / seconds, float(self.n_rows_), parts)
 
     @property
     def in_structure_(self) -> BoolArray:

@@ -16,7 +16,7 @@ from certified.ensemble._boosting.structure import Structure
 from certified.errors import InvalidInput
 from certified.typing import BoolArray, FloatArray, IntArray
 
-__all__ = ["Built", "DeletionCost", "Given", "Objective", "check_parameters", "weights_of_classes"]
+__all__ = ["Built", "Given", "Objective", "check_parameters", "weights_of_classes"]
 
 
 @dataclass(frozen=True)
@@ -73,32 +73,6 @@ class Objective:
             return 1.0
         spread = math.fsum(s * (y - base) ** 2) / math.fsum(s)
         return math.ldexp(1.0, 2 * ((math.frexp(spread)[1] - 1) // 2)) if spread > 0.0 else 1.0
-
-
-@dataclass(frozen=True)
-class DeletionCost:
-    """What deleting one subject chosen at random will cost.
-
-    Attributes
-    ----------
-    probability : float
-        That the subject is in the structure sample, so that trees are grown anew.
-    rebuild_seconds : float
-        Measured when the present structure was built: trees, leaves, Hessian and leaf values.
-    pass_seconds : float
-        At most this for a subject outside the sample: one pass over the rows, measured.
-    expected_seconds : float
-        ``probability * rebuild_seconds + (1 - probability) * pass_seconds``, an upper estimate. Requests that are
-        deleted together share one rebuild.
-    """
-
-    probability: float
-    rebuild_seconds: float
-    pass_seconds: float
-
-    @property
-    def expected_seconds(self) -> float:
-        return self.probability * self.rebuild_seconds + (1.0 - self.probability) * self.pass_seconds
 
 
 @dataclass(frozen=True, eq=False)

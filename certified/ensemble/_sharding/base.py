@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
-from certified._data.frames import split_ids
 from certified._data.reproducible import digest
 from certified._data.subjects import Subjects
-from certified.base import Plan, all_or_nothing
-from certified.certificate import Certificate, versions
+from certified.base import DeletionCost, Plan
+from certified.certificate import Certificate
 from certified.ensemble._sharding.fingerprint import fingerprint
 from certified.ensemble._sharding.fit import ShardedFit
 from certified.ensemble._sharding.release import released
 from certified.ensemble._sharding.shard import (
+    Shard,
     deal,
     expected_cost,
     merged,
@@ -28,26 +28,7 @@ from certified.errors import CannotCertify, InvalidInput, InvalidRequest
 from certified.noise import NO_NOISE, OS_ENTROPY
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["DeletionCost", "Sharded"]
-
-
-class DeletionCost(NamedTuple):
-    """What a request costs.
-
-    Attributes
-    ----------
-    shards, rows : float
-        Shards that learn again, and the rows in them, counted as often as they are learned.
-    share : float
-        The same as a share of a whole fit of this ensemble.
-    seconds : float
-        Estimate for one process, from the time that this model's shards took when they last learned.
-    """
-
-    shards: float
-    rows: float
-    share: float
-    seconds: float
+__all__ = ["Sharded"]
 
 
 def _can_release(model: Any) -> bool:
@@ -64,37 +45,9 @@ class Sharded(ShardedFit):
 
     # ------------------------------------------------------------------ add
 
-    @all_or_nothing
-    def add(self, X: Any, y: Any, ids: Any, sample_weight: Any = None) -> Certificate:
-        """Add rows: the state is bit for bit that of a fit on all rows then retained, with the same key.
-
-        All or nothing. Only shards that get a row learn again, from the first slice that gets one; rows of a subject
-        that is held go where its rows are. The promise of the private aggregation stays, and so does its count of
-        answers.
-
-        Parameters
-        ----------
-        X, y
-            As in :meth:`fit`, for the new rows: the container and the types of the fit, without infinite values. A
-            classifier knows the classes of the fit only.
-        ids : array-like of shape (n_new_rows,) or column name
-            Subject of each row; a subject that is already retained gets more rows.
-        sample_weight : array-like of shape (n_new_rows,) or None
-            Only where the fit had weights; None then stands for 1.
-
-        Returns
-        -------
-        Certificate
-            Of the new state.
-
-        Raises
-        ------
-        InvalidInput
-            The rows are not like those of the fit, or a shard with them is one that the estimator cannot learn from.
-        """
-        self._check_whole("add")
+    def _plan_addition(self, X: Any, y: Any, ids: Any, sample_weight: Any = None) -> Plan:
+        """Plan to add rows. Only shards that get one learn again, from the first slice that does."""
         caller = f"{type(self).__name__}.add"
-        X, ids = split_ids(X, ids)
         x = like(self._seen(X), self._shards[0].table.x, caller)
         check_finite(x, caller)
         n_rows = x.shape[0]
@@ -116,9 +69,19 @@ class Sharded(ShardedFit):
             ) from error
         for s, shard in zip(learning, learned, strict=True):
             after[s] = shard
-        self._shards, self._subjects, self._seconds = after, subjects, seconds if jobs else self._seconds
-        self._digests = {s: d for s, d in self._digests.items() if s not in hit}
-        return self.certificate_
+        new = self._with_shards(after, hit, seconds if jobs else self._seconds) | {"_subjects": subjects}
+        return Plan(lambda: self.__dict__.update(new), bool(jobs), "exact", self._moved(len(jobs)))
+
+    def _with_shards(self, shards: list[Shard], changed: list[int], seconds: float) -> dict[str, Any]:
+        """Return the attributes that change with these shards."""
+        digests = {s: d for s, d in self._digests.items() if s not in changed}
+        return {"_shards": shards, "_digests": digests, "_seconds": seconds}
+
+    def _moved(self, n_shards: int) -> float:
+        """Return how far answers can move, in units of the noise, where so many shards have learned again."""
+        reach = 1.0 if self._n_outputs() == 1 else math.sqrt(2.0)
+        moved = n_shards * reach * math.sqrt(self.n_answers) / self._sigma if self._sigma else np.inf
+        return moved if n_shards else 0.0
 
     def _more_targets(self, y: Any, n_rows: int) -> Any:
         raise NotImplementedError
@@ -136,11 +99,7 @@ class Sharded(ShardedFit):
 
     # --------------------------------------------------------------- delete
 
-    def _plan(self, rows: IntArray) -> Plan:
-        if rows.size >= self.n_rows_:
-            raise InvalidRequest(
-                "delete(ids=...) would remove every row. Discard the model instead. Nothing was changed."
-            )
+    def _plan_deletion(self, rows: IntArray) -> Plan:
         hits = self._hits(rows)
         self._check_left(hits)
         self._check_shards_left(hits)
@@ -160,15 +119,8 @@ class Sharded(ShardedFit):
             if s == self.n_shards:
                 after[s] = self._shards[s].without(gone)
 
-        def commit() -> None:
-            self._shards = after
-            self._digests = {s: d for s, d in self._digests.items() if s not in {hit[0] for hit in hits}}
-            if jobs:
-                self._seconds = seconds
-
-        reach = 1.0 if self._n_outputs() == 1 else math.sqrt(2.0)
-        moved = len(jobs) * reach * math.sqrt(self.n_answers) / self._sigma if self._sigma else np.inf
-        return Plan(commit, bool(jobs), "exact", moved if jobs else 0.0)
+        new = self._with_shards(after, [s for s, _, _ in hits], seconds if jobs else self._seconds)
+        return Plan(lambda: self.__dict__.update(new), bool(jobs), "exact", self._moved(len(jobs)))
 
     def _hits(self, rows: IntArray) -> list[tuple[int, Any, int]]:
         """Return the shards that hold one of these rows: number, mask of their rows, first slice that held one."""
@@ -220,7 +172,7 @@ class Sharded(ShardedFit):
             hits = [hit for hit in self._hits(self._subjects.rows_of(ids)) if hit[0] < self.n_shards]
             n_hit = len(hits)
             rows = sum(rows_learned(course, self._shards[s].without(gone), first) for s, gone, first in hits)
-        return DeletionCost(float(n_hit), float(rows), float(rows / whole), float(rows * self._seconds))
+        return DeletionCost(float(rows * self._seconds), float(rows / whole), float(rows), float(n_hit))
 
     # ---------------------------------------------------------- certificate
 
@@ -252,7 +204,7 @@ class Sharded(ShardedFit):
             sigma=self._sigma,
             noise=OS_ENTROPY if private else NO_NOISE,
             assumptions=measured,
-            versions=versions(),
+            versions=self._versions(),
             adaptivity=self._adaptivity(),
         )
 
@@ -302,7 +254,7 @@ class Sharded(ShardedFit):
         self._answered = self.n_answers if self.at_once else self._answered + n
 
     @available_if(_can_release)
-    def release(self) -> Any:
+    def _release(self) -> Any:
         """Return the ensemble as a plain scikit-learn object with no training row in it.
 
         There is none of a private aggregation.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from joblib import Parallel, delayed
 from sklearn.utils import get_tags
 from sklearn.utils.validation import _check_sample_weight, has_fit_parameter, validate_data
 
+from certified._acts.acts import parameters_of
+from certified._acts.turns import turn_of
 from certified._data.frames import split_ids
 from certified._data.subjects import Subjects, as_ids
 from certified.base import Deletable, all_or_nothing
@@ -94,22 +97,37 @@ class ShardedFit(Deletable):
         self._subjects = subjects
         return self
 
-    def rekey(self) -> Any:
-        """Draw a new key, deal the rows to shards anew and learn all of them; a full fit.
+    def _modules(self) -> Iterator[str]:
+        found = [self.estimator, *(v for v in self.estimator.get_params().values() if hasattr(v, "get_params"))]
+        yield from {type(part).__module__.partition(".")[0] for part in found} - {"__main__", "certified", "sklearn"}
+
+    def rekey(self, key: int | None = None) -> Any:
+        """Deal the rows to shards anew with another key, and learn all of them; a full fit.
 
         Afterwards the state has the law of a refit with a fresh key, whatever the requests so far depended on, and the
-        answers of the private aggregation are counted from 0 again. The key comes from the operating system.
+        answers of the private aggregation are counted from 0 again.
+
+        Parameters
+        ----------
+        key : int or None, default=None
+            The new key; None has the operating system draw one. The parameter ``key`` becomes this.
 
         Returns
         -------
         self
         """
-        self._check_fitted()
+        self._check_whole("rekey")
+        draft = self._draft()
+        draft.key = key
+        draft._check_parameters()
         positions = np.concatenate([shard.positions for shard in self._shards])
         retained, first = np.unique(positions, return_index=True)
         table = Table.added([shard.table for shard in self._shards]).take(first)
         order = by_subject_and_content(self._subjects.ids_at(retained), table)
-        self._learn(self._subjects, table.take(order), retained[order], secrets.randbits(128), True)
+        drawn = secrets.randbits(128) if key is None else key
+        draft._learn(self._subjects, table.take(order), retained[order], drawn, key is None)
+        draft._fitted_with = parameters_of(draft)
+        turn_of(self).commit(lambda: self._become(draft))
         return self
 
     def _learn(self, subjects: Subjects, table: Table, retained: IntArray, key: int, drawn: bool) -> None:
