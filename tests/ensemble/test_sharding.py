@@ -328,7 +328,7 @@ def test_the_expected_cost_is_the_mean_over_all_requests(n_slices):
     model = ShardedClassifier(SGDClassifier(loss="log_loss"), 5, n_slices=n_slices).fit(X, y, ids=np.arange(150) // 2)
     costs = np.array([(c.parts, c.rows) for c in map(model.deletion_cost, model.ids_.tolist())])
     expected = model.deletion_cost()
-    assert expected.shards == pytest.approx(costs[:, 0].mean())
+    assert expected.parts == pytest.approx(costs[:, 0].mean())
     # the rows of the subject itself are no longer learned
     assert costs[:, 1].mean() <= expected.rows <= costs[:, 1].mean() + 2 + 1e-9
     assert model.deletion_cost(n_subjects=75).rows == pytest.approx(150)
@@ -342,7 +342,7 @@ def test_a_bulk_request_lets_each_shard_learn_once(monkeypatch):
     monkeypatch.setattr(fit, "learn", lambda *a: seen.append(1) or shard.learn(*a))
     cost = model.deletion_cost(range(40))
     model.delete(range(40))
-    assert len(seen) == cost.shards == 3
+    assert len(seen) == cost.parts == 3
     assert cost.rows == sum(len(shard.positions) for shard in model._shards)
 
 

@@ -70,7 +70,7 @@ def test_a_window_of_rows_that_come_and_go_ends_at_a_refit(name, data, seed, n_s
     gone = ids[held][-1:]
     cost = model.deletion_cost(gone)
     receipt = model.delete(gone)
-    assert bool(receipt.changed) == (cost.shards > 0)
+    assert bool(receipt.changed) == (cost.parts > 0)
     retained = np.flatnonzero(held & (ids != gone))
     assert model.state_digest_ == digest_of_refit(model, X, y, ids, retained)
     assert model.rekey().state_digest_ == digest_of_refit(model, X, y, ids, retained[::-1])
