@@ -111,8 +111,16 @@ class Keeper(BaseEstimator):
 
     def __getstate__(self) -> Any:
         state = super().__getstate__()
-        # Pickle reads piece by piece, after this; another thread could delete meanwhile.
-        return deepcopy(state) if threading.active_count() > 1 and "_subjects" in self.__dict__ else state
+        return {name: value for name, value in state.items() if name not in ("_turn", "_loaded")}
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        make, arguments, state, *rest = super().__reduce_ex__(protocol)
+        if threading.active_count() > 1 and "_fitted_with" in self.__dict__:
+            state = deepcopy(state)  # pickle reads it piece by piece, after this; another thread could delete meanwhile
+        return make, arguments, state, *rest
+
+    def __copy__(self) -> Any:
+        return self._draft()
 
     def __setstate__(self, state: Any) -> None:
         super().__setstate__(state)

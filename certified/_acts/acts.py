@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils.metaestimators import available_if
 
-from certified._acts.turns import turn_of
+from certified._acts.turns import share, turn_of
 from certified.errors import InvalidRequest
 
 __all__ = ["mapped", "parameters_of", "stand_by", "take_turns"]
 
 _FREE = frozenset({"get_params", "set_params", "set_output", "get_metadata_routing"})  # they touch no state
+_SAVED = ("__getstate__", "__reduce_ex__")
 _ABSENT = object()
 
 
 def take_turns(kind: Any) -> Any:
     """Let every public method and property that a class defines wait for its turn, and pickling too."""
     for name, value in list(vars(kind).items()):
-        if (name.startswith("_") and name != "__getstate__") or name in _FREE:
+        if (name.startswith("_") and name not in _SAVED) or name in _FREE:
             continue
         anew = name.startswith("fit") or name == "approve"  # these do not ask for the parameters of the last fit
         if isinstance(value, property) and value.fget is not None:
@@ -37,7 +38,7 @@ _CONDITIONAL: Any = type(vars(type("_", (), {"f": available_if(bool)(lambda self
 
 
 def _in_turn(act: Callable[..., Any], name: str, anew: bool) -> Callable[..., Any]:
-    free = anew or name == "__getstate__"
+    free = anew or name in _SAVED
 
     @wraps(act)
     def in_turn(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -65,8 +66,8 @@ def parameters_of(model: Any) -> tuple[tuple[str, Any], ...]:
 def stand_by(model: Any) -> None:
     """Note the parameters of a model that was fitted, and of its parts, which take their turns with it."""
     model._fitted_with = parameters_of(model)
+    share(model)
     for part in model._members():
-        part.__dict__["_turn"] = turn_of(model)
         stand_by(part)
 
 
@@ -97,14 +98,15 @@ def _refuse(model: Any, act: str, name: str, then: Any, now: Any) -> None:
 
 
 def _shown(value: Any) -> str:
-    text = value[0].__name__ if isinstance(value, _Estimator) else repr(value)
+    text = value.kind.rpartition(":")[2] if isinstance(value, _Estimator) else repr(value)
     return text if len(text) < 80 else text[:77] + "..."
 
 
-class _Estimator(tuple):  # type: ignore[type-arg]
-    """Class of an estimator, and its parameters."""
+class _Estimator(NamedTuple):
+    """Class of an estimator, by its name, and its parameters."""
 
-    __slots__ = ()
+    kind: str
+    parameters: tuple[tuple[str, Any], ...]
 
 
 class _Array:
@@ -130,7 +132,7 @@ def _frozen(value: Any) -> Any:
     """Return a value that another change of the parameter, or within it, does not reach."""
     if hasattr(value, "get_params") and not isinstance(value, type):
         inner = ((name, _frozen(_value(value, name))) for name in _names(type(value), value))
-        return _Estimator((type(value), *inner))
+        return _Estimator(f"{type(value).__module__}:{type(value).__qualname__}", tuple(inner))
     if isinstance(value, np.ndarray):
         return _Array(value)
     if type(value) is list or type(value) is tuple:
@@ -144,8 +146,9 @@ def _difference(then: Any, now: Any, name: str) -> tuple[str, Any, Any] | None:
     """Return the name of what differs, and both values; None where nothing does."""
     if then is now:
         return None
-    if isinstance(then, _Estimator) and isinstance(now, _Estimator) and then[0] is now[0] and len(then) == len(now):
-        found = (_difference(a[1], b[1], f"{name}__{a[0]}") for a, b in zip(then[1:], now[1:], strict=True))
+    if isinstance(then, _Estimator) and isinstance(now, _Estimator) and then.kind == now.kind:
+        pairs = zip(then.parameters, now.parameters, strict=True)
+        found = (_difference(a[1], b[1], f"{name}__{a[0]}") for a, b in pairs)
         return next((one for one in found if one is not None), None)
     if type(then) is tuple and type(now) is tuple and len(then) == len(now):
         for a, b in zip(then, now, strict=True):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from threading import RLock
 from typing import Any
 
-__all__ = ["Turn", "turn_of"]
+__all__ = ["Turn", "share", "turn_of"]
 
 
 class Turn:
@@ -45,11 +45,19 @@ class Turn:
     def __deepcopy__(self, memo: Any) -> Turn:
         return Turn()
 
-    def __reduce__(self) -> Any:
-        return Turn, ()
-
 
 def turn_of(model: Any) -> Turn:
     """Return the turn of a model, made when it is first needed; its copies and pickles have their own."""
     found: Turn | None = model.__dict__.get("_turn")
-    return model.__dict__.setdefault("_turn", Turn()) if found is None else found
+    if found is None:
+        found = model.__dict__.setdefault("_turn", Turn())
+        if "_fitted_with" in model.__dict__:  # it was copied or loaded, with its parts
+            share(model)
+    return found
+
+
+def share(model: Any) -> None:
+    """Let the parts of a fitted model take their turns with it."""
+    for part in model._members():
+        part.__dict__["_turn"] = turn_of(model)
+        share(part)
