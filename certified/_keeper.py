@@ -113,7 +113,11 @@ class Keeper(BaseEstimator):
         state = super().__getstate__()
         return {name: value for name, value in state.items() if name not in ("_turn", "_loaded")}
 
+    def _before_pickling(self) -> None:
+        """Decide what the copy is to share with this model."""
+
     def __reduce_ex__(self, protocol: Any) -> Any:
+        self._before_pickling()
         make, arguments, state, *rest = super().__reduce_ex__(protocol)
         if threading.active_count() > 1 and "_fitted_with" in self.__dict__:
             state = deepcopy(state)  # pickle reads it piece by piece, after this; another thread could delete meanwhile

@@ -88,11 +88,10 @@ class Released(Deletable):
         """mu of a release of this solution."""
         return accounting.lattice_mu(found.distance, self.noise, len(found.w), noise.STEP, self._arithmetic(found))
 
-    def __getstate__(self) -> Any:
+    def _before_pickling(self) -> None:
         if "_state" in self.__dict__ and self._released is None:
             with suppress(CannotCertify):  # a copy that is saved serves this release, which is counted here and there
                 self._draw()
-        return super().__getstate__()
 
     def _draw(self) -> None:
         """Draw the release of the present state: fresh noise, once."""

@@ -284,11 +284,10 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         """Bound (triangle inequality) on how far the state has moved since the last release, in units of noise."""
         return 0.0 if self._released is not None else self._differencing
 
-    def __getstate__(self) -> Any:
+    def _before_pickling(self) -> None:
         if "_solution" in self.__dict__ and self._released is None:
             with suppress(CannotCertify):  # a copy that is saved serves this release, which is counted here and there
                 self._draw()
-        return super().__getstate__()
 
     @one_thread
     def _draw(self) -> None:
