@@ -179,7 +179,7 @@ def grow(
         raise InvalidInput(
             f"XGBoost refused to grow the trees: {said}. Change the parameter that it names. Nothing was changed."
         ) from None
-    return Structure.read(rounded(json.loads(grown.save_raw("json")), X))
+    return Structure.read(rounded(json.loads(grown.save_raw("json")), X[s > 0]))
 
 
 class Nodes(NamedTuple):
