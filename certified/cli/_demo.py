@@ -1,12 +1,9 @@
-"""The ``certified`` command.
-
-``certified demo`` shows the main job on real data in a few seconds; ``certified check module:Estimator`` runs the
+"""``certified demo`` shows the main job on real data in a few seconds; ``certified check module:Estimator`` runs the
 deletion checks on anybody's estimator.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import sys
@@ -14,20 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["main"]
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; return the exit code (0 done, 1 a check failed, 2 wrong usage)."""
-    parser = argparse.ArgumentParser(prog="certified", description="Certified unlearning for tabular models.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("demo", help="fit, delete, certify, release and check against a refit, on real data")
-    checks = commands.add_parser("check", help="run the deletion checks on an estimator")
-    checks.add_argument("estimator", help="module:name of a class or an unfitted instance, for example my.models:Ridge")
-    checks.add_argument("--params", default="{}", metavar="JSON", help="parameters for a class, a JSON object")
-    checks.add_argument("--only", default="", metavar="TEXT", help="checks whose name contains this")
-    given = parser.parse_args(argv)
-    return demo() if given.command == "demo" else check(given.estimator, given.params, given.only)
+__all__ = ["check", "demo"]
 
 
 def check(path: str, params: str = "{}", only: str = "") -> int:
