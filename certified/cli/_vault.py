@@ -172,10 +172,7 @@ def audit(given: argparse.Namespace) -> Answer:
         raise InvalidInput("certified audit needs a release. Make one with `certified release`.")
     X = X.select(list(names)) if names is not None else X
     after, *before = [_released(given.vault, n, digest) for n, digest in rows]
-    if not before:
-        found = audits.metrics(after, X, y, groups)
-        return Answer({"metrics": found}, (), DONE, [("Metric", "Value"), *((k, f"{v:.4g}") for k, v in found.items())])
-    compared = audits.utility(before[0], after, X, y, groups=groups, tolerance=given.tolerance)
+    compared = audits.utility(before[0] if before else after, after, X, y, groups=groups, tolerance=given.tolerance)
     table = [
         ("Metric", "Before", "After"),
         *((k, f"{compared.before[k]:.4g}", f"{v:.4g}") for k, v in compared.after.items()),

@@ -6,6 +6,7 @@ import inspect
 import io
 import json
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from certified.linear_model import LogisticRegression, PoissonRegressor, Ridge
 from certified.model_selection import GridSearchCV
 from certified.pipeline import make_pipeline
 from certified.preprocessing import KBinsDiscretizer, RobustScaler, StandardScaler
-from certified.vault._container import dump, dumps, loads
+from certified.vault._container import dump, dumps, load, loads
 from certified.vault._encode import state_of
 
 N = 90
@@ -292,3 +293,14 @@ def test_arrays_can_be_stored_elsewhere():
     assert loads(data, inside=lambda name: {"there": array}[name])["x"] is array
     with pytest.raises(StorageFailed, match="stored elsewhere"):
         loads(data)
+
+
+def test_a_keeper_that_the_first_format_stored_loads_and_deletes():
+    """The file was written by the first version with this format; it must load in every later one."""
+    path = Path(__file__).parent / "stored" / "scaler-1.state"
+    model = load(path)
+    assert model.ids_.tolist() == [f"subject-{i}" for i in range(8)]
+    model.delete(["subject-3"])
+    rows = np.delete(np.arange(24.0).reshape(8, 3) ** 1.5, 3, axis=0)
+    again = StandardScaler().fit(rows, ids=[f"subject-{i}" for i in range(8) if i != 3])
+    assert model.state_digest_ == again.state_digest_
