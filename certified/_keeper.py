@@ -129,8 +129,8 @@ class Keeper(BaseEstimator):
     def __setstate__(self, state: Any) -> None:
         super().__setstate__(state)
         self._loaded = True
-        then, now = self.__dict__.get("_fitted_by"), None
-        if then is not None and then != (now := dict(self._versions())):
+        then, now = self.__dict__.get("_fitted_by"), dict(self._versions())
+        if then is not None and then != now:
             other = [
                 f"{name} {then.get(name)} (now {now.get(name)})" for name in then if then.get(name) != now.get(name)
             ]

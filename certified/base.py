@@ -263,7 +263,7 @@ class Deletable(Keeper):
         return None
 
     def _class_names(self) -> list[Any]:
-        return np.asarray(self.classes_).tolist()  # type: ignore[attr-defined]
+        return np.asarray(self.classes_).tolist()
 
     def _plan_deletion(self, rows: IntArray) -> Plan:
         raise NotImplementedError
@@ -359,7 +359,7 @@ class Deletable(Keeper):
             X, known[key] = split_column(X, known[key], key)
         ids = as_ids(ids, "add(ids=...)")
         before = None if guard is None else self._to_compare()
-        plan = self._plan_addition(X, y, ids, **known)  # type: ignore[attr-defined]
+        plan = self._plan_addition(X, y, ids, **known)
         turn_of(self).commit(plan.commit)
         return self._receipt(plan, np.unique(ids).size, ids.size, guard, before, act="add")
 
@@ -380,7 +380,7 @@ class Deletable(Keeper):
         """
         self._check_whole("refine")
         self._check_writable("refine")
-        plan = self._plan_refinement()  # type: ignore[attr-defined]
+        plan = self._plan_refinement()
         turn_of(self).commit(plan.commit)
         return self.certificate_
 
@@ -404,7 +404,7 @@ class Deletable(Keeper):
                 f"release() of {type(self).__name__} is withheld by a guard: {self._withheld} The rows are deleted (or "
                 "added). Fit again, delete with a guard that passes, or call approve() to publish it as it is."
             )
-        return self._release(*args, **options)  # type: ignore[attr-defined]
+        return self._release(*args, **options)
 
     def approve(self) -> None:
         """Let the present state be released although a guard withheld it: the decision of a person."""
@@ -428,7 +428,7 @@ class Deletable(Keeper):
 
     def _to_compare(self) -> Any:
         """Return a release for a guard, also of a state that is withheld."""
-        return self._release()  # type: ignore[attr-defined]
+        return self._release()
 
     def _guarded(self, guard: Guard, before: Any) -> Any:
         """Ask the guard; withhold the release unless it finds nothing."""

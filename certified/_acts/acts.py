@@ -154,8 +154,8 @@ def _difference(then: Any, now: Any, name: str) -> tuple[str, Any, Any] | None:
         for a, b in zip(then, now, strict=True):
             step = type(a) is tuple and len(a) > 1 and isinstance(a[0], str) and isinstance(a[1], _Estimator)
             inner = a[0] if step else name
-            if (found := _difference(a, b, inner)) is not None:
-                return found
+            if (one := _difference(a, b, inner)) is not None:
+                return one
         return None
     if type(then) is not type(now):
         return name, then, now

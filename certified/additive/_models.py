@@ -164,7 +164,7 @@ class _Additive(Pipeline):
         """
         terms = self._terms
         table = self._table.with_weight()
-        held, asked = terms._served.codes(table.x), terms._served.codes(self._read(X, reset=False)[0])
+        held, asked = terms._served.codes(table.x), terms._served.codes(self._read(X)[0])
         columns = []
         for scores, before, codes in zip(self._scores(), held, asked, strict=True):
             weights = np.bincount(before, table.weight, len(scores))

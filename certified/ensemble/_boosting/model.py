@@ -93,7 +93,7 @@ class BoostedTrees(BoostedFit):
         m[rows] = 0.0
         left = inside._replace(s=weight)
         problem, release = state.problem.on(left), replace(state.noise_metric, gram=state.noise_metric.gram.copy())
-        release.subtract(inside.leaves[rows], self._m[rows])
+        release.subtracting(inside.leaves[rows], self._m[rows])()
         anchor, found = settle(
             problem,
             left,
