@@ -10,7 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from certified._acts.acts import take_turns
-from certified._data.frames import Columns, Schema, is_frame, read, split_ids
+from certified._data.frames import Columns, Schema, is_frame, read, split_column, split_ids
 from certified._data.subjects import Subjects
 from certified._data.table import Table
 from certified._data.targets import codes_among, target_column
@@ -25,6 +25,8 @@ __all__ = ["ExactClassifier", "ExactRegressor", "ExactTransformer", "MixedTransf
 class _Fitted(ExactStep):
     """``_validated(X, reset)`` makes the array that the steps of :class:`certified._steps.step.ExactStep` take."""
 
+    _weighted = False  # whether the rows of the fit came with weights
+
     @all_or_nothing
     def fit(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Any:
         """Learn from all rows.
@@ -36,7 +38,7 @@ class _Fitted(ExactStep):
             Ignored by what learns without targets.
         ids : array-like of shape (n_rows,), column name or None
             Subject of each row.
-        sample_weight : array-like of shape (n_rows,) or None
+        sample_weight : array-like of shape (n_rows,), column name or None
             Weights >= 0. A row of weight 0 counts as absent.
 
         Returns
@@ -45,6 +47,8 @@ class _Fitted(ExactStep):
         """
         self._ready()
         X, ids = split_ids(X, ids)
+        X, sample_weight = split_column(X, sample_weight, "sample_weight")
+        self._weighted = sample_weight is not None
         x = self._validated(X, reset=True)
         self._see(X if is_frame(X) else x, getattr(self, "feature_names_in_", None), self._schema)
         x = canonical(x if isinstance(x, Columns) else np.array(x))
@@ -56,6 +60,11 @@ class _Fitted(ExactStep):
         return self
 
     def _plan_addition(self, X: Any, y: Any, ids: Any, sample_weight: Any = None) -> Plan:
+        if self._weighted and sample_weight is None:
+            raise InvalidInput(
+                f"{type(self).__name__}.add got no sample_weight, which the rows of the fit had. Give those "
+                "of the new rows too. Nothing was changed."
+            )
         x = self._validated(X, reset=False)
         x = canonical(x if isinstance(x, Columns) else np.array(x))
         if self._schema is not None:

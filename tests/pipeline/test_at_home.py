@@ -82,6 +82,10 @@ def test_rows_that_are_added_need_what_the_rows_of_the_fit_had():
             model.add(X[:2], Y[:2], ids=[100, 101])
         model.add(X[:2], Y[:2], ids=[100, 101], **{name: W[:2]})
         assert model.n_rows_ == 62
+    scaler = StandardScaler().fit(FRAME[["a", "b", "weight"]], sample_weight="weight")
+    assert scaler.state_digest_ == StandardScaler().fit(FRAME[["a", "b"]], sample_weight=FRAME["weight"]).state_digest_
+    with pytest.raises(InvalidInput, match="add got no sample_weight"):
+        scaler.add(FRAME[["a", "b"]].iloc[:2], ids=[100, 101])
 
 
 # ---------------------------------------------------------------------- shapes of pipelines

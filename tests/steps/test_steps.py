@@ -278,7 +278,21 @@ MAY_RUN = {
     "columns_of",
     "__setitem__",
 }
-MAY_RUN |= {"_nothing", "<genexpr>", "<listcomp>", "parts", "finish", "drop_rows", "__enter__", "__exit__", "inner"}
+MAY_RUN |= {
+    "_nothing",
+    "_drop",
+    "in_turn",
+    "turn_of",
+    "<dictcomp>",
+    "<genexpr>",
+    "<listcomp>",
+    "parts",
+    "finish",
+    "drop_rows",
+    "__enter__",
+    "__exit__",
+    "inner",
+}
 
 
 class Tracer:
