@@ -203,8 +203,7 @@ _MEANS: dict[tuple[str, str], Any] = {
     ("LogisticRegression", "penalty"): _penalty,
     ("OneHotEncoder", "sparse_output"): _dense,
     ("ColumnTransformer", "sparse_threshold"): _dense,
-    ("KMeans", "random_state"): _seed,
-    ("RandomizedSearchCV", "random_state"): _seed,
+    **{(name, "random_state"): _key for name in ("KMeans", "Nystroem", "RandomizedSearchCV")},
     ("GridSearchCV", "cv"): _folds,
     ("RandomizedSearchCV", "cv"): _folds,
     **{

@@ -463,6 +463,8 @@ def _claim_lines(c: Certificate) -> list[str]:
     lines += _declared_lines(c)
     if c.assumptions:
         lines += ["Measured:", *(f"- {line}" for line in str(c.assumptions).splitlines())]
+    if c.adaptivity:
+        lines.append(f"Requests covered: {c.adaptivity}.")
     if not math.isnan(c.mu_transcript):
         lines.append(f"All releases so far together: mu = {c.mu_transcript:.4g}.")
     return lines

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from certified._data.hashing import bottom_k
 from certified._data.table import Table
 from certified._exact.sums import GroupSums
+from certified._keyed import Keyed
 from certified._steps.estimators import ExactTransformer
 from certified.base import named_like
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
@@ -31,7 +32,7 @@ class _State(NamedTuple):
     sums: GroupSums
 
 
-class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, ExactTransformer):
+class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, Keyed, ExactTransformer):
     """K-means clustering, exact under deletion.
 
     Lloyd's algorithm runs on the rows of the `sample_size` subjects with the smallest keyed hash. Then every row joins
@@ -49,14 +50,17 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, ExactTransformer):
         As in scikit-learn.
     sample_size : int, default=10_000
         Subjects in the sample.
-    random_state : int, default=0
-        Seed of the starting points. It is part of what a refit has to repeat, so a whole number is needed.
+    key : int or None, default=None
+        Key of the hash that chooses the sample and the starting points, 128 bits; None draws one. Inside a pipeline the
+        pipeline's is used.
 
     Attributes
     ----------
     cluster_centers_ : array of shape (n_clusters, n_features)
     n_iter_ : int
         Of the algorithm on the sample.
+    inertia_ : float
+        Sum of the weighted squared distances of the rows retained to their nearest centres.
     labels_ : int array of shape (n_rows,)
         Cluster of each row held.
 
@@ -86,7 +90,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, ExactTransformer):
         max_iter: int = 300,
         tol: float = 1e-4,
         sample_size: int = 10_000,
-        random_state: int = 0,
+        key: int | None = None,
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
@@ -94,19 +98,16 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, ExactTransformer):
         self.max_iter = max_iter
         self.tol = tol
         self.sample_size = sample_size
-        self.random_state = random_state
+        self.key = key
 
-    def _made(self) -> _Plain:
-        names = ("n_clusters", "init", "n_init", "max_iter", "tol", "random_state")
-        return _Plain(**{name: getattr(self, name) for name in names}, algorithm="lloyd")
+    def _made(self, seed: int | None = None) -> _Plain:
+        names = ("n_clusters", "init", "n_init", "max_iter", "tol")
+        return _Plain(**{name: getattr(self, name) for name in names}, algorithm="lloyd", random_state=seed)
 
     def _count(self, table: Table) -> _State:
         table = table.some("KMeans")
-        if not isinstance(self.random_state, int | np.integer) or not self.sample_size >= 1:
-            raise InvalidInput(
-                f"KMeans(random_state={self.random_state!r}, max_subjects={self.sample_size!r}) is not allowed: a "
-                "whole number as seed, and at least 1 subject."
-            )
+        if not self.sample_size >= 1:
+            raise InvalidInput(f"KMeans(max_subjects={self.sample_size!r}) is not allowed: at least 1 subject.")
         cut = bottom_k(table.hashes, self.sample_size)
         inside = table.hashes <= cut
         x, weight, hashes = table.x[inside] + 0.0, table.weight[inside], table.hashes[inside]
@@ -117,7 +118,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, ExactTransformer):
                 f"n_clusters={self.n_clusters}. Nothing was changed."
             )
         with threadpool_limits(limits=1):  # threads would add in an order of their own
-            found = self._made().fit(x[order], sample_weight=weight[order])
+            found = self._made(int(hashes.min() >> np.uint64(32))).fit(x[order], sample_weight=weight[order])
         first = found.cluster_centers_
         return _State(
             cut, first, int(found.n_iter_), GroupSums.of(table.x, _nearest(table.x, first), len(first), table.weight)
@@ -161,6 +162,13 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, ExactTransformer):
         self._check_fitted()
         return _nearest(self._table.x[self._subjects.retained], self.cluster_centers_).astype(np.int32)
 
+    @property
+    def inertia_(self) -> float:
+        """Sum of the weighted squared distances of the rows retained to their nearest centres."""
+        self._check_fitted()
+        table = self._table.with_weight()
+        return float(table.weight @ distances(table.x, self.cluster_centers_).min(axis=1))
+
     def fit_predict(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> IntArray:
         """Fit, and return the cluster of each row."""
         return self.fit(X, y, ids, sample_weight).labels_
@@ -193,6 +201,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, ExactTransformer):
             )
         out = self._made()
         out.cluster_centers_, out._n_threads, out.n_iter_ = self.cluster_centers_.copy(), 1, self.n_iter_
+        out._n_features_out = len(out.cluster_centers_)
         return named_like(out, self)
 
 

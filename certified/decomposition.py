@@ -15,6 +15,7 @@ from certified._data.reproducible import one_thread, project
 from certified._data.table import Table
 from certified._exact.moments import Moments
 from certified._exact.sums import Products
+from certified._keyed import Keyed
 from certified._steps.estimators import ExactTransformer
 from certified.base import named_like
 from certified.errors import InvalidInput
@@ -30,7 +31,7 @@ class _Sums(NamedTuple):
     products: Products
 
 
-class PCA(ClassNamePrefixFeaturesOutMixin, ExactTransformer):
+class PCA(ClassNamePrefixFeaturesOutMixin, Keyed, ExactTransformer):
     """Principal component analysis, exact under deletion.
 
     The components are eigenvectors of the covariance matrix, a function of exact sums. Every deletion changes them, and
@@ -50,6 +51,8 @@ class PCA(ClassNamePrefixFeaturesOutMixin, ExactTransformer):
         that of svd_solver="covariance_eigh"; nothing is approximated or drawn.
     sample_size : int or None, default=None
         Subjects in the sample; None for all.
+    key : int or None, default=None
+        Key of the hash that chooses the sample, 128 bits; None draws one. Inside a pipeline the pipeline's is used.
 
     Attributes
     ----------
@@ -85,6 +88,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, ExactTransformer):
         power_iteration_normalizer: str = "auto",
         random_state: Any = None,
         sample_size: int | None = None,
+        key: int | None = None,
     ) -> None:
         self.n_components = n_components
         self.copy = copy
@@ -96,6 +100,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, ExactTransformer):
         self.power_iteration_normalizer = power_iteration_normalizer
         self.random_state = random_state
         self.sample_size = sample_size
+        self.key = key
 
     def fit(self, X: Any, y: Any = None, ids: Any = None) -> PCA:
         """Learn the components; ``ids`` names the subject of each row, an array or a column of the frame X."""

@@ -14,7 +14,9 @@ from certified._data.hashing import bottom_k
 from certified._data.table import Table
 from certified._exact.counts import count, subtracted
 from certified._exact.rounded import rounded_moments
+from certified._exact.simplest import simplest
 from certified._exact.sums import Products
+from certified._keyed import Keyed
 from certified._steps.estimators import MixedTransformer
 from certified.base import named_like
 from certified.errors import InvalidInput
@@ -43,12 +45,13 @@ class _Learned(NamedTuple):
     marked: BoolArray
 
 
-class SimpleImputer(MixedTransformer):
+class SimpleImputer(Keyed, MixedTransformer):
     """Fill missing values by a statistic of the values observed, exactly deletable.
 
     "mean" is rounded to a multiple of a quarter of the scale (the power of two nearest to the standard deviation), so
     that almost no deletion changes it; scikit-learn's is the mean itself, which every deletion changes. "median" is
-    that of the `sample_size` subjects with the smallest keyed hash among those with an observed value. Columns of text
+    that of the `sample_size` subjects with the smallest keyed hash among those with an observed value, rounded by less
+    than about half a standard error to a number of few digits, so that it is not the value of somebody. Columns of text
     take "most_frequent" and "constant".
 
     Parameters
@@ -66,6 +69,8 @@ class SimpleImputer(MixedTransformer):
         "missing_value") or dropped.
     sample_size : int, default=10_000
         Subjects in the sample for "median".
+    key : int or None, default=None
+        Key of the hash that chooses the sample, 128 bits; None draws one. Inside a pipeline the pipeline's is used.
 
     Attributes
     ----------
@@ -94,6 +99,7 @@ class SimpleImputer(MixedTransformer):
         add_indicator: bool = False,
         keep_empty_features: bool = False,
         sample_size: int = 10_000,
+        key: int | None = None,
     ) -> None:
         self.missing_values = missing_values
         self.strategy = strategy
@@ -101,6 +107,7 @@ class SimpleImputer(MixedTransformer):
         self.add_indicator = add_indicator
         self.keep_empty_features = keep_empty_features
         self.sample_size = sample_size
+        self.key = key
 
     def fit(self, X: Any, y: Any = None, ids: Any = None) -> SimpleImputer:
         """Learn what fills each feature; ``ids`` names the subject of each row, an array or a column of X."""
@@ -193,7 +200,7 @@ class SimpleImputer(MixedTransformer):
             fill[:] = self._constant(text)
         for j in np.flatnonzero(observed):
             if self.strategy == "median":
-                fill[j] = _middle(detail[j][1])
+                fill[j] = _middle(detail[j][1], self._marker())
             elif self.strategy == "most_frequent":
                 values, counts = detail[j]
                 fill[j] = values[np.argmax(counts)]  # the smallest of those that are most frequent
@@ -300,9 +307,16 @@ def _empty(x: Any) -> BoolArray:
     return np.column_stack(columns)
 
 
-def _middle(values: FloatArray) -> float:
-    """Return the median of sorted values."""
-    return float((values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2.0)
+def _middle(values: FloatArray, marker: Any) -> float:
+    """Return the median of sorted values, rounded by half a standard error or so: nobody's value, nor a marker."""
+    middle = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2.0
+    low, high = np.percentile(values, (25.0, 75.0))
+    slack = 0.5 * (high - low) / np.sqrt(len(values))
+    low, high = middle - slack, middle + slack
+    found = float(simplest(low, high))
+    if found != marker:
+        return found
+    return float(simplest(np.nextafter(found, np.inf), high) if high > found else simplest(low, middle))
 
 
 def _with(column: Any, gaps: BoolArray, value: Any) -> Any:

@@ -11,6 +11,7 @@ from sklearn.kernel_approximation import Nystroem as _Plain
 
 from certified._data.reproducible import one_thread, project
 from certified._data.table import Table
+from certified._keyed import Keyed
 from certified._steps.estimators import ExactTransformer
 from certified.base import named_like
 from certified.cluster import KMeans, distances, lonely
@@ -22,7 +23,7 @@ __all__ = ["Nystroem"]
 _LEAST = 1e-12  # smallest singular value used, as in scikit-learn
 
 
-class Nystroem(ClassNamePrefixFeaturesOutMixin, ExactTransformer):
+class Nystroem(ClassNamePrefixFeaturesOutMixin, Keyed, ExactTransformer):
     """Nystroem features of a kernel, exactly deletable; with a linear model behind them, a kernel machine.
 
     Landmarks are the centres of :class:`certified.cluster.KMeans`, rounded means of clusters of rows, instead of rows:
@@ -39,7 +40,8 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, ExactTransformer):
         Clusters to form.
     sample_size : int, default=10_000
         Subjects in the sample on which the clusters are found.
-    random_state : int, default=0
+    key : int or None, default=None
+        Key of the hash that chooses the sample and the starting points; see :class:`certified.cluster.KMeans`.
 
     Attributes
     ----------
@@ -74,7 +76,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, ExactTransformer):
         degree: float | None = None,
         n_components: int = 100,
         sample_size: int = 10_000,
-        random_state: int = 0,
+        key: int | None = None,
     ) -> None:
         self.kernel = kernel
         self.gamma = gamma
@@ -82,14 +84,14 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, ExactTransformer):
         self.degree = degree
         self.n_components = n_components
         self.sample_size = sample_size
-        self.random_state = random_state
+        self.key = key
 
     def fit(self, X: Any, y: Any = None, ids: Any = None) -> Nystroem:
         """Find the landmarks; ``ids`` names the subject of each row, an array or a column of the frame X."""
         return super().fit(X, y, ids)
 
     def _clusters(self, n_clusters: int) -> KMeans:
-        return KMeans(n_clusters, sample_size=self.sample_size, random_state=self.random_state)
+        return KMeans(n_clusters, sample_size=self.sample_size)
 
     def _count(self, table: Table) -> Any:
         n = self.n_components
@@ -143,4 +145,5 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, ExactTransformer):
         out = _Plain(n_components=len(self.components_), **{name: getattr(self, name) for name in names})
         out.components_, out.normalization_ = self.components_.copy(), self.normalization_.copy()
         out.component_indices_ = np.arange(len(self.components_))
+        out._n_features_out = len(self.components_)
         return named_like(out, self)

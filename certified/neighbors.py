@@ -7,25 +7,35 @@ training rows: serve its predictions instead.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.neighbors import KNeighborsClassifier as _PlainClassifier
 from sklearn.neighbors import KNeighborsRegressor as _PlainRegressor
+from sklearn.utils import check_array
 
+from certified._data.hashing import subject_hash
+from certified._data.row_order import row_digests
 from certified._data.table import Table
 from certified._steps.estimators import ExactClassifier, ExactRegressor
 from certified._steps.step import ExactStep
-from certified.typing import FloatArray
+from certified.errors import InvalidInput
+from certified.typing import FloatArray, IntArray
 
 __all__ = ["ContextClassifier", "ContextRegressor", "KNeighborsClassifier", "KNeighborsRegressor"]
 
+_STRIDE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that counts below 2^64 give different words
+
 
 class _Context(NamedTuple):
-    """Rows sorted by the hash of their subject, then by their values."""
+    """Rows in an order that their content decides: equal rows are counted, and a hash of row and count sorts."""
 
-    hashes: Any
+    first: Any  # two words that name the content of a row
+    second: Any
+    copy: IntArray  # how many equal rows come before it
     x: FloatArray
     y: Any
 
@@ -51,18 +61,28 @@ class _InContext(ExactStep):
     def _count(self, table: Table) -> _Context:
         table = table.some(type(self).__name__)
         x = table.x + 0.0  # -0.0 and 0.0 are one value
-        order = np.argsort(table.hashes, kind="stable")
-        hashes = table.hashes[order]
-        shared = np.flatnonzero(hashes[1:] == hashes[:-1])
-        if shared.size:  # rows of one subject, by their values
-            order = np.lexsort((table.y, *x.T[::-1], table.hashes))
-        return _Context(hashes, x[order], table.y[order])
+        first, second = row_digests(x, table.y)
+        count = _among_equals(first, second)
+        order = np.lexsort((second, first, _place(first, count)))
+        return _Context(first[order], second[order], count[order], x[order], table.y[order])
 
     def _subtract(self, statistic: _Context, removed: Table) -> _Context | None:
-        gone = np.isin(statistic.hashes, removed.hashes)
-        if np.count_nonzero(gone) != len(removed.hashes):
-            return None  # another subject has the same hash
-        return _Context(*(part[~gone] for part in statistic))
+        """Of equal rows, those that come last go."""
+        gone: Counter[tuple[int, int]] = Counter(
+            zip(*(part.tolist() for part in row_digests(removed.x + 0.0, removed.y)), strict=True)
+        )
+        wanted = np.fromiter((first for first, _ in gone), dtype=np.uint64, count=len(gone))
+        spots = np.flatnonzero(np.isin(statistic.first, wanted))
+        stays = np.ones(len(statistic.x), dtype=bool)
+        for spot in spots[np.argsort(-statistic.copy[spots], kind="stable")].tolist():
+            content = int(statistic.first[spot]), int(statistic.second[spot])
+            if gone[content] > 0:
+                gone[content] -= 1
+                stays[spot] = False
+        if +gone:
+            return None
+        first, second, copy, x, y = statistic
+        return _Context(first[stays], second[stays], copy[stays], x[stays], y[stays])
 
     def _learned_from(self, statistic: _Context) -> tuple[int]:
         return (len(statistic.x),)
@@ -73,11 +93,15 @@ class _InContext(ExactStep):
 
     def _ask(self, method: str, X: Any, *args: Any) -> Any:
         self._check_fitted()
-        X = self._validated(X, reset=False)
+        X = None if X is None else self._validated(X, reset=False)
         if not self._asked:
-            _, x, y = self._statistic
-            self._asked.append(self._made().fit(x, self.classes_[y] if hasattr(self, "classes_") else y))
+            context = self._statistic
+            self._asked.append(self._made().fit(context.x, self._labels(context.y)))
         return getattr(self._asked[0], method)(X, *args)
+
+    def _labels(self, y: Any) -> Any:
+        """Return targets as the estimator is given them."""
+        return y
 
     def predict(self, X: Any) -> Any:
         """Return the prediction for each row, shape (n_rows,)."""
@@ -89,9 +113,29 @@ class _Classifier(_InContext, ExactClassifier):
         self._all_present(np.bincount(statistic.y, minlength=len(self.classes_)).astype(np.float64))
         return super()._learned_from(statistic)
 
+    def _labels(self, y: Any) -> Any:
+        return self.classes_[y]
+
     def predict_proba(self, X: Any) -> FloatArray:
         """Return the probability of each class, shape (n_rows, n_classes)."""
         return self._ask("predict_proba", X)
+
+
+def _among_equals(first: Any, second: Any) -> IntArray:
+    """Return for each row how many rows of the same content come before it."""
+    order = np.lexsort((second, first))
+    a, b = first[order], second[order]
+    fresh = np.ones(len(order), dtype=bool)
+    fresh[1:] = (a[1:] != a[:-1]) | (b[1:] != b[:-1])
+    starts = np.flatnonzero(fresh)
+    count = np.empty(len(order), dtype=np.int64)
+    count[order] = np.arange(len(order)) - starts[np.cumsum(fresh) - 1]
+    return count
+
+
+def _place(first: Any, count: IntArray) -> Any:
+    """Return the hash that orders rows, so that among equally near rows each is as likely to be searched first."""
+    return subject_hash((first + _STRIDE * count.astype(np.uint64)).view(np.int64))
 
 
 class ContextClassifier(_Classifier):
@@ -181,12 +225,57 @@ class _Neighbors(_InContext):
         """Keep the rows; ``ids`` names the subject of each, an array or a column of the frame X."""
         return super().fit(X, y, ids)
 
+    def _ready(self) -> None:
+        super()._ready()
+        if isinstance(self.metric, str) and self.metric == "precomputed":
+            raise InvalidInput(
+                f'{type(self).__name__}(metric="precomputed") is not allowed: distances to a deleted row would stay in '
+                "the columns of the others. Give the rows themselves, and a metric or a function as `metric`."
+            )
+
     def _made(self) -> Any:
         return self._plain_class(**self.get_params(deep=False))
 
-    def kneighbors(self, X: Any, n_neighbors: int | None = None) -> FloatArray:
-        """Return the distances of the nearest neighbours, shape (n_rows, n_neighbors). Who they are stays private."""
-        return self._ask("kneighbors", X, n_neighbors)[0]
+    def kneighbors(self, X: Any = None, n_neighbors: int | None = None, return_distance: bool = True) -> Any:
+        """Return the distances of the nearest neighbours and who they are, each of shape (n_rows, n_neighbors).
+
+        Who they are is private: it points to rows retained.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features), or None
+            None asks for the neighbours of each row retained, itself left out.
+        n_neighbors : int or None, default=None
+            None takes the parameter.
+        return_distance : bool, default=True
+            Whether to return the distances too.
+
+        Returns
+        -------
+        distances : float array, if asked for
+        indices : int array
+            Positions among the rows retained, in the order of the fit.
+        """
+        distances, spots = self._ask("kneighbors", X, n_neighbors)
+        order = self._order()
+        rows = slice(None) if X is not None else np.argsort(order)
+        return (distances[rows], order[spots[rows]]) if return_distance else order[spots[rows]]
+
+    def kneighbors_graph(self, X: Any = None, n_neighbors: int | None = None, mode: str = "connectivity") -> Any:
+        """Return the graph of the nearest neighbours, a sparse matrix of shape (n_rows, n_rows_retained).
+
+        Private, as :meth:`kneighbors`. `mode` is "connectivity" or "distance".
+        """
+        graph, back = self._ask("kneighbors_graph", X, n_neighbors, mode), np.argsort(self._order())
+        return (graph if X is not None else graph[back])[:, back]
+
+    def _order(self) -> IntArray:
+        """Return the position, among the rows retained, of each row of the context; equal rows may be exchanged."""
+        table = self._table
+        first, second = row_digests(table.x + 0.0, table.y)
+        held = np.flatnonzero(self._subjects.retained)
+        count = _among_equals(first[held], second[held])
+        return np.lexsort((second[held], first[held], _place(first[held], count)))
 
 
 class KNeighborsClassifier(_Neighbors, _Classifier):
@@ -195,8 +284,8 @@ class KNeighborsClassifier(_Neighbors, _Classifier):
     Parameters
     ----------
     n_neighbors, weights, algorithm, leaf_size, p, metric, metric_params, n_jobs
-        As in :class:`sklearn.neighbors.KNeighborsClassifier`. Where neighbours are equally far, the hashes of the
-        subjects decide the order in which they are searched.
+        As in :class:`sklearn.neighbors.KNeighborsClassifier`. Where neighbours are equally far, a hash of the rows
+        decides the order in which they are searched.
 
     Attributes
     ----------
@@ -223,7 +312,7 @@ class KNeighborsClassifier(_Neighbors, _Classifier):
 
 
 class KNeighborsRegressor(_Neighbors, _InContext, ExactRegressor):
-    """Mean of the nearest neighbours, exact under deletion.
+    """Mean of the nearest neighbours, exact under deletion. Several targets are allowed.
 
     Parameters
     ----------
@@ -237,3 +326,14 @@ class KNeighborsRegressor(_Neighbors, _InContext, ExactRegressor):
     """
 
     _plain_class = _PlainRegressor
+
+    def _target(self, y: Any, n_rows: int) -> FloatArray:
+        values = y if y is None or issparse(y) else np.asarray(y)
+        if values is None or getattr(values, "ndim", 1) != 2 or values.shape[1] == 1:
+            return super()._target(y, n_rows)
+        return np.array(check_array(values, dtype=np.float64, input_name="y"))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

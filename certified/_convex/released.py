@@ -40,6 +40,7 @@ class Released(Deletable):
     _transcript: Transcript
     _differencing: float
     _released: Any
+    _share = 1.0  # of the promised mu, where this is part of a whole that promises it
 
     def _noised(self, w: FloatArray) -> FloatArray:
         """Return the parameter with fresh noise."""
@@ -57,7 +58,7 @@ class Released(Deletable):
 
     def _allowed(self, size: int, arithmetic: float) -> float:
         """The same for a parameter of this size, whose whitening is off by at most `arithmetic`."""
-        mu = _mu_target(self.epsilon, self.delta)
+        mu = self._share * _mu_target(self.epsilon, self.delta)
         lattice = accounting.lattice_mu(0.0, self.noise, size, noise.STEP, arithmetic)
         target = (mu * (1.0 - 2.0**-30) - lattice) * self.noise
         if target <= 0.0:
@@ -138,7 +139,7 @@ class Released(Deletable):
             distance_bound=found.distance,
             sigma=float(self.noise),
             noise=noise.source(self.noise, self._rng),
-            mu_target=_mu_target(self.epsilon, self.delta) if np.isfinite(mu) else np.inf,
+            mu_target=self._share * _mu_target(self.epsilon, self.delta) if np.isfinite(mu) else np.inf,
             mu_transcript=self._transcript.mu if drawn else self._transcript.with_next(mu),
             mu_differencing=self._differencing,
             assumptions=found.assumptions,

@@ -13,12 +13,65 @@ Aumasson and Bernstein (2012), SipHash: a fast short-input PRF. RFC 7693, The BL
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+import secrets
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bottom_k", "subject_hash"]
+from certified.errors import InvalidInput
+
+__all__ = ["Key", "bottom_k", "rehashed", "subject_hash"]
+
+_SAME = "all requests, against a refit with the same key"
+
+
+class Key(NamedTuple):
+    """The key of a fitted whole: it decides every sample, fold and shard of it.
+
+    Whoever knows a key, and may choose ids or requests, chooses who is in a sample. So one is drawn from the operating
+    system unless it is given, it is not printed, and what it is used for gets a key of its own: keys derived for two
+    purposes are independent for whoever does not know the one that they come from.
+
+    Attributes
+    ----------
+    value : int
+        128 bits.
+    drawn : bool
+        Whether it was drawn here. Nobody else knows it then.
+    """
+
+    value: int
+    drawn: bool = False
+
+    @classmethod
+    def of(cls, given: Any, caller: str) -> Key:
+        """Return the key that was given, or draw one for None; raise InvalidInput if it is none."""
+        if given is None:
+            return cls(secrets.randbits(128), True)
+        if isinstance(given, Key):
+            return given
+        if isinstance(given, bool) or not isinstance(given, int | np.integer) or not 0 <= given < 1 << 128:
+            raise InvalidInput(
+                f"{caller}(key={given!r}) is not allowed: a whole number from 0 to 2**128 - 1, or None to draw one. "
+                "Nothing was changed."
+            )
+        return cls(int(given))
+
+    def derive(self, purpose: str) -> Key:
+        """Return the key for a purpose: BLAKE2b of its name under this key."""
+        found = hashlib.blake2b(purpose.encode(), digest_size=16, key=self.value.to_bytes(16, "little"))
+        return Key(int.from_bytes(found.digest(), "little"), self.drawn)
+
+    @property
+    def adaptivity(self) -> str:
+        """Which requests a certificate covers, of a state that depends on this key."""
+        if self.drawn:
+            return f"{_SAME}; against a refit with a fresh key, requests that do not depend on what this model answered"
+        return f"{_SAME}; the key was given, not drawn, so nothing is said about a refit with a fresh key"
+
+    def __repr__(self) -> str:
+        return f"Key({'drawn' if self.drawn else 'given'})"
 
 
 def subject_hash(ids: Any, key: int = 0) -> NDArray[np.uint64]:
@@ -48,6 +101,14 @@ def subject_hash(ids: Any, key: int = 0) -> NDArray[np.uint64]:
     raw = key.to_bytes(16, "little")
     digests = (hashlib.blake2b(str(i).encode(), digest_size=8, key=raw).digest() for i in ids.tolist())
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def rehashed(hashes: Any, purpose: str) -> NDArray[np.uint64]:
+    """Return other hashes of the same subjects: who does not know the key of `hashes` sees nothing of one in the other.
+
+    For a step of a pipeline, which has the hashes of the whole and not its key.
+    """
+    return _siphash(np.asarray(hashes, dtype=np.uint64), Key(0).derive(purpose).value)
 
 
 def bottom_k(hashes: Any, k: int) -> NDArray[np.uint64]:

@@ -16,12 +16,14 @@ import numpy as np
 from scipy.sparse import csr_array, issparse
 
 from certified._data.feature_change import FeatureChange
+from certified._data.hashing import Key
 from certified._data.sparse_copy import SparseCopy
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["BLOCK", "Rows", "padded", "placed", "sharing"]
 
 _NONE = np.zeros((1, 1))  # no offset
+_PUBLIC = Key(0)
 BLOCK = 1024
 """Rows in a block. Sums are formed inside a block first, which keeps their rounding error small."""
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection, Iterator
+from copy import copy
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from certified._data.hashing import subject_hash
+from certified._data.hashing import Key, subject_hash
+from certified._data.rows import _PUBLIC
 from certified.errors import InvalidInput, InvalidRequest, UnknownIds
 from certified.typing import BoolArray, IntArray
 
@@ -69,6 +71,8 @@ class Subjects:
     ids : array of shape (n_rows,) or None
         The subject of each row; None numbers the rows 0..n-1.
     n_rows : int
+    key : Key, default=Key(0)
+        Of the hashes.
 
     Attributes
     ----------
@@ -83,7 +87,8 @@ class Subjects:
         """Return `ids` if a pipeline shares its subjects with this step, else new subjects."""
         return ids if isinstance(ids, Subjects) else cls(ids, n_rows)
 
-    def __init__(self, ids: Any, n_rows: int) -> None:
+    def __init__(self, ids: Any, n_rows: int, key: Key = _PUBLIC) -> None:
+        self.key = key
         ids = np.arange(n_rows) if ids is None else as_ids(ids, "fit(ids=...)")
         if len(ids) != n_rows:
             raise InvalidInput(
@@ -130,8 +135,12 @@ class Subjects:
         """Return the ids of the subjects of these rows, which are held."""
         return self._sorted[self._spots(rows)]
 
-    def hashes(self, key: int = 0) -> NDArray[np.uint64]:
-        """Return the keyed hash of every row's subject, shape (n_rows,); anything at positions no longer kept."""
+    def hashes(self, key: int | None = None) -> NDArray[np.uint64]:
+        """Return the keyed hash of every row's subject, shape (n_rows,); anything at positions no longer kept.
+
+        Without a key of their own they are those for samples.
+        """
+        key = self.key.derive("sample").value if key is None else key
         out = np.zeros(self.retained.size, dtype=np.uint64)
         fresh = np.concatenate([[True], self._sorted[1:] != self._sorted[:-1]])
         out[self._order] = subject_hash(self._sorted[fresh], key)[np.cumsum(fresh) - 1]
@@ -192,7 +201,14 @@ class Subjects:
         retained = np.flatnonzero(self.retained)
         by_position = np.empty(self.retained.size, dtype=self._sorted.dtype)
         by_position[self._order] = self._sorted
-        return retained, Subjects(np.concatenate([by_position[retained], new]), retained.size + new.size)
+        return retained, Subjects(np.concatenate([by_position[retained], new]), retained.size + new.size, self.key)
+
+    def rekeyed(self, key: Key) -> Subjects:
+        """Return a copy with another key; positions stay."""
+        out = copy(self)
+        out.retained, out.key = self.retained.copy(), key
+        out._sorted, out._order = self._sorted.copy(), self._order.copy()
+        return out
 
     def dropping(self, rows: IntArray) -> Callable[[], None]:
         """Return what deletes the subjects of these rows (whole subjects: the output of :meth:`rows_of`).

@@ -14,6 +14,7 @@ from certified._data.frames import Columns, Schema, is_frame, read, split_column
 from certified._data.subjects import Subjects
 from certified._data.table import Table
 from certified._data.targets import codes_among, target_column
+from certified._data.whole import depends_on_key, key_for
 from certified._steps.step import ExactStep, canonical
 from certified.base import Plan, all_or_nothing
 from certified.errors import InvalidInput, InvalidRequest
@@ -55,7 +56,8 @@ class _Fitted(ExactStep):
         y = self._target(y, len(x))
         ones = np.ones(len(x))
         weight = np.array(_check_sample_weight(sample_weight, ones, dtype=np.float64, ensure_non_negative=True))
-        subjects = Subjects(ids, len(x))
+        subjects = Subjects(ids, len(x), key_for(self))
+        self._adaptivity = subjects.key.adaptivity if depends_on_key(self) else ""
         self._learn(Table(x, weight, y, subjects.hashes()), subjects).commit()
         return self
 
@@ -74,6 +76,11 @@ class _Fitted(ExactStep):
         retained, subjects = self._subjects.added(ids, len(x))
         new = Table(x, weight, self._more_targets(y, len(x)))
         return self._learn(self._table.added(retained, new, subjects.hashes()), subjects)
+
+    def _plan_rekeying(self, subjects: Subjects) -> Plan:
+        """Plan to learn anew from the rows retained, for subjects with another key."""
+        hashes = np.where(subjects.retained, subjects.hashes(), np.uint64(0))
+        return self._learn(self._table._replace(hashes=hashes), subjects)
 
     def _more_targets(self, y: Any, n_rows: int) -> Any:
         """Return the targets of rows that are added, as the table holds them."""

@@ -42,6 +42,7 @@ class ExactStep(Deletable):
     _learned: Any
     _supervised = False  # whether the targets are used
     _keeps_missing = False  # whether a transformer hands on missing values
+    _adaptivity = ""  # which requests are covered, where that depends on a key
     _schema: Schema | None = None  # of the features as given; None for features that other steps make
 
     def _ready(self) -> None:
@@ -162,6 +163,7 @@ class ExactStep(Deletable):
             n_features=int(self.n_features_in_),
             versions=self._versions(),
             declared="; ".join(self._declared()),
+            adaptivity=self._adaptivity,
         )
 
     def _declared(self) -> list[str]:

@@ -6,7 +6,6 @@ place; if that is interrupted, they are grown again from the rows, which gives t
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -24,8 +23,10 @@ from certified._acts.acts import parameters_of
 from certified._acts.turns import turn_of
 from certified._data.feature_change import FeatureChange
 from certified._data.frames import split_ids
+from certified._data.hashing import Key
 from certified._data.reproducible import digest
 from certified._data.subjects import Subjects
+from certified._data.whole import key_for
 from certified._trees.binning import Coding, coding_of, encode
 from certified._trees.categories import Categories, Remaining
 from certified._trees.features import ReadsFeatures
@@ -110,7 +111,7 @@ class ForestEstimator(ReadsFeatures, Deletable):
         targets = self._target(y, len(x))
         weight = np.array(_check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True))
         subjects = Subjects.of(ids, len(x))
-        self._subjects, self._key, self._drawn = subjects, self._new_key(self.key), self.key is None
+        self._subjects, (self._key, self._drawn) = subjects, key_for(self)
         self._x, self._y, self._weight = x, targets, weight
         self._hashes = subjects.hashes(self._key)
         self._retained = weight > 0.0
@@ -126,17 +127,6 @@ class ForestEstimator(ReadsFeatures, Deletable):
         self._changed()
         self._grown()
         return self
-
-    def _new_key(self, given: Any) -> int:
-        """Return the key that was given, or one that the operating system draws."""
-        if given is None:
-            return secrets.randbits(128)
-        if isinstance(given, bool) or not isinstance(given, int | np.integer) or not 0 <= given < 2**128:
-            raise InvalidInput(
-                f"{type(self).__name__}(key={given!r}) is not allowed: a whole number from 0 to 2**128 - 1, or None to "
-                "draw one. A generator would give another forest at every fit. Nothing was changed."
-            )
-        return int(given)
 
     def _based(self, retained: BoolArray, before: SharedState | None, gone: Any, x: Any = None) -> SharedState:
         """Return the basis of the retained rows; what the rows gone cannot have changed is taken from before."""
@@ -396,7 +386,7 @@ class ForestEstimator(ReadsFeatures, Deletable):
         """
         self._check_whole("rekey")
         draft = self._draft()
-        draft._key, draft._drawn, draft.key = self._new_key(key), key is None, key
+        (draft._key, draft._drawn), draft.key = Key.of(key, f"{type(self).__name__}.rekey"), key
         draft._hashes = self._subjects.hashes(draft._key) * self._subjects.retained
         draft._fitted_with = parameters_of(draft)
         turn_of(self).commit(draft._grown_anew(self).commit)
@@ -426,10 +416,7 @@ class ForestEstimator(ReadsFeatures, Deletable):
         ).for_rows(self.n_rows_)
 
     def _adaptivity(self) -> str:
-        same = "all requests, against a refit with the same key"
-        if self._drawn:
-            return f"{same}; against a refit with a fresh key, requests that do not depend on what this model answered"
-        return f"{same}; the key was given, not drawn, so nothing is said about a refit with a fresh key"
+        return Key(self._key, self._drawn).adaptivity
 
     @property
     def state_digest_(self) -> str:

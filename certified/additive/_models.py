@@ -53,6 +53,8 @@ _REGRESSORS = {
 class _Additive(Pipeline):
     """Base class: a pipeline of two steps, seen as a sum of functions."""
 
+    _depends_on_key = True
+
     max_bins: int
     max_interaction_bins: int
     max_categories: int
@@ -235,6 +237,8 @@ class AdditiveClassifier(ClassifierMixin, _Additive):
     sample_size : int, default=10_000
         Subjects in the hash sample, from which cuts, smoothness and pairs come. A deletion of any other subject
         changes none of these.
+    key : int or None, default=None
+        Key of the hash that chooses the sample, 128 bits; None draws one.
     epsilon, delta, noise, tol, max_iter, random_state
         As in :class:`certified.linear_model.LogisticRegression`.
 
@@ -278,6 +282,7 @@ class AdditiveClassifier(ClassifierMixin, _Additive):
         smoothness: Any = "auto",
         interactions: Any = 20,
         sample_size: int = 10_000,
+        key: int | None = None,
         epsilon: float = 1.0,
         delta: float = 1e-6,
         noise: float = 0.1,
@@ -292,6 +297,7 @@ class AdditiveClassifier(ClassifierMixin, _Additive):
         self.smoothness = smoothness
         self.interactions = interactions
         self.sample_size = sample_size
+        self.key = key
         self.epsilon = epsilon
         self.delta = delta
         self.noise = noise
@@ -364,6 +370,7 @@ class AdditiveRegressor(RegressorMixin, _Additive):
         smoothness: Any = "auto",
         interactions: Any = 20,
         sample_size: int = 10_000,
+        key: int | None = None,
         epsilon: float = 1.0,
         delta: float = 1e-6,
         noise: float | None = None,
@@ -379,6 +386,7 @@ class AdditiveRegressor(RegressorMixin, _Additive):
         self.smoothness = smoothness
         self.interactions = interactions
         self.sample_size = sample_size
+        self.key = key
         self.epsilon = epsilon
         self.delta = delta
         self.noise = noise

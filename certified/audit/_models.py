@@ -23,6 +23,7 @@ __all__ = [
     "private_parameter",
     "refit",
     "release_factor",
+    "same_key",
     "sigma_of",
     "split",
     "steps",
@@ -100,14 +101,28 @@ def sigma_of(model: Any) -> float:
     return float(model.certificate_.sigma)
 
 
+def same_key(model: Any) -> Any:
+    """Return an unfitted clone that fits with the key that this model has, so that exact states can be compared.
+
+    Examples
+    --------
+    >>> from certified.cluster import KMeans
+    >>> model = KMeans(2).fit([[0.0], [1.0], [5.0]])
+    >>> same_key(model).key == model.key_
+    True
+    """
+    recipe = clone(model)
+    if getattr(recipe, "key", 0) is None and hasattr(model, "key_"):
+        recipe.set_params(key=model.key_)
+    return recipe
+
+
 def refit(model: Any, X: Any, y: Any, ids: Any = None, **fit: Any) -> Any:
     """Return a fit of the same recipe to these rows; one that is solved iteratively is solved tightly.
 
     A model that drew its key is compared with a refit of the same key, as its certificate is.
     """
-    tight = clone(model)
-    if getattr(tight, "key", 0) is None and hasattr(model, "key_"):
-        tight.set_params(key=model.key_)
+    tight = same_key(model)
     head = final(tight)
     known = {} if ids is None else {"ids": ids}
     iterative = hasattr(head, "tol") and hasattr(head, "epsilon")  # exact models keep to their own parameters

@@ -15,6 +15,7 @@ from certified._convex.problem import Problem
 from certified._convex.state import Solution, reweighted
 from certified._data.feature_change import FeatureChange
 from certified._data.subjects import Subjects
+from certified._data.whole import share_of_promise
 from certified.accounting import Transcript
 from certified.base import Plan
 from certified.errors import CannotCertify, InvalidInput
@@ -85,6 +86,7 @@ class CertifiedLinear(ReleasedLinear):
     ) -> None:
         """Fit on checked data; on an error the estimator keeps its former state."""
         self._check_parameters()
+        self._share = share_of_promise()
         self._solver = self._chosen(X, loss)
         subjects = Subjects.of(ids, X.shape[0])
         rows = self._solver.rows(X, y, weight, offset=offset, intercept=self.fit_intercept)

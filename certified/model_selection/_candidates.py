@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
-from certified.errors import InvalidInput
+from certified._data.hashing import Key
 from certified.model_selection._search import Search
 
 __all__ = ["GridSearchCV", "RandomizedSearchCV"]
@@ -19,8 +19,9 @@ class GridSearchCV(Search):
 
     Every candidate is fitted without each fold and scored on it. ``delete`` runs through all of these models, scores
     again and chooses again. A subject's fold follows from its hash, so the winner is the one that a fresh search on the
-    retained rows would pick: exactly, if the estimator is exact; within the ``mu`` of all models composed, if it is
-    certified, because the choice sees their noisy releases.
+    retained rows would pick: exactly, if the estimator is exact. If it is certified, the choice sees a noisy release
+    of every model; each of ``m`` models keeps within ``1 / sqrt(m)`` of the mu that was asked for, so that all
+    together keep what was asked.
 
     Parameters
     ----------
@@ -39,8 +40,10 @@ class GridSearchCV(Search):
         Whether to fit the winner on all rows. With several scores the name of the one that decides; or a function of
         ``cv_results_`` without its times that returns the index of the winner. False: no model serves, and the
         certificate covers the choice alone.
-    cv : int or None, default=None
-        Number of folds; None means 5.
+    cv : int, KFold, GroupKFold or None, default=None
+        Number of folds; None means 5. Subjects are dealt to them by hash, which is what ``KFold(shuffle=True)`` and
+        ``GroupKFold`` ask for; their seeds are not used. Splitters that look at classes or at the order of rows are
+        refused.
     verbose : int, default=0
         1 prints how many fits there are, 2 a line for each fit too. Bars: :func:`certified.progress.progress`.
     pre_dispatch : int or str, default="2*n_jobs"
@@ -50,6 +53,8 @@ class GridSearchCV(Search):
         score.
     return_train_score : bool, default=False
         Whether ``cv_results_`` has the scores on the rows of the fits.
+    key : int or None, default=None
+        Key of the hash that deals subjects to folds, and from which the models derive theirs, 128 bits; None draws one.
 
     Attributes
     ----------
@@ -80,11 +85,12 @@ class GridSearchCV(Search):
         scoring: Any = None,
         n_jobs: int | None = None,
         refit: Any = True,
-        cv: int | None = None,
+        cv: Any = None,
         verbose: int = 0,
         pre_dispatch: Any = "2*n_jobs",
         error_score: Any = np.nan,
         return_train_score: bool = False,
+        key: int | None = None,
     ) -> None:
         self.estimator = estimator
         self.param_grid = param_grid
@@ -96,8 +102,9 @@ class GridSearchCV(Search):
         self.pre_dispatch = pre_dispatch
         self.error_score = error_score
         self.return_train_score = return_train_score
+        self.key = key
 
-    def _candidates(self) -> Iterable[dict[str, Any]]:
+    def _candidates(self, key: Key) -> Iterable[dict[str, Any]]:
         return ParameterGrid(self.param_grid)
 
 
@@ -113,8 +120,8 @@ class RandomizedSearchCV(Search):
         Candidates to draw.
     scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, return_train_score
         As in :class:`GridSearchCV`.
-    random_state : int, default=0
-        Seed of the candidates. A fresh search has to draw the same ones, so a whole number is needed.
+    key : int or None, default=None
+        As in :class:`GridSearchCV`; it draws the candidates too.
 
     Attributes
     ----------
@@ -131,12 +138,12 @@ class RandomizedSearchCV(Search):
         scoring: Any = None,
         n_jobs: int | None = None,
         refit: Any = True,
-        cv: int | None = None,
+        cv: Any = None,
         verbose: int = 0,
         pre_dispatch: Any = "2*n_jobs",
-        random_state: int = 0,
         error_score: Any = np.nan,
         return_train_score: bool = False,
+        key: int | None = None,
     ) -> None:
         self.estimator = estimator
         self.param_distributions = param_distributions
@@ -147,14 +154,9 @@ class RandomizedSearchCV(Search):
         self.cv = cv
         self.verbose = verbose
         self.pre_dispatch = pre_dispatch
-        self.random_state = random_state
         self.error_score = error_score
         self.return_train_score = return_train_score
+        self.key = key
 
-    def _candidates(self) -> Iterable[dict[str, Any]]:
-        if not isinstance(self.random_state, int | np.integer):
-            raise InvalidInput(
-                f"RandomizedSearchCV(random_state={self.random_state!r}) is not allowed: a whole number, so that a "
-                "fresh search draws the same candidates."
-            )
-        return ParameterSampler(self.param_distributions, self.n_iter, random_state=self.random_state)
+    def _candidates(self, key: Key) -> Iterable[dict[str, Any]]:
+        return ParameterSampler(self.param_distributions, self.n_iter, random_state=key.value % 2**32)

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextvars import Context, copy_context
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
 from itertools import product
-from numbers import Real
 from typing import Any
 
 import numpy as np
-from joblib import effective_n_jobs
-from sklearn.base import MetaEstimatorMixin, clone
+from sklearn.base import MetaEstimatorMixin
 from sklearn.exceptions import FitFailedWarning
-from sklearn.metrics import check_scoring
 from sklearn.utils import _safe_indexing
-from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_sample_weight, _num_samples
-from threadpoolctl import threadpool_limits
 
 from certified._data.frames import split_ids
-from certified._data.reproducible import digest, on_one_thread
+from certified._data.hashing import Key
+from certified._data.reproducible import digest
+from certified._data.row_order import by_owner_and_content
 from certified._data.rows import sharing
 from certified._data.subjects import Subjects, as_ids
+from certified._keyed import Keyed
 from certified.accounting import compose
-from certified.base import Deletable, Plan, all_or_nothing
+from certified.base import Plan, all_or_nothing
 from certified.certificate import Certificate
-from certified.errors import CannotCertify, CertifiedError, InvalidInput, InvalidRequest, NotDeletable
-from certified.model_selection._results import Measured, read, table, without_times
-from certified.model_selection._serving import Serving
+from certified.errors import CertifiedError, InvalidRequest
+from certified.model_selection._choice import Choice
+from certified.model_selection._models import fold_hashes
 from certified.progress import track
 from certified.typing import IntArray
 
@@ -43,21 +39,10 @@ _FOUND = (
 )
 
 
-class Search(MetaEstimatorMixin, Serving):
-    """Base class. Rows are held in the order of their subjects' hashes, which does not depend on the order given."""
+class Search(MetaEstimatorMixin, Keyed, Choice):
+    """Base class. Rows are held in an order that their subjects' hashes and their content decide."""
 
-    scoring: Any
-    n_jobs: Any
-    cv: Any
-    verbose: Any
-    pre_dispatch: Any
-    error_score: Any
-    return_train_score: Any
-    _ids: Any
-    _models: list[list[Any]]  # of each candidate and fold; None where it cannot be fitted
-
-    def _candidates(self) -> Iterable[dict[str, Any]]:
-        raise NotImplementedError
+    _problem: Any = None  # why the last model could not be fitted, while a deletion is worked out
 
     # ------------------------------------------------------------------ fit
 
@@ -93,14 +78,17 @@ class Search(MetaEstimatorMixin, Serving):
         n_rows = _num_samples(X)
         ids = np.arange(n_rows) if ids is None else as_ids(ids, f"{type(self).__name__}.fit(ids=...)")
         subjects = Subjects(ids, n_rows)
-        order = np.argsort(subjects.hashes(), kind="stable")
-        self._subjects, self._ids = Subjects(ids[order], n_rows), ids[order]
+        y = y if y is None or hasattr(y, "shape") else np.asarray(y)
+        weight = None if sample_weight is None else _check_sample_weight(sample_weight, X)
+        key = Key.of(self.key, type(self).__name__)
+        order = by_owner_and_content(fold_hashes(subjects, key), X, y, weight)
+        self._subjects, self._ids = Subjects(ids[order], n_rows, key), ids[order]
         self._X = _safe_indexing(X, order)
-        self._y = None if y is None else _safe_indexing(y if hasattr(y, "shape") else np.asarray(y), order)
-        self._weight = None if sample_weight is None else _check_sample_weight(sample_weight, X)[order]
-        self._fold = (self._subjects.hashes() % np.uint64(self.n_splits_)).astype(np.int64)
+        self._y = None if y is None else _safe_indexing(y, order)
+        self._weight = None if weight is None else weight[order]
+        self._fold = (fold_hashes(self._subjects, key) % np.uint64(self.n_splits_)).astype(np.int64)
         self._check_folds(self._fold)
-        self._parameters = list(self._candidates())
+        self._parameters = list(self._candidates(key.derive("candidates")))
         shape = len(self._parameters), self.n_splits_
         if self.verbose > 0:
             print(f"Fitting {shape[1]} folds for each of {shape[0]} candidates, totalling {shape[0] * shape[1]} fits")
@@ -120,203 +108,11 @@ class Search(MetaEstimatorMixin, Serving):
             )
         return self
 
-    def _check_parameters(self) -> None:
-        """Refuse what no search can have; set the number of folds, the scorer, and the score of what has none."""
-        name = type(self).__name__
-        if not isinstance(self.estimator, Deletable):
-            raise NotDeletable(
-                f"{name} got a {type(self.estimator).__name__}, which cannot delete. Use an estimator of `certified`, "
-                "or certified.certify(...) to convert the whole search."
-            )
-        cv = 5 if self.cv is None else self.cv
-        if isinstance(cv, bool) or not isinstance(cv, int | np.integer) or cv < 2:
-            raise InvalidInput(
-                f"{name}(cv={self.cv!r}) is not allowed: a number of folds >= 2. Which fold a subject is in follows "
-                "from its hash, so that no row influences the fold of another."
-            )
-        if not (isinstance(self.error_score, Real) or self.error_score == "raise"):
-            raise InvalidInput(f'{name}(error_score={self.error_score!r}) is not allowed: a number, nan or "raise".')
-        if not (isinstance(self.refit, bool | str) or callable(self.refit)):
-            raise InvalidInput(f"{name}(refit={self.refit!r}) is not allowed: True, False, a name or a function.")
-        self._base, self._refit = clone(self.estimator), self.refit  # as they are now
-        self.n_splits_, raising = int(cv), self.error_score == "raise"
-        self._missing = np.nan if raising else float(self.error_score)
-        self._scorer = self.scoring
-        if not callable(self.scoring):
-            self._scorer = check_scoring(self.estimator, self.scoring, raise_exc=raising)
-        if hasattr(self._scorer, "_scorers"):
-            self._check_refit(list(self._scorer._scorers))
-
-    def _check_refit(self, names: list[str]) -> None:
-        if self._refit is True or (isinstance(self._refit, str) and self._refit not in names):
-            raise InvalidInput(
-                f"{type(self).__name__}(refit={self._refit!r}) is not allowed with several scores: one of {names} that "
-                "decides, a function of cv_results_ that returns an index, or False."
-            )
-
-    def _side_by_side(self, act: Callable[..., Any], jobs: list[Any], what: str, n_jobs: Any) -> list[Any]:
-        """Return what `act` gives for each job, in their order.
-
-        In threads, which share memory: each sees the context of the caller, and none lifts the limit on the threads of
-        linear algebra while another counts on it, because the limit is set around all of them.
-        """
-        if effective_n_jobs(n_jobs) == 1 or not self._in_threads():
-            return [act(*job) for job in track(jobs, what)]
-        contexts = [copy_context() for _ in jobs]
-        run = Parallel(
-            n_jobs=n_jobs, require="sharedmem", pre_dispatch=self.pre_dispatch, return_as="generator", batch_size=1
-        )
-        with threadpool_limits(1):
-            done = run(delayed(_within)(context, act, job) for context, job in zip(contexts, jobs, strict=True))
-            return list(track(done, what, total=len(jobs)))
-
-    def _in_threads(self) -> bool:
-        """Whether every part of every candidate can work while another does."""
-        parts = [self._base, *self._base.get_params().values()]
-        for chosen in self._parameters:
-            for value in chosen.values():
-                parts += [value, *(value.get_params().values() if isinstance(value, Deletable) else ())]
-        return all(part._reentrant for part in parts if isinstance(part, Deletable))
-
-    def _made(self, k: int, rows: Any) -> Any:
-        """Return the candidate fitted on these rows."""
-        model = clone(self._base).set_params(**{n: clone(v, safe=False) for n, v in self._parameters[k].items()})
-        weight = {} if self._weight is None else {"sample_weight": self._weight[rows]}
-        y = None if self._y is None else _safe_indexing(self._y, rows)
-        model = model.fit(_safe_indexing(self._X, rows), y, ids=self._ids[rows], **weight)
-        model._owned = True
-        return model
-
-    def _try(self, k: int, held: Any) -> tuple[Any, Exception | None, float]:
-        """Return the candidate fitted on these rows, or None and why not, and the seconds."""
-        started = time.perf_counter()
-        try:
-            return self._made(k, np.flatnonzero(held)), None, time.perf_counter() - started
-        except Exception as error:
-            return None, error, time.perf_counter() - started
-
-    def _learned(self, k: int, f: int) -> tuple[Any, Exception | None, float]:
-        """Return a candidate fitted without a fold, or None and why not, and the seconds."""
-        found = self._try(k, self._fold != f)
-        if self.verbose > 1:
-            text = ", ".join(f"{name}={value}" for name, value in self._parameters[k].items())
-            print(f"[CV {f + 1}/{self.n_splits_}] END {text}; total time={found[2]:6.1f}s")
-        if found[1] is not None and self.error_score == "raise":
-            raise found[1]
-        return found
-
-    def _hopeless(self, models: list[list[Any]]) -> bool:
-        """Whether no candidate can have a score, because a fold of each has no model."""
-        missing = [[model is None for model in row] for row in models]
-        return bool(np.all(missing) if not np.isnan(self._missing) else np.any(missing, axis=1).all())
-
-    def _check_folds(self, folds: IntArray) -> None:
-        empty = np.flatnonzero(np.bincount(folds, minlength=self.n_splits_) == 0)
-        if empty.size:
-            raise InvalidRequest(
-                f"{type(self).__name__}(cv={self.n_splits_}) has no subject in fold {empty[0]}: folds follow from the "
-                "hashes of the subjects. Fewer folds or more subjects are needed. Nothing was changed."
-            )
-
-    def _choose(self, before: int | None = None, held: Any = None) -> list[Measured]:
-        """Score every candidate, and let the best one that can be fitted on all rows serve; return the scores.
-
-        `before` is the candidate that served before a deletion (-1: none), `held` the estimator without the deleted
-        rows, or None where it cannot be without them. If no candidate has a score any more, it goes on serving.
-        """
-        late = before is not None
-        jobs = [(model, f, late) for row in self._models for f, model in enumerate(row)]
-        with on_one_thread():  # so that a score does not depend on how many run
-            found = self._side_by_side(self._measured, jobs, "scores", 1 if late else self.n_jobs)
-        several = getattr(self._scorer, "_scorers", None)
-        names = next((list(one.test) for one in found if one.test), getattr(self, "_names", list(several or ["score"])))
-        self._names, self.multimetric_ = names, several is not None or names != ["score"]
-        if self.multimetric_:
-            self._check_refit(names)
-        results = table(self._parameters, found, names, self._seconds, self._missing)
-        if self.multimetric_ and self._refit is False:
-            self._show(results, None, None)
-            return found
-        every = np.ones(len(self._ids), dtype=bool)
-        problem: Exception | None = next((one.problem for one in found if one.problem is not None), None)
-        for k in self._order(results):
-            if self._refit is False:
-                self._show(results, k, None)
-                return found
-            model, error, seconds = (held, None, np.nan) if k == before else self._try(k, every)
-            if model is not None:
-                self._show(results, k, model, seconds)
-                return found
-            problem = error
-            if not late and self.error_score == "raise":
-                break
-        if before is None:
-            name = type(self).__name__
-            if isinstance(problem, CertifiedError):
-                raise problem
-            raise CannotCertify(f"{name}: no candidate has a score in every fold and can be fitted.") from problem
-        self._show(results, before, held)
-        return found
-
-    def _order(self, results: dict[str, Any]) -> list[int]:
-        """Return the candidates that have a score, the best first; where a function chooses, its choice."""
-        if callable(self._refit):
-            index = self._refit(without_times(results))
-            if not isinstance(index, int | np.integer) or index not in range(len(self._parameters)):
-                raise InvalidInput(
-                    f"{type(self).__name__}(refit=...) got {index!r} from the function. The index of a candidate, a "
-                    f"whole number below {len(self._parameters)}, is needed. Nothing was changed."
-                )
-            return [int(index)]
-        means = results[f"mean_test_{self._metric}"]
-        order = np.lexsort((np.arange(len(means)), -np.where(np.isnan(means), -np.inf, means)))
-        return [int(k) for k in order if not np.isnan(means[k])]
-
-    @property
-    def _metric(self) -> Any:
-        return self._refit if self.multimetric_ else "score"
-
-    def _part(self, rows: Any) -> tuple[Any, ...]:
-        """Return what a scorer gets of these rows: features and, where there are any, targets."""
-        rows = np.flatnonzero(rows)
-        x = _safe_indexing(self._X, rows)
-        return (x,) if self._y is None else (x, _safe_indexing(self._y, rows))
-
-    def _measured(self, model: Any, fold: int, late: bool) -> Measured:
-        """Return the scores of a model on the fold it was fitted without and, where asked for, on the others."""
-        if model is None:
-            return Measured({}, {}, None, 0.0)
-        started = time.perf_counter()
-        test, problem = self._score(model, self._part(self._fold == fold), late)
-        seconds = time.perf_counter() - started
-        if not self.return_train_score:
-            return Measured(test, {}, problem, seconds)
-        train, other = self._score(model, self._part(self._fold != fold), late)
-        return Measured(test, train, problem or other, seconds)
-
-    def _score(self, model: Any, part: tuple[Any, ...], late: bool) -> tuple[dict[str, float], Exception | None]:
-        """Return the scores by name, none where the scorer fails, for example with one class, and why."""
-        try:
-            return read(self._scorer(model, *part), self._missing)
-        except Exception as error:
-            if self.error_score == "raise" and not late:
-                raise
-            return {}, error
-
-    def _show(self, results: dict[str, Any], best: int | None, model: Any, seconds: float = np.nan) -> None:
-        """Store the results and the winner, its model too if one serves."""
-        self.cv_results_ = results
-        self.scorer_ = getattr(self._scorer, "_scorers", self._scorer)
-        if best is not None:
-            self.best_index_, self.best_params_ = best, self._parameters[best]
-            if not callable(self._refit):
-                self.best_score_ = float(results[f"mean_test_{self._metric}"][best])
-        if self._refit:
-            self.best_estimator_, self.refit_time_ = model, seconds
-            for name in ("classes_", "feature_names_in_"):
-                if model is not None and hasattr(model, name):
-                    setattr(self, name, getattr(model, name))
-        self.n_features_in_ = next(model for model in self._every() if model is not None).n_features_in_
+    def _plan_rekeying(self, subjects: Subjects) -> Plan:
+        draft = self._draft()
+        draft.key = subjects.key
+        draft.fit(self._X, self._y, ids=self._ids, sample_weight=self._weight)
+        return Plan(lambda: self._become(draft), True, "exact", np.inf)
 
     # --------------------------------------------------------------- delete
 
@@ -329,6 +125,8 @@ class Search(MetaEstimatorMixin, Serving):
             after = self._without(rows)
 
         def commit() -> None:
+            for name in _FOUND:
+                self.__dict__.pop(name, None)
             self._become(after)
             for overwrite in later:
                 overwrite()
@@ -346,59 +144,72 @@ class Search(MetaEstimatorMixin, Serving):
         self._check_folds(self._fold[stay])
         gone, first = np.unique(self._ids[~stay], return_index=True)
         fold_of = self._fold[~stay][first]
-        reasons: list[str] = []
-        models = [
-            [
-                self._forgotten(model, k, gone[fold_of != f], stay & (self._fold != f), reasons)
-                for f, model in enumerate(row)
+        after = self._on(np.flatnonzero(stay))
+        try:
+            after._models = [
+                [after._forgotten(model, k, gone[fold_of != f], after._fold != f)[0] for f, model in enumerate(row)]
+                for k, row in enumerate(track(self._models, "candidates"))
             ]
-            for k, row in enumerate(track(self._models, "candidates"))
-        ]
-        if self._hopeless(models):
-            self._refuse(reasons)
-        best = self._forgotten(self.best_estimator_, self.best_index_, gone, stay, reasons) if self._refit else None
-        after = self._on(np.flatnonzero(stay), models)
-        after._choose(getattr(self, "best_index_", -1), best)
-        if self._refit and after.best_estimator_ is None:
-            self._refuse(reasons)
+            after._choose_again(self, gone)
+        except CertifiedError:
+            raise
+        except Exception as error:
+            raise InvalidRequest(
+                f"{type(self).__name__}.delete: a fresh search on the retained rows raises {type(error).__name__}: "
+                f"{error} Fit a search with another error_score, or delete other subjects too. Nothing was changed."
+            ) from error
         after._subjects = deepcopy(self._subjects)
         after._subjects.drop(rows)
         return after
 
-    def _refuse(self, reasons: list[str]) -> None:
-        raise InvalidRequest(
-            f"{type(self).__name__}: after this deletion no candidate could be fitted without each fold and on all "
-            f"rows. {(reasons or ['Nothing was changed.'])[0]}"
-        )
+    def _choose_again(self, before: Any, gone: Any) -> None:
+        """Choose as a fresh search would; `before` is the search with the rows `gone`."""
+        if self._hopeless(self._models):
+            raise InvalidRequest(
+                f"{type(self).__name__}: after this deletion no candidate can be fitted without each fold. "
+                f"{self._problem or ''} Nothing was changed."
+            ) from self._problem
+        served: tuple[Any, Exception | None] = (None, None)
+        if self._refit:
+            every = np.ones(len(self._ids), dtype=bool)
+            served = self._forgotten(before.best_estimator_, before.best_index_, gone, every)
+        self._choose(getattr(before, "best_index_", -1), served)
 
-    def _on(self, retained: IntArray, models: list[list[Any]]) -> Any:
-        """Return this search with these rows and models, to choose anew; the search itself does not change."""
+    def _on(self, retained: IntArray) -> Any:
+        """Return this search with these rows and nothing found yet; the search itself does not change."""
         after = self._draft()
-        after._models, after._X = models, _safe_indexing(self._X, retained)
+        for name in _FOUND:
+            after.__dict__.pop(name, None)
+        after._X = _safe_indexing(self._X, retained)
         after._ids, after._fold = self._ids[retained], self._fold[retained]
         after._seconds = np.full(self._seconds.shape, np.nan)  # these depend on rows that are gone
         after._y = None if self._y is None else _safe_indexing(self._y, retained)
         after._weight = None if self._weight is None else self._weight[retained]
         return after
 
-    def _forgotten(self, model: Any, k: int, ids: Any, held: Any, reasons: list[str]) -> Any:
-        """Return a copy of a model without these subjects, or None where it cannot be, and add why to the reasons.
+    def _forgotten(self, model: Any, k: int, ids: Any, held: Any) -> tuple[Any, Exception | None]:
+        """Return a copy of a model without these subjects, or None and why not, as a fresh fit on `held` would.
 
         It is a copy because a model that deletes does so in place, and an interrupt must find every model as it was.
+        A model may refuse a deletion that a fresh fit does not mind: the last row of a class, for example.
         """
-        if model is None:  # it could not be fitted before; a fresh search would try
-            return self._try(k, held)[0]
-        if not len(ids):
-            return model
-        model = deepcopy(model)
-        rows = model._subjects.rows_of(ids)
-        try:
-            plan = model._planned_deletion(rows)
-        except CertifiedError as error:
-            reasons.append(str(error))
-            return None
-        model._carried_out(plan, rows)()
-        return model
+        if model is not None and not len(ids):
+            return model, None
+        if model is not None:
+            model = deepcopy(model)
+            rows = model._subjects.rows_of(ids)
+            try:
+                plan = model._planned_deletion(rows)
+            except Exception:
+                model = None
+            else:
+                model._carried_out(plan, rows)()
+                return model, None
+        model, problem, _ = self._try(k, held)
+        if problem is not None and self._raises:
+            raise problem
+        self._problem = problem or self._problem
+        return model, problem
 
     def _modules(self) -> Iterator[str]:
         for model in self._every():
@@ -407,11 +218,6 @@ class Search(MetaEstimatorMixin, Serving):
     def _members(self) -> tuple[Any, ...]:
         best = self.__dict__.get("best_estimator_")
         return () if best is None else (best,)
-
-    def _every(self) -> list[Any]:
-        """All models that had a part in the choice, and the one that serves."""
-        found = [model for row in self._models for model in row if model is not None]
-        return [*found, self.best_estimator_] if self._refit else found
 
     @property
     def certificate_(self) -> Certificate:
@@ -424,6 +230,7 @@ class Search(MetaEstimatorMixin, Serving):
         found = [model.certificate_ for model in self._every()]
         final = found[-1] if self._refit else max(found, key=lambda c: c.mu)
         name = f"{type(self).__name__} > {final.estimator}"
+        adaptivity = self._subjects.key.adaptivity
         if all(c.claim == "exact" for c in found):
             return Certificate.exact(
                 scope="search",
@@ -431,7 +238,7 @@ class Search(MetaEstimatorMixin, Serving):
                 n_rows=self.n_rows_,
                 n_features=final.n_features,
                 versions=self._versions(),
-                adaptivity=final.adaptivity,
+                adaptivity=adaptivity,
             )
         claim = "none" if any(c.claim == "none" for c in found) else "indistinguishable"
         return replace(
@@ -441,11 +248,21 @@ class Search(MetaEstimatorMixin, Serving):
             scope="search",
             estimator=name,
             mu=np.inf if claim == "none" else compose([c.mu for c in found]),
-            mu_target=compose([c.mu_target for c in found]),
+            mu_target=self._promise(found),
+            adaptivity=adaptivity,
             mu_transcript=np.nan,
             mu_differencing=np.nan,
             method=final.method if final.method != "exact" else "measured",
         )
+
+    def _promise(self, found: list[Certificate]) -> float:
+        """Return the largest mu with which a release leaves: of every fold's model, and of the winner, whoever it is.
+
+        Each model promises its share of what its candidate was asked for. So this is at most what was asked for, and
+        the largest of it where candidates were asked for several.
+        """
+        targets = [c.mu_target for c in found]
+        return compose([*targets[:-1], max(targets)] if self._refit else targets)
 
     @property
     def state_digest_(self) -> str:
@@ -455,8 +272,3 @@ class Search(MetaEstimatorMixin, Serving):
         scores = [values for name, values in self.cv_results_.items() if name.startswith("split")]
         best = getattr(self, "best_index_", -1)
         return digest(*[model.state_digest_ for model in self._every()], np.array(missing), *scores, best)
-
-
-def _within(context: Context, act: Callable[..., Any], job: tuple[Any, ...]) -> Any:
-    """Call `act` with what the caller's context variables were."""
-    return context.run(act, *job)

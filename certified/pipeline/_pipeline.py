@@ -30,6 +30,8 @@ from certified._data.rows import placed
 from certified._data.subjects import Subjects
 from certified._data.table import RemainingRows, Table
 from certified._data.targets import codes_among
+from certified._data.whole import depends_on_key, key_for, part_of
+from certified._keyed import Keyed
 from certified._steps.sequence import (
     admit,
     as_named,
@@ -53,7 +55,7 @@ from certified.typing import IntArray
 __all__ = ["FeatureUnion", "Pipeline", "make_pipeline", "make_union"]
 
 
-class Pipeline(Transforming, Deletable):
+class Pipeline(Transforming, Keyed, Deletable):
     """Transformers and a final estimator that are fitted, deleted from and released as one.
 
     Parameters
@@ -65,6 +67,8 @@ class Pipeline(Transforming, Deletable):
         Refused otherwise: what scikit-learn would keep in a cache, no deletion would reach.
     verbose : bool, default=False
         Accepted for scikit-learn's sake.
+    key : int or None, default=None
+        Key from which those of all steps are derived, 128 bits; None takes one that was given to a step, or draws one.
 
     Attributes
     ----------
@@ -84,10 +88,20 @@ class Pipeline(Transforming, Deletable):
     'pipeline'
     """
 
+    _depends_on_key = False  # its steps may
+    _adaptivity = ""
+
     def __init__(
-        self, steps: list[tuple[str, Any]], *, transform_input: None = None, memory: None = None, verbose: bool = False
+        self,
+        steps: list[tuple[str, Any]],
+        *,
+        transform_input: None = None,
+        memory: None = None,
+        verbose: bool = False,
+        key: int | None = None,
     ) -> None:
         self.steps = steps
+        self.key = key
         self.transform_input = transform_input
         self.memory = memory
         self.verbose = verbose
@@ -144,9 +158,10 @@ class Pipeline(Transforming, Deletable):
         x, schema = self._read(X, before)
         n_rows = x.shape[0]
         weight = self._weights(sample_weight, own, n_rows, final, known)
-        subjects = Subjects(ids, n_rows)
+        subjects = Subjects(ids, n_rows, key_for(self))
         target = targets([step for step in before if step._supervised], y, n_rows)
         table = Table(x, weight, target, subjects.hashes())
+        self._adaptivity = subjects.key.adaptivity if depends_on_key(self) else ""
         coded = target is not None and target.dtype.kind == "i"
         self._labels = np.unique(np.asarray(y)) if coded else None  # their positions are the codes
         for step in before:
@@ -159,7 +174,8 @@ class Pipeline(Transforming, Deletable):
             width = served(step, statistic, part, width)
         if not isinstance(final, ExactStep):
             values = self._placed(features, weight > 0.0)
-            final = clone(final).fit(values, y, ids=subjects, **known)
+            with part_of(key=subjects.key.derive("final step")):
+                final = clone(final).fit(values, y, ids=subjects, **known)
             final._owned = True
             self.steps_ = [*self._named(before), (self.steps[-1][0], final)]
         else:
@@ -325,6 +341,31 @@ class Pipeline(Transforming, Deletable):
 
         return replace(head, commit=commit, steps=tuple(moved))
 
+    def _plan_rekeying(self, subjects: Subjects) -> Plan:
+        """Plan to learn anew from the rows retained, for subjects with another key."""
+        table = self._table._replace(hashes=np.where(subjects.retained, subjects.hashes(), np.uint64(0)))
+        statistics, learned, features = fit_through(self._before, table.with_weight())
+        twins, steps = self._served(statistics, learned)
+        final = self._final
+        if not isinstance(final, ExactStep):
+            final = deepcopy(final)
+            if not all(same(part, step._learned) for step, part in zip(self._before, learned, strict=False)):
+                change = FeatureChange(self._table.weight > 0.0, [self._taken(features)])
+                final._plan_features(np.empty(0, dtype=np.intp), change).commit()
+            final._subjects, final._turn = subjects, turn_of(self)
+            if hasattr(final, "rekey"):
+                given, fitted = final.key, final.__dict__.get("_fitted_with")
+                final._owned = False
+                final.rekey(subjects.key.derive("final step"))
+                final.__dict__.update(_owned=True, key=given, _fitted_with=fitted)
+            steps = [*steps[:-1], (self.steps_[-1][0], final)]
+
+        def commit() -> None:
+            self._adopt(twins, steps)
+            self.__dict__.update(_table=table, _subjects=subjects)
+
+        return Plan(commit, True, "exact", np.inf)
+
     def _more_targets(self, y: Any, n_rows: int) -> Any:
         """Return the targets of rows that are added, as the table holds them."""
         if self._labels is not None:
@@ -363,6 +404,7 @@ class Pipeline(Transforming, Deletable):
             estimator=" > ".join(type(step).__name__ for _, step in self.steps_),
             n_features=int(self.n_features_in_),
             declared="; ".join(clause for step in self._before for clause in step._declared()),
+            adaptivity=self._adaptivity,
         )
 
     # -------------------------------------------------------------- predict
@@ -405,9 +447,12 @@ class Pipeline(Transforming, Deletable):
         return tags
 
 
-def make_pipeline(*steps: Any, transform_input: None = None, memory: None = None, verbose: bool = False) -> Pipeline:
+def make_pipeline(
+    *steps: Any, transform_input: None = None, memory: None = None, verbose: bool = False, key: int | None = None
+) -> Pipeline:
     """Return a :class:`Pipeline` of these steps, named after their classes as in scikit-learn."""
-    return Pipeline(_name_estimators(steps), transform_input=transform_input, memory=memory, verbose=verbose)
+    named = _name_estimators(steps)
+    return Pipeline(named, transform_input=transform_input, memory=memory, verbose=verbose, key=key)
 
 
 def _nothing() -> None:

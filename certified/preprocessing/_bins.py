@@ -14,6 +14,8 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import _check_feature_names_in
 
 from certified._data.table import Table
+from certified._exact.simplest import between
+from certified._keyed import Keyed
 from certified._steps.estimators import ExactTransformer
 from certified.base import named_like
 from certified.errors import InvalidInput
@@ -45,13 +47,14 @@ class _Bins(NamedTuple):
         return np.array([len(cuts) + 1 for cuts in self.cuts]) + self.missing
 
 
-class KBinsDiscretizer(ExactTransformer):
+class KBinsDiscretizer(Keyed, ExactTransformer):
     """Bin continuous features, exactly deletable.
 
     Cuts are quantiles of the rows of the `sample_size` subjects with the smallest keyed hash, so that a deletion of
     others changes nothing; or they divide the range of all rows evenly; or they are given. As in scikit-learn, bins
-    that are too narrow are joined, so that a deletion may change the number of features; the outermost bins are open,
-    because their ends would be values of somebody. A feature with missing values (NaN) has one bin more, the last, for
+    that are too narrow are joined, so that a deletion may change the number of features. The outermost bins are open,
+    and a cut is the number of fewest digits that parts the sample in the same way, because ends and quantiles would be
+    values of somebody. A feature with missing values (NaN) has one bin more, the last, for
     them; it goes with the last of them.
 
     Parameters
@@ -66,6 +69,8 @@ class KBinsDiscretizer(ExactTransformer):
         Method of :func:`numpy.percentile`.
     sample_size : int, default=10_000
         Subjects in the sample.
+    key : int or None, default=None
+        Key of the hash that chooses the sample, 128 bits; None draws one. Inside a pipeline the pipeline's is used.
 
     Attributes
     ----------
@@ -94,12 +99,14 @@ class KBinsDiscretizer(ExactTransformer):
         strategy: Any = "quantile",
         quantile_method: str = "averaged_inverted_cdf",
         sample_size: int = 10_000,
+        key: int | None = None,
     ) -> None:
         self.n_bins = n_bins
         self.encode = encode
         self.strategy = strategy
         self.quantile_method = quantile_method
         self.sample_size = sample_size
+        self.key = key
 
     def fit(self, X: Any, y: Any = None, ids: Any = None) -> KBinsDiscretizer:
         """Learn the cuts; ``ids`` names the subject of each row, an array or a column of the frame X."""
@@ -140,7 +147,7 @@ class KBinsDiscretizer(ExactTransformer):
             return np.unique(np.linspace(column[0], column[-1], n_bins + 1)[1:-1])  # values may be too close for all
         levels = np.linspace(0, 100, n_bins + 1)
         edges = np.asarray(np.percentile(column, levels, method=self.quantile_method))  # type: ignore[call-overload]
-        return edges[np.ediff1d(edges, to_begin=np.inf) > _NARROW][1:-1]
+        return between(column, edges[np.ediff1d(edges, to_begin=np.inf) > _NARROW][1:-1])
 
     def _codes(self, learned: _Bins, X: FloatArray) -> IntArray:
         """Return the bin of each value, shape (n_rows, n_features)."""

@@ -14,6 +14,8 @@ from sklearn.preprocessing import RobustScaler as _PlainRobust
 from certified._acts.partial_fit import PartialFit
 from certified._data.hashing import bottom_k
 from certified._data.table import Table
+from certified._exact.simplest import simplest
+from certified._keyed import Keyed
 from certified.base import named_like
 from certified.errors import InvalidInput
 from certified.preprocessing._scaling import Scaler
@@ -175,11 +177,12 @@ class MinMaxScaler(PartialFit, OneToOneFeatureMixin, Scaler):
         return named_like(out, self)
 
 
-class RobustScaler(OneToOneFeatureMixin, Scaler):
+class RobustScaler(OneToOneFeatureMixin, Keyed, Scaler):
     """Centre by the median and scale by a range of quantiles, exactly deletable.
 
-    The quantiles are those of all rows of the `sample_size` subjects with the smallest keyed hash. With at most that
-    many subjects this is scikit-learn's scaler; with more, a deletion outside the sample changes nothing.
+    The quantiles are those of all rows of the `sample_size` subjects with the smallest keyed hash, so that a deletion
+    of others changes nothing. Centre and scale are rounded by less than about half a standard error to numbers of few
+    digits, so that they are not values of somebody.
 
     Parameters
     ----------
@@ -192,6 +195,8 @@ class RobustScaler(OneToOneFeatureMixin, Scaler):
         Whether to scale so that a normal feature has the variance 1.
     sample_size : int, default=10_000
         Subjects in the sample.
+    key : int or None, default=None
+        Key of the hash that chooses the sample, 128 bits; None draws one. Inside a pipeline the pipeline's is used.
 
     Attributes
     ----------
@@ -216,6 +221,7 @@ class RobustScaler(OneToOneFeatureMixin, Scaler):
         copy: bool = True,
         unit_variance: bool = False,
         sample_size: int = 10_000,
+        key: int | None = None,
     ) -> None:
         self.with_centering = with_centering
         self.with_scaling = with_scaling
@@ -223,6 +229,7 @@ class RobustScaler(OneToOneFeatureMixin, Scaler):
         self.copy = copy
         self.unit_variance = unit_variance
         self.sample_size = sample_size
+        self.key = key
 
     def fit(self, X: Any, y: Any = None, ids: Any = None) -> RobustScaler:
         """Learn the quantiles; ``ids`` names the subject of each row, an array or a column of the frame X."""
@@ -244,7 +251,10 @@ class RobustScaler(OneToOneFeatureMixin, Scaler):
         center = np.array([np.median(column) if column.size else np.nan for column in found])
         ends = [np.percentile(column, self.quantile_range) if column.size else (np.nan, np.nan) for column in found]
         low, high = np.array(ends, dtype=np.float64).T
-        scale = np.where(_constant(high - low), 1.0, high - low)
+        scale = np.where(_constant(high - low), 0.0, high - low)
+        slack = 0.5 * scale / np.sqrt([max(column.size, 1) for column in found])
+        center = _rounded(center, slack)
+        scale = np.where(scale == 0.0, 1.0, _rounded(scale, slack))
         if self.unit_variance:
             scale = scale / (ndtri(self.quantile_range[1] / 100.0) - ndtri(self.quantile_range[0] / 100.0))
         return center, scale
@@ -277,3 +287,10 @@ class RobustScaler(OneToOneFeatureMixin, Scaler):
 def _constant(span: FloatArray) -> Any:
     """Where a range is nothing but rounding, as scikit-learn sees it."""
     return span < 10 * np.finfo(np.float64).eps
+
+
+def _rounded(values: FloatArray, slack: FloatArray) -> FloatArray:
+    """Return the numbers of fewest digits within `slack` of these; NaN for NaN."""
+    out, known = values.copy(), ~np.isnan(values)
+    out[known] = simplest((values - slack)[known], (values + slack)[known])
+    return out

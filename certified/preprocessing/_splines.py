@@ -9,6 +9,8 @@ from scipy.sparse import csr_array, issparse
 from sklearn.preprocessing import SplineTransformer as _Plain
 
 from certified._data.table import Table
+from certified._exact.simplest import simplest
+from certified._keyed import Keyed
 from certified._steps.estimators import ExactTransformer
 from certified._steps.step import canonical
 from certified.base import named_like
@@ -19,12 +21,14 @@ from certified.typing import FloatArray
 __all__ = ["SplineTransformer"]
 
 
-class SplineTransformer(ExactTransformer):
+class SplineTransformer(Keyed, ExactTransformer):
     """B-spline bases of the features, exactly deletable.
 
     Knots divide the range of all rows evenly, which the extreme rows decide; or they are quantiles of the rows of the
     `sample_size` subjects with the smallest keyed hash, so that a deletion of others changes nothing; or they are
-    given. Where quantiles coincide, the knots of that feature divide the range of the sample evenly.
+    given. Where quantiles coincide, the knots of that feature divide the range of the sample evenly. Quantiles are
+    rounded, those at the ends outward, by less than about half a standard error to numbers of few digits, so that they
+    are not values of somebody.
 
     Parameters
     ----------
@@ -41,6 +45,8 @@ class SplineTransformer(ExactTransformer):
         Return a CSR array.
     sample_size : int, default=10_000
         Subjects in the sample.
+    key : int or None, default=None
+        Key of the hash that chooses the sample, 128 bits; None draws one. Inside a pipeline the pipeline's is used.
 
     Attributes
     ----------
@@ -67,6 +73,7 @@ class SplineTransformer(ExactTransformer):
         handle_missing: str = "error",
         sparse_output: bool = False,
         sample_size: int = 10_000,
+        key: int | None = None,
     ) -> None:
         self.n_knots = n_knots
         self.degree = degree
@@ -77,6 +84,7 @@ class SplineTransformer(ExactTransformer):
         self.handle_missing = handle_missing
         self.sparse_output = sparse_output
         self.sample_size = sample_size
+        self.key = key
 
     def fit(self, X: Any, y: Any = None, ids: Any = None) -> SplineTransformer:
         """Learn the knots; ``ids`` names the subject of each row, an array or a column of the frame X."""
@@ -130,10 +138,10 @@ class SplineTransformer(ExactTransformer):
         if low < high and self.knots == "quantile":
             knots = np.percentile(column, np.linspace(0, 100, self.n_knots))
             if np.all(np.diff(knots) > 0):
-                return knots
+                return _rounded(knots, len(column))
         knots = np.linspace(low, high, self.n_knots)
         if np.all(np.diff(knots) > 0):
-            return knots
+            return _rounded(knots, len(column)) if self.knots == "quantile" else knots
         beside = max(1.0, self.n_knots * float(np.spacing(max(abs(low), abs(high)))))
         return np.linspace(low - beside, high + beside, self.n_knots)  # one value, or too close for knots between
 
@@ -171,3 +179,13 @@ class SplineTransformer(ExactTransformer):
         """Return a plain scikit-learn transformer with the same knots; the sample is not in it."""
         self._check_fitted()
         return named_like(self._basis(self._learned.copy()), self)
+
+
+def _rounded(knots: FloatArray, n_rows: int) -> FloatArray:
+    """Return knots of few digits, in the same order, beside these quantiles of so many rows; the ends outward."""
+    gaps = np.diff(knots)
+    gap = np.minimum(np.append(gaps, np.inf), np.insert(gaps, 0, np.inf))
+    slack = gap * min(0.25, (len(knots) - 1) / (4.0 * np.sqrt(n_rows)))
+    low, high = knots - slack, knots + slack
+    low[-1], high[0] = knots[-1], knots[0]
+    return simplest(low, high)

@@ -10,10 +10,12 @@ from sklearn.preprocessing import TargetEncoder as _Plain
 from sklearn.utils.multiclass import type_of_target
 
 from certified._data.frames import columns_of
+from certified._data.hashing import rehashed
 from certified._data.table import Table
 from certified._data.targets import target_column
 from certified._exact.counts import Counts, codes_of, count, subtracted
 from certified._exact.sums import GroupSums
+from certified._keyed import Keyed
 from certified._steps.estimators import MixedTransformer
 from certified.base import named_like
 from certified.errors import InvalidInput, InvalidRequest
@@ -38,7 +40,7 @@ class _Encoding(NamedTuple):
     unknown: FloatArray  # (n_folds + 1,)
 
 
-class _ByTarget(OneToOneFeatureMixin, MixedTransformer):
+class _ByTarget(OneToOneFeatureMixin, Keyed, MixedTransformer):
     """Base class. The fold of a subject is its hash modulo the number of folds."""
 
     _supervised = True
@@ -47,6 +49,10 @@ class _ByTarget(OneToOneFeatureMixin, MixedTransformer):
     def fit(self, X: Any, y: Any, ids: Any = None) -> Any:
         """Learn the encoding; ``ids`` names the subject of each row, an array or a column of the frame X."""
         return super().fit(X, y, ids)
+
+    def _fold_of(self, hashes: Any) -> IntArray:
+        k = np.uint64(self._folds())
+        return (rehashed(hashes, "fold") % k).astype(np.int64) if k > 1 else np.zeros(len(hashes), dtype=np.int64)
 
     def _folds(self) -> int:
         """Return the number of folds, 1 for none."""
@@ -80,7 +86,7 @@ class _ByTarget(OneToOneFeatureMixin, MixedTransformer):
 
     def _groups(self, found: Counts, column: Any, table: Table) -> IntArray:
         k = self._folds()
-        return codes_of(found.values, column) * k + (table.hashes % np.uint64(k)).astype(np.int64)
+        return codes_of(found.values, column) * k + self._fold_of(table.hashes)
 
     def _subtract(self, statistic: tuple[_Column, ...], removed: Table) -> tuple[_Column, ...] | None:
         out, k = [], self._folds()
@@ -116,7 +122,7 @@ class _ByTarget(OneToOneFeatureMixin, MixedTransformer):
         k = self._folds()
         if k == 1:
             return self._apply(learned, table.x)
-        return self._values(learned, table.x, (table.hashes % np.uint64(k)).astype(np.int64))
+        return self._values(learned, table.x, self._fold_of(table.hashes))
 
     def _values(self, learned: tuple[_Encoding, ...], X: Any, fold: IntArray) -> FloatArray:
         out = np.empty((len(X), len(learned)))
@@ -175,6 +181,8 @@ class TargetEncoder(_ByTarget):
         Rows of the overall mean that are added to each category; "auto" is the empirical Bayes estimate.
     cv : int or None, default=5
         Number of folds. A subject's fold follows from its hash. None: rows of the fit are encoded as new ones.
+    key : int or None, default=None
+        Key of the hash that deals subjects to folds, 128 bits; None draws one. In a pipeline it is the whole's.
 
     Attributes
     ----------
@@ -197,10 +205,13 @@ class TargetEncoder(_ByTarget):
     array([0.5  , 0.625, 0.625])
     """
 
-    def __init__(self, *, target_type: str = "auto", smooth: Any = "auto", cv: int | None = 5) -> None:
+    def __init__(
+        self, *, target_type: str = "auto", smooth: Any = "auto", cv: int | None = 5, key: int | None = None
+    ) -> None:
         self.target_type = target_type
         self.smooth = smooth
         self.cv = cv
+        self.key = key
 
     def _check_parameters(self) -> None:
         self._folds()
@@ -285,6 +296,8 @@ class WOEEncoder(_ByTarget):
     cv : int or None, default=None
         Folds, by which rows of the fit are encoded by the rows of other folds; None encodes them as new rows, as
         scorecards do.
+    key : int or None, default=None
+        Key of the hash that deals subjects to folds, 128 bits; None draws one. In a pipeline it is the whole's.
 
     Attributes
     ----------
@@ -301,9 +314,10 @@ class WOEEncoder(_ByTarget):
     array([-0.5 ,  0.25])
     """
 
-    def __init__(self, *, smooth: float = 0.5, cv: int | None = None) -> None:
+    def __init__(self, *, smooth: float = 0.5, cv: int | None = None, key: int | None = None) -> None:
         self.smooth = smooth
         self.cv = cv
+        self.key = key
 
     def _check_parameters(self) -> None:
         self._folds()

@@ -124,7 +124,7 @@ def _renewals(monkeypatch, change=lambda pieces: pieces):
     right = True
     for seed in range(3):
         frame, y, ids = _frame(seed, 160)
-        model = AdditiveClassifier(**SMALL | {"sample_size": 60, "min_frequency": 2}).fit(frame, y, ids=ids)
+        model = AdditiveClassifier(**SMALL | {"sample_size": 60, "min_frequency": 2}, key=7).fit(frame, y, ids=ids)
         for subject in model.ids_[:30]:
             if "terms" in model.delete([subject]).changed:
                 table = model._table.with_weight()
@@ -169,7 +169,7 @@ def test_a_model_that_keeps_its_bins_is_caught():
 
 def test_a_deletion_outside_the_sample_takes_no_pass_and_changes_the_head_alone():
     frame, y, ids = _frame(3, 3000)
-    model = AdditiveClassifier(sample_size=60, interactions=2).fit(frame, y, ids=ids)
+    model = AdditiveClassifier(sample_size=60, interactions=2, key=7).fit(frame, y, ids=ids)
     receipts = [model.delete([i]) for i in model.ids_[:30]]
     fast = [r for r in receipts if r.method == "predicted" and r.changed == ("head",)]
     assert len(fast) >= 25  # about 1 of 30 is in the sample

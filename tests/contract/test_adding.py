@@ -233,9 +233,9 @@ def customers(seed, n=240):
 
 
 def scoring(final):
-    numbers = make_pipeline(SimpleImputer(strategy="median", sample_size=40), StandardScaler())
+    numbers = make_pipeline(SimpleImputer(strategy="median", sample_size=40, key=7), StandardScaler())
     text = OrdinalEncoder if isinstance(final, RandomForestClassifier) else OneHotEncoder
-    target = TargetEncoder(smooth=2.0, cv=3, target_type="continuous" if is_regressor(final) else "binary")
+    target = TargetEncoder(smooth=2.0, cv=3, target_type="continuous" if is_regressor(final) else "binary", key=7)
     columns = make_column_transformer((numbers, ["income"]), (text(), ["town"]), (target, ["town"]))
     return make_pipeline(columns, final)
 
@@ -355,8 +355,8 @@ def test_an_error_half_way_changes_nothing_in_any_step(monkeypatch):
 
 def test_additive_models_take_new_rows():
     frame, y = customers(2)
-    model = AdditiveClassifier(interactions=0, sample_size=50).fit(frame[:150], y[:150], ids="who")
+    model = AdditiveClassifier(interactions=0, sample_size=50, key=7).fit(frame[:150], y[:150], ids="who")
     model.add(frame[150:], y[150:], ids="who")
-    refit = AdditiveClassifier(interactions=0, sample_size=50, tol=1e-9).fit(frame, y, ids="who")
+    refit = AdditiveClassifier(interactions=0, sample_size=50, tol=1e-9, key=7).fit(frame, y, ids="who")
     assert model[0].state_digest_ == refit[0].state_digest_
     assert distance(model, refit) <= model.certificate_.distance_bound + refit.certificate_.distance_bound

@@ -45,7 +45,9 @@ BINS = "bins hold enough rows, whatever their weights"
 EXPECTED = {
     "LogisticRegression()": {"check_sample_weight_equivalence_on_dense_data": LATTICE},
     "LinearRegression()": {"check_sample_weight_equivalence_on_dense_data": "15 rows, 30 columns, refused"},
-    "KMeans()": {"check_sample_weight_equivalence_on_dense_data": "starting points are drawn by the number of rows"},
+    "KMeans(key=7)": {
+        "check_sample_weight_equivalence_on_dense_data": "starting points are drawn by the number of rows"
+    },
     "AdditiveClassifier(interactions=2, noise=0)": {"check_sample_weight_equivalence_on_dense_data": BINS},
     "AdditiveRegressor(interactions=2)": {"check_sample_weight_equivalence_on_dense_data": BINS},
     "Pipeline": {"check_sample_weight_equivalence_on_dense_data": LATTICE},
@@ -84,8 +86,8 @@ def _expected(estimator):
         make_union(StandardScaler(), MinMaxScaler()),
         SimpleImputer(),
         SplineTransformer(),
-        Nystroem(n_components=2),
-        TargetEncoder(target_type="continuous"),
+        Nystroem(n_components=2, key=7),
+        TargetEncoder(target_type="continuous", key=7),
         GaussianNB(),
         MultinomialNB(),
         BernoulliNB(),
@@ -95,7 +97,7 @@ def _expected(estimator):
         KNeighborsClassifier(),
         KNeighborsRegressor(),
         ContextRegressor(PlainNeighbors()),
-        KMeans(),
+        KMeans(key=7),
         RandomForestClassifier(5, key=0),
         RandomForestRegressor(5, key=0),
         ExtraTreesClassifier(5, key=0),

@@ -38,19 +38,19 @@ from certified.preprocessing import (
 
 N = 32
 KNOWN, GAPS, WORDS = ["level", "count"], ["age"], ["city", "ward"]
-FILLED = make_pipeline(SimpleImputer(strategy="median", sample_size=7), StandardScaler())
+FILLED = make_pipeline(SimpleImputer(strategy="median", sample_size=7, key=7), StandardScaler())
 FEATURES = make_column_transformer(
     (FILLED, GAPS),
     (make_pipeline(SimpleImputer(add_indicator=True), MinMaxScaler()), GAPS),
-    (make_union(MinMaxScaler(), RobustScaler(sample_size=7), "passthrough"), KNOWN),
-    (make_union(KBinsDiscretizer(3, sample_size=7), SplineTransformer(3, sample_size=7)), KNOWN),
+    (make_union(MinMaxScaler(), RobustScaler(sample_size=7, key=7), "passthrough"), KNOWN),
+    (make_union(KBinsDiscretizer(3, sample_size=7, key=7), SplineTransformer(3, sample_size=7, key=7)), KNOWN),
     (make_union(KBinsDiscretizer(3, strategy="uniform"), SplineTransformer(3, knots="uniform")), ["level"]),
     (OneHotEncoder(min_frequency=2, handle_unknown="infrequent_if_exist"), WORDS),
     (make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder()), ["ward"]),
     (OrdinalEncoder(encoded_missing_value=-1), WORDS),
-    (make_union(TargetEncoder(target_type="binary", cv=2), WOEEncoder()), WORDS),
+    (make_union(TargetEncoder(target_type="binary", cv=2, key=7), WOEEncoder()), WORDS),
     (make_pipeline(StandardScaler(), PCA(1)), KNOWN),
-    (make_pipeline(StandardScaler(), Nystroem(n_components=2, sample_size=20)), KNOWN),
+    (make_pipeline(StandardScaler(), Nystroem(n_components=2, sample_size=20, key=7)), KNOWN),
 )
 NUMBERS = make_column_transformer((FILLED, GAPS), (MinMaxScaler(), KNOWN))
 CODES = make_column_transformer((KBinsDiscretizer(3, encode="ordinal"), KNOWN), (OrdinalEncoder(), ["city"]))
@@ -62,7 +62,7 @@ MODELS = {
     "categories": make_pipeline(CODES, CategoricalNB()),
     "discriminant": make_pipeline(NUMBERS, LinearDiscriminantAnalysis(shrinkage=0.1)),
     "components": make_pipeline(NUMBERS, PCA(2)),
-    "clusters": make_pipeline(NUMBERS, KMeans(2, sample_size=20)),
+    "clusters": make_pipeline(NUMBERS, KMeans(2, sample_size=20, key=7)),
     "neighbours": make_pipeline(NUMBERS, KNeighborsClassifier(3)),
     "neighbours, regression": make_pipeline(NUMBERS, KNeighborsRegressor(3)),
     "ridge": make_pipeline(NUMBERS, Ridge()),

@@ -23,7 +23,7 @@ LAYERS = (
     ("report",),
     ("_assumptions",),
     ("certificate",),
-    ("_keeper",),
+    ("_keeper", "_keyed"),
     ("base",),
     ("_convex", "_steps", "_trees", "audit", "model_selection"),
     (

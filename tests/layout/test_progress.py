@@ -27,10 +27,10 @@ def test_items_pass_through_with_and_without_bars():
 
 def test_a_search_shows_its_fits_and_finds_the_same():
     X, y = load_diabetes(return_X_y=True)
-    silent = GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=3).fit(X, y)
+    silent = GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=3, key=7).fit(X, y)
     console = screen()
     with progress(console):
-        shown = GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=3).fit(X, y)
+        shown = GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=3, key=7).fit(X, y)
         shown.delete([3])
         drawn = console.file.getvalue()
     assert "fits" in drawn
@@ -79,5 +79,5 @@ def test_an_error_inside_takes_the_bars_away():
 
 def test_without_rich_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "rich.console", None)
-    with pytest.raises(ImportError, match="certified\\[cli\\]"), progress():
+    with pytest.raises(ImportError, match="certified-unlearning\\[cli\\]"), progress():
         pass

@@ -17,7 +17,7 @@ from certified._data.rows import Rows
 from certified._data.subjects import Subjects
 from certified.accounting import compose
 from certified.decomposition import PCA
-from certified.errors import CertifiedError, InvalidInput, NotDeletable
+from certified.errors import CannotCertify, CertifiedError, InvalidInput, NotDeletable
 from certified.linear_model import LogisticRegression, Ridge
 from certified.model_selection import GridSearchCV, RandomizedSearchCV
 from certified.naive_bayes import GaussianNB
@@ -25,10 +25,10 @@ from certified.pipeline import make_pipeline
 from certified.preprocessing import StandardScaler
 from certified.testing import check_delete_equals_refit, yield_deletion_checks
 
-RIDGE = GridSearchCV(Ridge(), {"alpha": [0.01, 1.0, 100.0]}, cv=3)
+RIDGE = GridSearchCV(Ridge(), {"alpha": [0.01, 1.0, 100.0]}, cv=3, key=7)
 CHECKS = [
     pytest.param(check, id=title)
-    for search in (RIDGE, GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 0.1]}, cv=3))
+    for search in (RIDGE, GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 0.1]}, cv=3, key=7))
     for title, check in yield_deletion_checks(search)
 ]
 
@@ -48,7 +48,9 @@ def test_any_sequence_ends_at_a_fresh_search_in_another_order(seed, sizes, repea
     X = rng.standard_normal((n, 4))
     y = X[:, 0] + rng.standard_normal(n)
     ids = np.arange(n) // repeats
-    search = GridSearchCV(make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": [0.1, 10.0, 30.0, 100.0]}, cv=3)
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": [0.1, 10.0, 30.0, 100.0]}, cv=3, key=7
+    )
     live = clone(search).fit(X, y, ids=ids)
     for chunk in np.split(rng.permutation(np.unique(ids)), np.cumsum(sizes))[:-1]:
         live.delete(chunk)
@@ -68,10 +70,10 @@ def test_the_winner_changes_when_its_support_leaves():
     X = rng.standard_normal((300, 6))
     y = X[:, 0] + 0.1 * rng.standard_normal(300)
     y[:150] = 5 * rng.standard_normal(150)  # noise, for which much shrinkage is best
-    live = GridSearchCV(Ridge(), {"alpha": [0.1, 300.0]}).fit(X, y)
+    live = GridSearchCV(Ridge(), {"alpha": [0.1, 300.0]}, key=7).fit(X, y)
     assert live.best_params_["alpha"] == 300.0
     live.delete(range(150))
-    fresh = GridSearchCV(Ridge(), {"alpha": [0.1, 300.0]}).fit(X[150:], y[150:], ids=range(150, 300))
+    fresh = GridSearchCV(Ridge(), {"alpha": [0.1, 300.0]}, key=7).fit(X[150:], y[150:], ids=range(150, 300))
     assert live.best_params_ == fresh.best_params_ == {"alpha": 0.1}
     assert live.state_digest_ == fresh.state_digest_
     assert live.certificate_.claim == "exact"
@@ -81,7 +83,7 @@ def test_the_winner_changes_when_its_support_leaves():
 def test_no_subject_is_in_two_folds():
     X, y = load_iris(return_X_y=True)
     ids = np.arange(150) % 40
-    search = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9]}, cv=4).fit(X, y, ids=ids)
+    search = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9]}, cv=4, key=7).fit(X, y, ids=ids)
     assert all(len(np.unique(search._fold[search._ids == i])) == 1 for i in range(40))
     for f in range(4):
         trained = search._models[0][f].ids_
@@ -92,7 +94,7 @@ def test_a_certified_search_composes_all_the_releases_that_the_choice_saw():
     X, y = load_breast_cancer(return_X_y=True)
     X = X[:, :6]
     search = GridSearchCV(
-        make_pipeline(StandardScaler(), LogisticRegression()), {"logisticregression__C": [0.1, 1]}, cv=3
+        make_pipeline(StandardScaler(), LogisticRegression()), {"logisticregression__C": [0.1, 1]}, cv=3, key=7
     )
     search.fit(X, y).delete([5, 9])
     certificate = search.certificate_
@@ -102,14 +104,14 @@ def test_a_certified_search_composes_all_the_releases_that_the_choice_saw():
     assert (certificate.claim, certificate.scope, certificate.selection) == ("indistinguishable", "search", "covered")
     assert certificate.public().mu == certificate.mu_target
     assert certified.certificate.Certificate.from_json(certificate.to_json()) == certificate
-    silent = GridSearchCV(LogisticRegression(noise=0), {"C": [1.0]}, cv=2).fit(X / X.std(axis=0), y)
+    silent = GridSearchCV(LogisticRegression(noise=0), {"C": [1.0]}, cv=2, key=7).fit(X / X.std(axis=0), y)
     assert silent.certificate_.claim == "none"
 
 
 def test_a_candidate_that_cannot_be_fitted_is_passed_over_and_tried_again():
     X = np.random.default_rng(0).standard_normal((40, 3))
     y = X[:, 0] + 1.0
-    search = GridSearchCV(make_pipeline(PCA(2), Ridge()), {"pca__n_components": [2, 5]}, cv=2)
+    search = GridSearchCV(make_pipeline(PCA(2), Ridge()), {"pca__n_components": [2, 5]}, cv=2, key=7)
     with pytest.warns(FitFailedWarning, match="PCA"):
         search.fit(X, y)
     assert np.isnan(search.cv_results_["mean_test_score"][1])
@@ -117,14 +119,14 @@ def test_a_candidate_that_cannot_be_fitted_is_passed_over_and_tried_again():
     search.delete([0])
     assert np.isnan(search.cv_results_["mean_test_score"][1])
     with pytest.raises(InvalidInput, match="n_components"):
-        GridSearchCV(PCA(), {"n_components": [5]}, scoring=lambda m, x, y: 0.0, cv=2).fit(X, y)
+        GridSearchCV(PCA(), {"n_components": [5]}, scoring=lambda m, x, y: 0.0, cv=2, key=7).fit(X, y)
 
 
 def test_a_refused_request_changes_nothing():
     X, y = load_iris(return_X_y=True)
-    search = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 1e-3]}, cv=3).fit(X, y)
+    search = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 1e-3]}, cv=3, key=7).fit(X, y)
     before = search.state_digest_
-    for request in (np.arange(100, 150), np.arange(150), [999], search._ids[search._fold == 0]):
+    for request in (np.arange(150), [999], search._ids[search._fold == 0], np.arange(50, 150)):
         with pytest.raises(CertifiedError):
             search.delete(request)
     assert search.state_digest_ == before
@@ -134,32 +136,34 @@ def test_a_refused_request_changes_nothing():
 
 def test_frames_and_named_ids_are_taken():
     frame = pl.DataFrame({"who": [f"p{i}" for i in range(60)], "a": np.arange(60.0), "b": np.arange(60.0) ** 2})
-    search = GridSearchCV(Ridge(), {"alpha": [1.0, 2.0]}, cv=2).fit(frame, np.arange(60.0), ids="who")
+    search = GridSearchCV(Ridge(), {"alpha": [1.0, 2.0]}, cv=2, key=7).fit(frame, np.arange(60.0), ids="who")
     assert search.delete(["p3", "p4"]).n_rows == 2
     assert search.predict(frame.drop("who")).shape == (60,)
 
 
-def test_random_candidates_are_those_of_the_seed():
+def test_random_candidates_are_those_of_the_key():
     X, y = load_diabetes(return_X_y=True)
-    search = RandomizedSearchCV(Ridge(), {"alpha": np.geomspace(1e-3, 1e3, 50).tolist()}, n_iter=4, random_state=5)
+    search = RandomizedSearchCV(Ridge(), {"alpha": np.geomspace(1e-3, 1e3, 50).tolist()}, n_iter=4, key=5)
     first, second = search.fit(X, y).cv_results_["params"], clone(search).fit(X[1:], y[1:]).cv_results_["params"]
     assert len(first) == 4
     assert first == second
+    other = clone(search).set_params(key=6).fit(X, y)
+    assert other.cv_results_["params"] != first
     with pytest.raises(InvalidInput, match="whole number"):
-        RandomizedSearchCV(Ridge(), {"alpha": [1.0]}, n_iter=1, random_state=None).fit(X, y)
+        search.set_params(key=1.5).fit(X, y)
 
 
-def test_a_score_that_becomes_undefined_leaves_the_winner_in_place():
+def test_a_deletion_after_which_nothing_has_a_score_is_refused_as_a_fresh_search_is():
     X, y = load_iris(return_X_y=True)
     X, y = X[:100], y[:100]
-    search = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 1e-3]}, scoring="roc_auc", cv=3).fit(X, y)
-    own = search._fold == 0
-    ids = search._ids[own & (y[search._ids] == 1)]
-    search.delete(ids)  # no row of class 1 is left in the fold
-    assert np.isnan(search.cv_results_["mean_test_score"]).all()
-    assert not np.isin(ids, search.best_estimator_.ids_).any()
-    assert search.n_rows_ == 100 - len(ids)
-    assert search.predict(X).shape == (100,)
+    search = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 1e-3]}, scoring="roc_auc", cv=3, key=7).fit(X, y)
+    ids, before = search._ids[(search._fold == 0) & (y[search._ids] == 1)], search.state_digest_
+    retained = np.setdiff1d(np.arange(100), ids)
+    with pytest.raises(CannotCertify, match="no candidate has a score in every fold"):
+        clone(search).fit(X[retained], y[retained], ids=retained)
+    with pytest.raises(CannotCertify, match="no candidate has a score in every fold"):
+        search.delete(ids)  # no row of class 1 is left in the fold
+    assert search.state_digest_ == before
 
 
 class Interrupted:
@@ -209,14 +213,14 @@ def test_an_interrupt_at_any_model_changes_nothing(monkeypatch, owner, name):
     X, y = load_diabetes(return_X_y=True)
     X, y = X[:80], y[:80]
     calls = interrupted_anywhere(
-        monkeypatch, lambda: GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, cv=3), X, y, owner, name
+        monkeypatch, lambda: GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, cv=3, key=7), X, y, owner, name
     )
     assert calls >= (1 if name == "_show" else 6)
 
 
 def test_an_interrupt_in_a_thread_leaves_the_fit_before(monkeypatch):
     X, y = load_diabetes(return_X_y=True)
-    live = GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, cv=3, n_jobs=2).fit(X[:80], y[:80])
+    live = GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, cv=3, n_jobs=2, key=7).fit(X[:80], y[:80])
     before, act = live.state_digest_, Ridge.fit
     for at in (1, 3, 7):
         stop = Interrupted(act, at)
@@ -231,7 +235,7 @@ def test_an_interrupt_in_a_thread_leaves_the_fit_before(monkeypatch):
 def test_an_interrupt_while_rows_are_overwritten_is_made_up_for(monkeypatch, at):
     X, y = load_diabetes(return_X_y=True)
     X, y = X[:80], y[:80]
-    live = GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, cv=3).fit(X, y)
+    live = GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, cv=3, key=7).fit(X, y)
     secret = X[3] + 0.0
     stop = Interrupted(Rows._erase, at)
     act = Rows._erase
@@ -241,7 +245,7 @@ def test_an_interrupt_while_rows_are_overwritten_is_made_up_for(monkeypatch, at)
     monkeypatch.setattr(Rows, "_erase", act)
     assert 3 not in live.ids_
     retained = np.delete(np.arange(80), 3)
-    fresh = GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, cv=3).fit(X[retained], y[retained], ids=retained)
+    fresh = GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, cv=3, key=7).fit(X[retained], y[retained], ids=retained)
     assert live.state_digest_ == fresh.state_digest_
     pickle.dumps(live)
     models = [model for row in live._models for model in row] + [live.best_estimator_]
@@ -250,7 +254,7 @@ def test_an_interrupt_while_rows_are_overwritten_is_made_up_for(monkeypatch, at)
 
 def test_copies_share_their_rows_until_the_deletion_is_in_place(monkeypatch):
     X, y = load_diabetes(return_X_y=True)
-    live = GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, cv=3).fit(X, y)
+    live = GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, cv=3, key=7).fit(X, y)
     before = [id(model._rows.x) for row in live._models for model in row]
     live.delete([3, 5])
     assert [id(model._rows.x) for row in live._models for model in row] == before
@@ -265,7 +269,7 @@ def test_a_search_that_commits_model_by_model_is_caught(monkeypatch):
     with pytest.raises(AssertionError):
         interrupted_anywhere(
             monkeypatch,
-            lambda: GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, cv=3),
+            lambda: GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, cv=3, key=7),
             X[:80],
             y[:80],
             Ridge,
@@ -276,16 +280,17 @@ def test_a_search_that_commits_model_by_model_is_caught(monkeypatch):
 class KeepsItsChoice(GridSearchCV):
     """Deletes from the models and keeps the scores."""
 
-    def _choose(self, before=None, held=None):
-        return super()._choose() if before is None else None
+    def _choose_again(self, before, gone):
+        super()._choose_again(before, gone)
+        self.cv_results_, self.best_index_ = before.cv_results_, before.best_index_
 
 
 class ForgetsOneFold(GridSearchCV):
     """Deletes from the winner and from the models of one fold only."""
 
-    def _forgotten(self, model, k, ids, held, reasons):
-        own = any(model is row[0] for row in self._models) or model is self.best_estimator_
-        return super()._forgotten(model, k, ids if own else ids[:0], held, reasons)
+    def _forgotten(self, model, k, ids, held):
+        own = any(model is row[0] for row in self._models) or held.all()
+        return super()._forgotten(model, k, ids if own else ids[:0], held)
 
 
 @pytest.mark.parametrize("mutant", [KeepsItsChoice, ForgetsOneFold])

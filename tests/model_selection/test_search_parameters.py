@@ -11,7 +11,7 @@ from sklearn.ensemble import RandomForestClassifier as PlainForest
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import Ridge as PlainRidge
 from sklearn.model_selection import GridSearchCV as PlainSearch
-from sklearn.model_selection import PredefinedSplit, cross_validate
+from sklearn.model_selection import GroupKFold, KFold, PredefinedSplit, ShuffleSplit, StratifiedKFold, cross_validate
 from sklearn.model_selection import RandomizedSearchCV as PlainRandomizedSearch
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -50,7 +50,7 @@ def test_results_are_those_of_scikit_learn_on_the_same_folds(scoring, refit):
     X, y = load_diabetes(return_X_y=True)
     grid = [{"alpha": [0.01, 0.1, 1.0, 10.0]}, {"fit_intercept": [False]}]
     given = {"scoring": scoring, "refit": refit, "return_train_score": True}
-    ours = GridSearchCV(Ridge(), grid, cv=4, **given).fit(X, y)
+    ours = GridSearchCV(Ridge(), grid, cv=4, **given, key=7).fit(X, y)
     plain = PlainSearch(PlainRidge(), grid, cv=folds_of(ours), **given).fit(X, y)
     assert list(ours.cv_results_) == list(plain.cv_results_)
     for name, values in plain.cv_results_.items():
@@ -89,7 +89,14 @@ def test_with_several_scores_a_deletion_gives_a_fresh_search_whatever_runs_side_
     digests = set()
     for n_jobs in (None, 2, 3):
         search = GridSearchCV(
-            Ridge(), {"alpha": [0.1, 1.0, 9.0]}, scoring=BOTH, refit=refit, return_train_score=True, n_jobs=n_jobs, cv=3
+            Ridge(),
+            {"alpha": [0.1, 1.0, 9.0]},
+            scoring=BOTH,
+            refit=refit,
+            return_train_score=True,
+            n_jobs=n_jobs,
+            cv=3,
+            key=7,
         )
         live, fresh = clone(search).fit(X, y), search.fit(X[retained], y[retained], ids=retained)
         before = live.state_digest_
@@ -108,7 +115,7 @@ def test_with_several_scores_a_deletion_gives_a_fresh_search_whatever_runs_side_
 
 def test_a_choice_that_no_model_serves_is_certified_alone():
     X, y = load_diabetes(return_X_y=True)
-    search = GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, refit=False, cv=3).fit(X, y)
+    search = GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, refit=False, cv=3, key=7).fit(X, y)
     for name in ("predict", "release", "score", "best_estimator_"):
         assert not hasattr(search, name)
     with pytest.raises(AttributeError, match="no attribute 'predict'") as raised:
@@ -121,7 +128,9 @@ def test_a_choice_that_no_model_serves_is_certified_alone():
     assert search.state_digest_ == fresh.state_digest_
     assert search.best_params_ == fresh.best_params_
     X, y = load_breast_cancer(return_X_y=True)
-    noisy = GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=2, refit=False).fit(X[:, :4] / X[:, :4].std(axis=0), y)
+    noisy = GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=2, refit=False, key=7).fit(
+        X[:, :4] / X[:, :4].std(axis=0), y
+    )
     parts = [model.certificate_.mu for model in noisy._models[0]]
     assert len(parts) == 2
     assert noisy.certificate_.mu == compose(parts) > max(parts)
@@ -142,15 +151,15 @@ def test_models_with_threads_of_their_own_run_one_at_a_time():
         return model.score(X, y)
 
     grid = {"n_neighbors": [1, 3]}
-    GridSearchCV(KNeighborsClassifier(), grid, n_jobs=2, scoring=score, cv=2).fit(X, y)
+    GridSearchCV(KNeighborsClassifier(), grid, n_jobs=2, scoring=score, cv=2, key=7).fit(X, y)
     assert threading.current_thread().name not in names
     names.clear()
-    alone = GridSearchCV(ContextClassifier(PlainForest(3)), {"estimator__random_state": [1]}, n_jobs=2, cv=2)
+    alone = GridSearchCV(ContextClassifier(PlainForest(3)), {"estimator__random_state": [1]}, n_jobs=2, cv=2, key=7)
     alone.set_params(scoring=score).fit(X, y)
     assert names == {threading.current_thread().name}
     names.clear()
     steps, grid = make_pipeline(StandardScaler(), GaussianNB()), {"gaussiannb": [clone(alone.estimator)]}
-    GridSearchCV(steps, grid, n_jobs=2, scoring=score, cv=2).fit(X, y)
+    GridSearchCV(steps, grid, n_jobs=2, scoring=score, cv=2, key=7).fit(X, y)
     assert names == {threading.current_thread().name}
 
 
@@ -173,7 +182,7 @@ def test_the_limit_on_threads_holds_until_the_last_model_is_done():
 
     with threadpool_limits(2):
         for n_jobs, calls in ((2, 4 + 4), (None, 4)):
-            search = GridSearchCV(Watched() if n_jobs else Ridge(), {"alpha": [0.01, 1.0]}, n_jobs=n_jobs, cv=2)
+            search = GridSearchCV(Watched() if n_jobs else Ridge(), {"alpha": [0.01, 1.0]}, n_jobs=n_jobs, cv=2, key=7)
             seen.clear()
             search.set_params(scoring=score, refit=False).fit(X, y)
             assert len(seen) == calls
@@ -182,7 +191,7 @@ def test_the_limit_on_threads_holds_until_the_last_model_is_done():
 
 def test_verbose_tells_of_fits(capsys):
     X, y = load_diabetes(return_X_y=True)
-    search = GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, cv=3, verbose=1).fit(X, y)
+    search = GridSearchCV(Ridge(), {"alpha": [0.01, 1.0]}, cv=3, verbose=1, key=7).fit(X, y)
     assert capsys.readouterr().out == "Fitting 3 folds for each of 2 candidates, totalling 6 fits\n"
     search.set_params(verbose=2).fit(X, y)
     assert capsys.readouterr().out.count("END alpha=") == 6
@@ -191,7 +200,7 @@ def test_verbose_tells_of_fits(capsys):
 def test_what_fails_gets_the_score_for_errors_or_raises():
     X = np.random.default_rng(0).standard_normal((40, 3))
     y = X[:, 0] + 1.0
-    search = GridSearchCV(make_pipeline(PCA(2), Ridge()), {"pca__n_components": [2, 5]}, cv=2, error_score=9.0)
+    search = GridSearchCV(make_pipeline(PCA(2), Ridge()), {"pca__n_components": [2, 5]}, cv=2, error_score=9.0, key=7)
     with pytest.warns(FitFailedWarning, match="2 fits or scores failed, of 4 each"):
         search.fit(X, y)
     assert search.cv_results_["mean_test_score"][1] == 9.0
@@ -206,7 +215,7 @@ def test_what_fails_gets_the_score_for_errors_or_raises():
             raise RuntimeError("no")
         return model.score(X, y)
 
-    search = GridSearchCV(Ridge(), {"alpha": [0.1, 5.0]}, cv=2, scoring=moody)
+    search = GridSearchCV(Ridge(), {"alpha": [0.1, 5.0]}, cv=2, scoring=moody, key=7)
     with pytest.warns(FitFailedWarning, match="RuntimeError: no"):
         search.fit(X, y)
     search.delete([0])
@@ -218,17 +227,17 @@ def test_what_fails_gets_the_score_for_errors_or_raises():
 def test_delegations_are_those_of_the_winner():
     X, _ = load_iris(return_X_y=True)
     grid, score = {"n_components": [2, 3]}, lambda model, X, y=None: float(model.n_components_)
-    search = GridSearchCV(PCA(), grid, scoring=score, cv=2).fit(X)
+    search = GridSearchCV(PCA(), grid, scoring=score, cv=2, key=7).fit(X)
     best = search.best_estimator_
     assert np.array_equal(search.inverse_transform(search.transform(X)), best.inverse_transform(best.transform(X)))
-    assert not hasattr(search, "score_samples")
+    assert not hasattr(search, "decision_function")
     assert not hasattr(search, "classes_")
 
 
 def test_helpers_of_scikit_learn_take_ids():
     X, y = load_breast_cancer(return_X_y=True)
     ids = np.arange(len(y)) // 3
-    search = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 0.1]}, cv=2)
+    search = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 0.1]}, cv=2, key=7)
     for model in (GaussianNB(), make_pipeline(StandardScaler(), GaussianNB()), search):
         plain = cross_validate(model, X, y, params={"ids": ids}, return_estimator=True, cv=3)
         assert all(np.isin(one.ids_, ids).all() and one.n_rows_ > 2 * len(one.ids_) for one in plain["estimator"])
@@ -241,17 +250,27 @@ def test_helpers_of_scikit_learn_take_ids():
 def test_wrong_parameters_are_refused_with_a_reason():
     X, y = load_diabetes(return_X_y=True)
     with pytest.raises(InvalidInput, match="folds"):
-        GridSearchCV(Ridge(), {"alpha": [1.0]}, cv=1).fit(X, y)
+        GridSearchCV(Ridge(), {"alpha": [1.0]}, cv=1, key=7).fit(X, y)
     with pytest.raises(NotDeletable, match="cannot delete"):
-        GridSearchCV(PlainRidge(), {"alpha": [1.0]}).fit(X, y)
+        GridSearchCV(PlainRidge(), {"alpha": [1.0]}, key=7).fit(X, y)
     for refit in (True, "mae"):
         with pytest.raises(InvalidInput, match="several scores"):
-            GridSearchCV(Ridge(), {"alpha": [1.0]}, scoring=BOTH, refit=refit).fit(X, y)
+            GridSearchCV(Ridge(), {"alpha": [1.0]}, scoring=BOTH, refit=refit, key=7).fit(X, y)
     for refit in (None, lambda results: 1, lambda results: "alpha"):
         with pytest.raises(InvalidInput, match="refit"):
-            GridSearchCV(Ridge(), {"alpha": [1.0]}, refit=refit).fit(X, y)
+            GridSearchCV(Ridge(), {"alpha": [1.0]}, refit=refit, key=7).fit(X, y)
     with pytest.raises(InvalidRequest, match="fold"):
-        GridSearchCV(Ridge(), {"alpha": [1.0]}, cv=20).fit(X[:10], y[:10])
+        GridSearchCV(Ridge(), {"alpha": [1.0]}, cv=20, key=7).fit(X[:10], y[:10])
+
+
+def test_splitters_are_taken_where_folds_are_a_function_of_subjects():
+    X, y = load_diabetes(return_X_y=True)
+    plain = GridSearchCV(Ridge(), {"alpha": [1.0]}, cv=4, key=7).fit(X, y)
+    for cv in (KFold(4, shuffle=True, random_state=3), GroupKFold(4)):
+        assert clone(plain).set_params(cv=cv).fit(X, y).state_digest_ == plain.state_digest_
+    for cv in (KFold(4), StratifiedKFold(4, shuffle=True), ShuffleSplit(4)):
+        with pytest.raises(InvalidInput, match="is not allowed: a number of folds"):
+            clone(plain).set_params(cv=cv).fit(X, y)
 
 
 def test_a_search_of_scikit_learn_is_converted_with_its_parameters():
@@ -265,8 +284,9 @@ def test_a_search_of_scikit_learn_is_converted_with_its_parameters():
         found = certified.certify(plain)
         assert isinstance(found.estimator, Ridge)
         ours, theirs = found.get_params(deep=False), plain.get_params(deep=False)
-        assert list(ours) == list(theirs)
-        for name in set(ours) - {"estimator", "random_state", "error_score"}:
+        assert set(ours) - {"key"} == set(theirs) - {"random_state"}
+        assert ours["key"] == theirs.get("random_state")
+        for name in set(ours) - {"estimator", "key", "error_score"}:
             assert ours[name] == theirs[name]
         assert str(ours["error_score"]) == str(theirs["error_score"])
-    assert GridSearchCV(Ridge(), {"alpha": [1.0]}).fit(*load_diabetes(return_X_y=True)).n_splits_ == 5
+    assert GridSearchCV(Ridge(), {"alpha": [1.0]}, key=7).fit(*load_diabetes(return_X_y=True)).n_splits_ == 5

@@ -52,9 +52,13 @@ MAKERS = {"polars": pl.DataFrame, "pandas": pd.DataFrame, "pyarrow": pa.table}
 def columns(**options):
     return ColumnTransformer(
         [
-            ("num", make_pipeline(SimpleImputer(strategy="median", sample_size=9), StandardScaler()), ["age", "stay"]),
+            (
+                "num",
+                make_pipeline(SimpleImputer(strategy="median", sample_size=9, key=7), StandardScaler()),
+                ["age", "stay"],
+            ),
             ("range", make_pipeline(SimpleImputer(), MinMaxScaler()), ["stay"]),
-            ("bins", KBinsDiscretizer(3, encode="onehot-dense", sample_size=9), ["visits"]),
+            ("bins", KBinsDiscretizer(3, encode="onehot-dense", sample_size=9, key=7), ["visits"]),
             ("poly", PolynomialFeatures(2), ["visits", "smoker"]),
             ("city", OneHotEncoder(min_frequency=2, handle_unknown="infrequent_if_exist"), ["city", "smoker"]),
             ("ward", OrdinalEncoder(encoded_missing_value=-1), ["ward"]),

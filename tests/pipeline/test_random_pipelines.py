@@ -81,6 +81,7 @@ def of_numbers(rng):
         add_indicator=one_of(rng, True, False),
         keep_empty_features=True,
         sample_size=most,
+        key=7,
     )
     steps = [
         lambda: StandardScaler(with_mean=one_of(rng, True, False), with_std=one_of(rng, True, True, False)),
@@ -89,12 +90,14 @@ def of_numbers(rng):
             quantile_range=one_of(rng, (25.0, 75.0), (10.0, 80.0)),
             unit_variance=one_of(rng, True, False),
             sample_size=most,
+            key=7,
         ),
         lambda: KBinsDiscretizer(
             n_bins=one_of(rng, 2, 4),
             encode=one_of(rng, "onehot-dense", "ordinal"),
             sample_size=most,
             strategy=one_of(rng, "quantile", "uniform"),
+            key=7,
         ),
         lambda: SplineTransformer(
             n_knots=one_of(rng, 2, 4),
@@ -103,14 +106,15 @@ def of_numbers(rng):
             extrapolation=one_of(rng, "constant", "linear", "continue"),
             include_bias=one_of(rng, True, False),
             sample_size=most,
+            key=7,
         ),
-        lambda: PCA(2, whiten=one_of(rng, True, False), sample_size=one_of(rng, None, most)),
+        lambda: PCA(2, whiten=one_of(rng, True, False), sample_size=one_of(rng, None, most), key=7),
         lambda: PolynomialFeatures(2),
         lambda: Normalizer(one_of(rng, "l1", "l2", "max")),
         lambda: FunctionTransformer(one_of(rng, np.tanh, np.cbrt, in_rows)),
         lambda: RBFSampler(n_components=5, random_state=1),
-        lambda: KMeans(3),
-        lambda: Nystroem(n_components=4),
+        lambda: KMeans(3, key=7),
+        lambda: Nystroem(n_components=4, key=7),
     ]
     first = [impute] if rng.random() < 0.7 else [one_of(rng, *steps[:4])(), impute]  # what is missing passes through
     return make_pipeline(*first, *[one_of(rng, *steps)() for _ in range(rng.integers(4))])
@@ -128,9 +132,12 @@ def of_text(rng):
         OneHotEncoder(handle_unknown="infrequent_if_exist", sparse_output=False, **rare),
         OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2, **rare),
         TargetEncoder(
-            target_type=one_of(rng, "binary", "auto"), smooth=one_of(rng, "auto", 0.0, 5.0), cv=one_of(rng, None, 3)
+            target_type=one_of(rng, "binary", "auto"),
+            smooth=one_of(rng, "auto", 0.0, 5.0),
+            cv=one_of(rng, None, 3),
+            key=7,
         ),
-        WOEEncoder(smooth=one_of(rng, 0.5, 2.0), cv=one_of(rng, None, 2)),
+        WOEEncoder(smooth=one_of(rng, 0.5, 2.0), cv=one_of(rng, None, 2), key=7),
         make_pipeline(
             SimpleImputer(strategy=one_of(rng, "most_frequent", "constant")),
             OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),

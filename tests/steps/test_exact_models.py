@@ -20,6 +20,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.metrics import pairwise_kernels
 
 from certified._data.reproducible import project
+from certified._data.row_order import row_digests
 from certified._exact.sums import GroupSums
 from certified.cluster import KMeans
 from certified.decomposition import PCA
@@ -37,29 +38,29 @@ MODELS = {
     "gaussian": GaussianNB(),
     "bernoulli": BernoulliNB(),
     "counts": make_pipeline(MinMaxScaler(), MultinomialNB()),
-    "categories": make_pipeline(KBinsDiscretizer(encode="ordinal", sample_size=30), CategoricalNB()),
+    "categories": make_pipeline(KBinsDiscretizer(encode="ordinal", sample_size=30, key=7), CategoricalNB()),
     "discriminant": LinearDiscriminantAnalysis(),
     "shrunk discriminant": LinearDiscriminantAnalysis(shrinkage=0.2),
     "components": PCA(2),
-    "components of a sample": PCA(2, whiten=True, sample_size=30),
-    "components, logistic": make_pipeline(PCA(2, sample_size=30), LogisticRegression()),
-    "components, ridge": make_pipeline(PCA(2, sample_size=30), Ridge()),
+    "components of a sample": PCA(2, whiten=True, sample_size=30, key=7),
+    "components, logistic": make_pipeline(PCA(2, sample_size=30, key=7), LogisticRegression()),
+    "components, ridge": make_pipeline(PCA(2, sample_size=30, key=7), Ridge()),
     "components of all rows, ridge": make_pipeline(PCA(2), Ridge()),
-    "landmarks": make_pipeline(StandardScaler(), Nystroem(n_components=6, sample_size=40), Ridge()),
+    "landmarks": make_pipeline(StandardScaler(), Nystroem(n_components=6, sample_size=40, key=7), Ridge()),
     "landmarks, polynomial": make_pipeline(
-        StandardScaler(), Nystroem("polynomial", n_components=4, sample_size=40), LogisticRegression()
+        StandardScaler(), Nystroem("polynomial", n_components=4, sample_size=40, key=7), LogisticRegression()
     ),
     "splines": SplineTransformer(),
     "splines, evenly": SplineTransformer(4, knots="uniform", include_bias=False),
     "splines of a sample, logistic": make_pipeline(
-        SplineTransformer(knots="quantile", sample_size=30), LogisticRegression()
+        SplineTransformer(knots="quantile", sample_size=30, key=7), LogisticRegression()
     ),
     "scaler, gaussian": make_pipeline(StandardScaler(), GaussianNB()),
     "neighbours": KNeighborsClassifier(),
     "neighbours, regression": make_pipeline(StandardScaler(), KNeighborsRegressor()),
     "context": ContextClassifier(neighbors.RadiusNeighborsClassifier(1e6)),
-    "clusters": KMeans(3),
-    "clusters of a sample": KMeans(3, sample_size=30),
+    "clusters": KMeans(3, key=7),
+    "clusters of a sample": KMeans(3, sample_size=30, key=7),
 }
 CHECKS = [
     pytest.param(check, id=f"{name}: {title}")
@@ -145,10 +146,10 @@ def test_components_are_those_of_scikit_learn(asked, whiten):
 
 def test_a_deletion_outside_the_sample_leaves_components_alone():
     X, y = load_breast_cancer(return_X_y=True)
-    model = PCA(3, sample_size=50).fit(X)
+    model = PCA(3, sample_size=50, key=7).fit(X)
     changed = [bool(model.delete([i]).changed) for i in range(300)]
     assert 1 <= sum(changed) <= 60  # about 300 * 50 / 569 leave the sample
-    head = make_pipeline(PCA(3, sample_size=50), LogisticRegression()).fit(X, y)
+    head = make_pipeline(PCA(3, sample_size=50, key=7), LogisticRegression()).fit(X, y)
     assert head.delete([int(np.flatnonzero(~np.array(changed))[0])]).changed == ("logisticregression",)
 
 
@@ -161,7 +162,23 @@ def test_neighbours_are_those_of_scikit_learn():
         assert np.allclose(ours.predict_proba(X), plain.predict_proba(X))
         regressor = KNeighborsRegressor(7, weights=weights).fit(X, y)
         assert np.allclose(regressor.predict(X), neighbors.KNeighborsRegressor(7, weights=weights).fit(X, y).predict(X))
-    assert np.allclose(ours.kneighbors(X, 3), plain.kneighbors(X, 3)[0])
+    for asked in ((X[:5], 3), (None, 2)):
+        for mine, theirs in zip(ours.kneighbors(*asked), plain.kneighbors(*asked), strict=True):
+            assert np.allclose(mine, theirs)
+        assert np.array_equal(ours.kneighbors(*asked, return_distance=False), plain.kneighbors(*asked)[1])
+        for mode in ("connectivity", "distance"):
+            mine, theirs = ours.kneighbors_graph(*asked, mode), plain.kneighbors_graph(*asked, mode)
+            assert np.allclose(mine.toarray(), theirs.toarray())
+    several = np.column_stack([y, -y, y**2])
+    two = KNeighborsRegressor(3).fit(X, several)
+    two.delete([4, 9])
+    retained = np.delete(np.arange(len(y)), [4, 9])
+    assert two.state_digest_ == KNeighborsRegressor(3).fit(X[retained], several[retained], ids=retained).state_digest_
+    assert np.allclose(two.predict(X), neighbors.KNeighborsRegressor(3).fit(X[retained], several[retained]).predict(X))
+    assert np.array_equal(two.kneighbors(X[:1], 1, return_distance=False), [[0]])
+    assert np.array_equal(two.kneighbors(X[10:11], 1, return_distance=False), [[8]])  # two rows before it are gone
+    with pytest.raises(InvalidInput, match="distances to a deleted row would stay"):
+        KNeighborsClassifier(metric="precomputed").fit(X[:5, :5], target[:5])
     assert not hasattr(ours, "release")  # it would hold training rows
     assert not hasattr(make_pipeline(StandardScaler(), KNeighborsClassifier()).fit(X, target), "release")
 
@@ -182,7 +199,7 @@ def test_any_learner_of_a_context_forgets():
 def test_clusters_are_as_good_as_those_of_scikit_learn():
     rng = np.random.default_rng(0)
     X = np.concatenate([rng.standard_normal((3000, 5)) + 4 * rng.standard_normal(5) for _ in range(6)])
-    ours = KMeans(6, n_init=5, sample_size=3000).fit(X)
+    ours = KMeans(6, n_init=5, sample_size=3000, key=7).fit(X)
     plain = cluster.KMeans(6, n_init=5, random_state=0).fit(X)
     assert ours.score(X) > 1.001 * plain.score(X)  # scores are negative
     assert np.array_equal(ours.labels_, ours.predict(X))
@@ -219,11 +236,11 @@ def test_any_sequence_ends_at_a_refit_in_another_order(seed, kind, repeats, weig
     y[:9], ids[:9] = np.arange(9) % 3, 1000 + np.arange(9)  # never deleted: no class is lost
     pool = rng.permutation(np.unique(ids[9:]))
     requests = [chunk for chunk in np.split(pool, np.cumsum(sizes))[:-1] if chunk.size]
-    models = [GaussianNB(), BernoulliNB(binarize=1.0), PCA(2), PCA(2, sample_size=10), KNeighborsClassifier(3)]
+    models = [GaussianNB(), BernoulliNB(binarize=1.0), PCA(2), PCA(2, sample_size=10, key=7), KNeighborsClassifier(3)]
     models += [
-        KMeans(3, sample_size=12),
+        KMeans(3, sample_size=12, key=7),
         LinearDiscriminantAnalysis(shrinkage=0.5),
-        SplineTransformer(knots="quantile", sample_size=9),
+        SplineTransformer(knots="quantile", sample_size=9, key=7),
     ]
     if X.min() >= 0:
         models += [MultinomialNB()] + ([CategoricalNB()] if kind != "huge" else [])
@@ -247,7 +264,7 @@ def test_any_sequence_ends_at_a_refit_in_another_order(seed, kind, repeats, weig
 @pytest.mark.parametrize("kernel", ["rbf", "laplacian", "polynomial"])
 def test_landmarks_represent_the_kernel_better_than_rows(kernel):
     X = StandardScaler().fit_transform(load_breast_cancer().data[:, :6])
-    ours = Nystroem(kernel, n_components=40).fit(X)
+    ours = Nystroem(kernel, n_components=40, key=7).fit(X)
     plain = kernel_approximation.Nystroem(kernel, n_components=40, random_state=0).fit(X)
     exact = pairwise_kernels(X, metric=kernel)
     gap = [
@@ -265,6 +282,10 @@ def test_splines_are_those_of_scikit_learn(extrapolation, knots, include_bias):
     X = load_diabetes().data[:, [0, 2, 3]]
     given = {"knots": knots, "extrapolation": extrapolation, "include_bias": include_bias}
     ours, plain = SplineTransformer(6, **given).fit(X), preprocessing.SplineTransformer(6, **given).fit(X)
+    if knots == "quantile":  # rounded, see the tests of thresholds
+        quantiles = np.percentile(X, np.linspace(0, 100, 6), axis=0)
+        assert np.all(np.abs(ours.knots_ - quantiles) <= 0.1 * np.max(np.diff(quantiles, axis=0), axis=0))
+        plain.set_params(knots=ours.knots_).fit(X)
     assert np.allclose(ours.transform(1.2 * X), plain.transform(1.2 * X))
     assert ours.get_feature_names_out().tolist() == plain.get_feature_names_out().tolist()
     assert ours._width(ours._learned, 3) == ours.n_features_out_ == plain.n_features_out_
@@ -292,10 +313,10 @@ def test_a_projection_of_a_row_does_not_depend_on_the_others():
 
 def test_a_release_of_clusters_holds_no_row():
     X = np.concatenate([np.random.default_rng(0).standard_normal((50, 2)), [[1000.0, 1234.5678]]])
-    model = KMeans(2).fit(X)
+    model = KMeans(2, key=7).fit(X)
     with pytest.raises(CannotCertify, match="one row"):
         model.release()
-    landmarks = Nystroem(n_components=2).fit(X).components_
+    landmarks = Nystroem(n_components=2, key=7).fit(X).components_
     assert len(landmarks) == 1
 
 
@@ -333,8 +354,7 @@ WRONG = {
     "collinear": (LinearDiscriminantAnalysis(), [[1, 1], [2, 2], [3, 3], [5, 5]], [0, 1, 0, 1], "dependent"),
     "constant": (LinearDiscriminantAnalysis(), [[1, 1], [2, 1], [3, 1], [5, 1]], [0, 1, 0, 1], "does not vary"),
     "automatic shrinkage": (LinearDiscriminantAnalysis(shrinkage="auto"), [[1], [2], [4]], [0, 1, 0], "auto"),
-    "fewer rows than clusters": (KMeans(3), [[1.0], [2.0]], None, "n_clusters"),
-    "no seed": (KMeans(2, random_state=None), [[1.0], [2.0]], None, "seed"),
+    "fewer rows than clusters": (KMeans(3, key=7), [[1.0], [2.0]], None, "n_clusters"),
 }
 
 
@@ -394,10 +414,10 @@ class StaleClass(LinearDiscriminantAnalysis):
 
 
 class OrderedContext(KNeighborsClassifier):
-    """Forgets only the first row of a subject."""
+    """Deletes one row of those that go."""
 
     def _subtract(self, statistic, removed):
-        gone = np.flatnonzero(np.isin(statistic.hashes, removed.hashes))[:1]
+        gone = np.flatnonzero(np.isin(statistic.first, row_digests(removed.x, removed.y)[0]))[:1]
         return type(statistic)(*(np.delete(part, gone, axis=0) for part in statistic))
 
 

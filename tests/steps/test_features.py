@@ -45,18 +45,22 @@ def frame(seed, n):
 def columns(**options):
     return ColumnTransformer(
         [
-            ("scale", make_pipeline(SimpleImputer(strategy="median", sample_size=9), StandardScaler()), NUMBERS),
+            (
+                "scale",
+                make_pipeline(SimpleImputer(strategy="median", sample_size=9, key=7), StandardScaler()),
+                NUMBERS,
+            ),
             ("hot", OneHotEncoder(min_frequency=3, drop="first", handle_unknown="infrequent_if_exist"), TEXT),
             (
                 "bins",
                 make_pipeline(
-                    SimpleImputer(add_indicator=True), KBinsDiscretizer(3, encode="onehot-dense", sample_size=9)
+                    SimpleImputer(add_indicator=True), KBinsDiscretizer(3, encode="onehot-dense", sample_size=9, key=7)
                 ),
                 ["age"],
             ),
             ("square", make_pipeline(MinMaxScaler(), FunctionTransformer(np.square)), ["stay"]),
-            ("target", TargetEncoder(target_type="continuous"), ["city"]),
-            ("two", make_union(RobustScaler(sample_size=9), "passthrough"), ["stay"]),
+            ("target", TargetEncoder(target_type="continuous", key=7), ["city"]),
+            ("two", make_union(RobustScaler(sample_size=9, key=7), "passthrough"), ["stay"]),
             ("number", OrdinalEncoder(), ["ward"]),
         ],
         transformer_weights={"square": 2.0, "hot": 0.5},

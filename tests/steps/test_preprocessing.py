@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 
+from certified._exact.simplest import between, simplest
 from certified.errors import InvalidInput, InvalidRequest
+from certified.impute import SimpleImputer
 from certified.linear_model import LogisticRegression, Ridge
 from certified.pipeline import make_pipeline
 from certified.preprocessing import KBinsDiscretizer, MinMaxScaler, RobustScaler, SplineTransformer, StandardScaler
@@ -16,10 +18,10 @@ TRANSFORMERS = (
     StandardScaler(),
     MinMaxScaler(),
     MinMaxScaler((-1, 3), clip=True),
-    RobustScaler(sample_size=7, unit_variance=True),
-    SplineTransformer(3, knots="quantile", sample_size=7, handle_missing="zeros"),
+    RobustScaler(sample_size=7, unit_variance=True, key=7),
+    SplineTransformer(3, knots="quantile", sample_size=7, handle_missing="zeros", key=7),
     SplineTransformer(4, degree=1, handle_missing="zeros", extrapolation="linear"),
-    KBinsDiscretizer(4, encode="onehot-dense", sample_size=7),
+    KBinsDiscretizer(4, encode="onehot-dense", sample_size=7, key=7),
     KBinsDiscretizer([2, 3], encode="onehot-dense", strategy="uniform"),
     KBinsDiscretizer(encode="ordinal", strategy=[[0.0, 1.0], [3.0]]),
 )
@@ -65,15 +67,12 @@ def test_any_sequence_of_deletions_has_the_state_of_a_refit_in_any_order(transfo
     [
         (MinMaxScaler(), plain.MinMaxScaler()),
         (MinMaxScaler((-2, 5), clip=True), plain.MinMaxScaler(feature_range=(-2, 5), clip=True)),
-        (RobustScaler(), plain.RobustScaler()),
-        (RobustScaler(with_centering=False, quantile_range=(5, 90)), None),
     ],
     ids=str,
 )
 def test_outputs_agree_with_scikit_learn(ours, theirs):
     rng = np.random.default_rng(0)
     X = np.column_stack([rng.standard_normal((200, 3)) * [1e-6, 1.0, 1e6], np.full(200, 7.0)])
-    theirs = theirs or plain.RobustScaler(with_centering=False, quantile_range=(5, 90))
     ours.fit(X[:150]), theirs.fit(X[:150])
     np.testing.assert_allclose(ours.transform(X), theirs.transform(X), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(ours.release().transform(X), ours.transform(X), rtol=1e-12, atol=1e-12)
@@ -83,7 +82,7 @@ def test_outputs_agree_with_scikit_learn(ours, theirs):
 
 def test_only_a_deletion_in_the_sample_changes_a_robust_scaler():
     rng = np.random.default_rng(1)
-    model = RobustScaler(sample_size=50).fit(rng.standard_normal((1000, 2)))
+    model = RobustScaler(sample_size=50, key=7).fit(rng.standard_normal((1000, 2)))
     before = model.state_digest_
     inside = model._table.hashes <= model._statistic.cut
     assert inside.sum() == 50
@@ -96,11 +95,11 @@ def test_only_a_deletion_in_the_sample_changes_a_robust_scaler():
 
 def test_a_deletion_that_leaves_nothing_but_the_sample_is_a_refit():
     X = np.random.default_rng(3).standard_normal((8, 1))
-    model = RobustScaler(sample_size=7).fit(X)
+    model = RobustScaler(sample_size=7, key=7).fit(X)
     outside = int(np.flatnonzero(model._table.hashes > model._statistic.cut)[0])
     model.delete([outside])
     retained = np.arange(8) != outside
-    refit = RobustScaler(sample_size=7).fit(X[retained], ids=np.arange(8)[retained])
+    refit = RobustScaler(sample_size=7, key=7).fit(X[retained], ids=np.arange(8)[retained])
     assert model.state_digest_ == refit.state_digest_
 
 
@@ -149,9 +148,9 @@ def test_deleting_all_rows_of_positive_weight_is_refused_and_changes_nothing(tra
         KBinsDiscretizer(encode="one"),
         KBinsDiscretizer(strategy="kmeans"),
         KBinsDiscretizer(strategy=[[2.0, 1.0]]),
-        KBinsDiscretizer(sample_size=0),
+        KBinsDiscretizer(sample_size=0, key=7),
         RobustScaler(quantile_range=(75, 25)),
-        RobustScaler(sample_size=0),
+        RobustScaler(sample_size=0, key=7),
     ],
     ids=str,
 )
@@ -170,8 +169,9 @@ def test_bins_agree_with_scikit_learn(strategy, encode):
     ours = KBinsDiscretizer([3, 5, 4, 6], encode=encode, strategy=strategy).fit(X[:200])
     theirs = plain.KBinsDiscretizer([3, 5, 4, 6], encode=encode, strategy=strategy, quantile_method=method)
     theirs.fit(X[:200])
-    assert np.array_equal(ours.transform(X), theirs.transform(X))
-    assert np.array_equal(ours.release().transform(X), theirs.transform(X))
+    x = X[:200]  # cuts may be anywhere between the values of these
+    assert np.array_equal(ours.transform(x), theirs.transform(x))
+    assert np.array_equal(ours.release().transform(X), ours.transform(X))
     assert ours.get_feature_names_out().tolist() == theirs.get_feature_names_out().tolist()
     assert np.array_equal(ours.n_bins_, theirs.n_bins_)
     assert list(ours.set_output(transform="pandas").transform(X)) == ours.get_feature_names_out().tolist()
@@ -184,7 +184,7 @@ def test_a_bin_that_leaves_with_its_last_row_leaves_the_head_too(head):
     X[:, 0] = np.minimum(X[:, 0], 1.0)
     X[[3, 4, 5, 6], 0] = 2.0  # the upper bin of an even division in three
     y = (X[:, 1] + 0.5 * rng.standard_normal(60) > 0).astype(float)
-    bins = KBinsDiscretizer(3, encode="onehot-dense", sample_size=100, quantile_method="inverted_cdf")
+    bins = KBinsDiscretizer(3, encode="onehot-dense", sample_size=100, quantile_method="inverted_cdf", key=7)
     model = make_pipeline(bins, StandardScaler(), head).fit(X, y)
     before = model.steps_[0][1].n_bins_.sum()
     gone = np.flatnonzero(X[:, 0] != 1.0)
@@ -202,3 +202,81 @@ def test_a_bin_that_leaves_with_its_last_row_leaves_the_head_too(head):
     np.testing.assert_allclose(model.release().predict(X), model.predict(X))
     model.delete([retained[0]])  # and the pipeline goes on
     assert model.n_rows_ == len(retained) - 1
+
+
+@pytest.mark.parametrize("quantile_range", [(25.0, 75.0), (5, 90)])
+def test_a_robust_scaler_is_that_of_scikit_learn_within_half_a_standard_error_and_nobodys_value(quantile_range):
+    X = np.random.default_rng(0).standard_normal((150, 3)) * [1e-6, 1.0, 1e6]
+    ours, theirs = (kind(quantile_range=quantile_range).fit(X) for kind in (RobustScaler, plain.RobustScaler))
+    slack = 0.5 * theirs.scale_ / np.sqrt(len(X))
+    assert np.all(np.abs(ours.center_ - theirs.center_) <= slack)
+    assert np.all(np.abs(ours.scale_ - theirs.scale_) <= slack)
+    assert not np.isin(ours.center_, X).any()
+    np.testing.assert_allclose(ours.release().transform(X), ours.transform(X), rtol=1e-12)
+    np.testing.assert_allclose(ours.inverse_transform(ours.transform(X)), X, rtol=1e-9)
+    ties = np.repeat([[0.0], [3.0]], [40, 10], axis=0)
+    assert RobustScaler().fit(ties).center_.tolist() == [0.0]
+    assert RobustScaler(with_centering=False).fit(X).center_ is None
+
+
+@pytest.mark.parametrize("distribution", ["normal", "heavy", "far"])
+def test_no_threshold_is_the_value_of_a_row(distribution):
+    rng = np.random.default_rng(3)
+    X = {"normal": rng.standard_normal((500, 2)), "heavy": rng.standard_cauchy((500, 2))}.get(distribution)
+    X = 1e6 + rng.random((500, 2)) if X is None else X
+    holed = np.where(rng.random(X.shape) < 0.1, np.nan, X)
+    published = [
+        *KBinsDiscretizer(12).fit(X).release().bin_edges_,
+        SplineTransformer(7, knots="quantile").fit(X).knots_,
+        SplineTransformer(7, knots="quantile").fit(X).release().bsplines_[0].t,
+        SimpleImputer(strategy="median").fit(holed).statistics_,
+        RobustScaler().fit(X).release().center_,
+    ]
+    assert not any(np.isin(values, X).any() for values in published)
+    for j, cuts in enumerate(KBinsDiscretizer(12).fit(X).bin_edges_):
+        share = np.diff(np.searchsorted(np.sort(X[:, j]), cuts))
+        assert share.min() >= 41  # 500 / 12: the partition is that of the quantiles
+        assert share.max() <= 42
+    knots = SplineTransformer(7, knots="quantile").fit(X).knots_
+    assert np.all(np.diff(knots, axis=0) > 0)
+    assert np.all((knots[0] < X.min(axis=0)) & (knots[-1] > X.max(axis=0)))
+
+
+@given(values=st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30), at=st.lists(st.integers(0, 29), max_size=4))
+def test_cuts_of_few_digits_part_values_as_those_they_stand_for(values, at):
+    values = np.sort(np.array(values)) + 0.0
+    cuts = np.unique(values[[k % len(values) for k in at]]) if at else np.empty(0)
+    found = between(values, cuts)
+    assert np.all(np.diff(found) > 0)
+    parts = np.searchsorted(cuts, values, side="right")
+    assert np.array_equal(np.searchsorted(found, values, side="right"), parts)
+
+
+@given(a=st.floats(-1e9, 1e9), b=st.floats(-1e9, 1e9))
+def test_the_simplest_number_is_inside_and_no_coarser_grid_has_one(a, b):
+    low, high = min(a, b), max(a, b)
+    found = float(simplest(low, high))
+    assert low <= found <= high
+    if found:
+        step = 1.0
+        while found % step:
+            step /= 2
+        while found % (2 * step) == 0:
+            step *= 2
+        assert np.floor(high / (2 * step)) * (2 * step) < low or (low <= 0 <= high)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [np.r_[np.zeros(40), 1.0, 2.0, 3.0], np.arange(60) % 4 * 1.0, np.full(9, 2.5), np.r_[np.zeros(30), np.ones(5)]],
+    ids=["zeros", "dice", "constant", "two"],
+)
+@pytest.mark.parametrize("n_bins", [2, 3, 5, 10])
+@pytest.mark.filterwarnings("ignore")
+def test_bins_of_tied_values_are_those_of_scikit_learn_without_empty_ones(column, n_bins):
+    X = column[:, None]
+    ours = KBinsDiscretizer(n_bins, encode="ordinal").fit(X)
+    theirs = plain.KBinsDiscretizer(n_bins, encode="ordinal", quantile_method="averaged_inverted_cdf").fit(X)
+    pairs = set(zip(ours.transform(X).ravel(), theirs.transform(X).ravel(), strict=True))
+    assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}) == ours.n_bins_[0]
+    assert np.array_equal(ours.release().transform(X), ours.transform(X))

@@ -105,7 +105,7 @@ def test_a_search_for_learners_that_looks_at_few_rows_is_caught(monkeypatch):
 
 STEPS = [
     lambda: StandardScaler(),
-    lambda: RobustScaler(sample_size=20),
+    lambda: RobustScaler(sample_size=20, key=7),
     lambda: SplineTransformer(4),
     lambda: KBinsDiscretizer(3, encode="onehot-dense"),
     lambda: Normalizer("l1"),
@@ -157,7 +157,7 @@ class Tagged(str):
 def test_kinds_of_python_objects_do_not_depend_on_rows_that_go():
     values = [1, 3, 2.5, 3, 7.0, 1]
     X = np.array([["m", v] for v in values], dtype=object)
-    for make in (OneHotEncoder, OrdinalEncoder, lambda: TargetEncoder(target_type="continuous", cv=None)):
+    for make in (OneHotEncoder, OrdinalEncoder, lambda: TargetEncoder(target_type="continuous", cv=None, key=7)):
         model = make().fit(X, np.arange(6.0))
         model.delete([2])
         retained = [0, 1, 3, 4, 5]
@@ -180,7 +180,7 @@ def test_subclasses_of_text_and_ways_to_write_zero_leave_with_their_row():
 @pytest.mark.parametrize("y", [[0, 1] * 2 + [1] * 16, ["n", "y"] * 2 + ["y"] * 16])
 def test_a_class_that_an_encoder_would_lose_is_refused(y):
     X = np.array([["a"], ["b"]] * 10, dtype=object)
-    model = TargetEncoder().fit(X, y)
+    model = TargetEncoder(key=7).fit(X, y)
     with pytest.raises(InvalidRequest, match="without a row of class"):
         model.delete([0, 2])
     assert model.target_type_ == "binary"
@@ -189,13 +189,13 @@ def test_a_class_that_an_encoder_would_lose_is_refused(y):
 
 def test_a_target_that_would_become_classes_is_refused():
     X, y = np.array([["a"], ["b"]] * 10 + [["a"]], dtype=object), np.array([1.0, 2.0] * 10 + [3.5])
-    model = TargetEncoder().fit(X, y)
+    model = TargetEncoder(key=7).fit(X, y)
     with pytest.raises(InvalidRequest, match="target_type='continuous'"):
         model.delete([20])
     model.add(X[:1], [2.0], ids=[77])  # a whole number alone is no class
-    told = TargetEncoder(target_type="continuous").fit(X, y)
+    told = TargetEncoder(target_type="continuous", key=7).fit(X, y)
     told.delete([20])
-    assert told.state_digest_ == TargetEncoder(target_type="continuous").fit(X[:20], y[:20]).state_digest_
+    assert told.state_digest_ == TargetEncoder(target_type="continuous", key=7).fit(X[:20], y[:20]).state_digest_
 
 
 def test_what_is_served_is_in_the_digest():

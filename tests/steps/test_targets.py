@@ -18,11 +18,11 @@ from certified.pipeline import make_pipeline
 from certified.preprocessing import KBinsDiscretizer, StandardScaler, TargetEncoder, WOEEncoder, _targets
 from certified.testing import check_delete_equals_refit, yield_deletion_checks
 
-BINS = KBinsDiscretizer(4, encode="ordinal", sample_size=40)
+BINS = KBinsDiscretizer(4, encode="ordinal", sample_size=40, key=7)
 MODELS = {
-    "mean": make_pipeline(BINS, TargetEncoder(), Ridge()),
-    "mean, classes": make_pipeline(BINS, TargetEncoder(smooth=3.0), LogisticRegression()),
-    "mean, without folds, exact": make_pipeline(BINS, TargetEncoder(cv=None), GaussianNB()),
+    "mean": make_pipeline(BINS, TargetEncoder(key=7), Ridge()),
+    "mean, classes": make_pipeline(BINS, TargetEncoder(smooth=3.0, key=7), LogisticRegression()),
+    "mean, without folds, exact": make_pipeline(BINS, TargetEncoder(cv=None, key=7), GaussianNB()),
     "evidence": make_pipeline(BINS, WOEEncoder(), LogisticRegression()),
     "evidence, folds, columns": make_pipeline(
         ColumnTransformer([("w", make_pipeline(BINS, WOEEncoder(cv=3)), [0, 2])], remainder=StandardScaler()),
@@ -60,7 +60,7 @@ def _frame(seed=0, n=400):
 def test_before_rounding_the_values_are_those_of_scikit_learn(unrounded, smooth, binary):
     frame, z = _frame()
     y = np.where(z > 0.5, "yes", "no") if binary else z
-    ours = TargetEncoder(smooth=smooth).fit(frame, y)
+    ours = TargetEncoder(smooth=smooth, key=7).fit(frame, y)
     plain = Plain(smooth=smooth).fit(frame.to_pandas(), y)
     assert np.allclose(ours.transform(frame), plain.transform(frame.to_pandas()), rtol=1e-9)
     assert np.isclose(ours.target_mean_, plain.target_mean_)
@@ -87,7 +87,7 @@ def test_weight_of_evidence_is_its_formula(unrounded):
 
 def test_rounding_moves_a_value_by_at_most_a_standard_error():
     frame, z = _frame(2, 2000)
-    ours = TargetEncoder(smooth=1e-9).fit(frame, z)
+    ours = TargetEncoder(smooth=1e-9, key=7).fit(frame, z)
     for j, name in enumerate(frame.columns):
         for value, encoded in zip(ours.categories_[j], ours.encodings_[j], strict=True):
             rows = z[[v == value for v in frame[name].to_list()]]
@@ -96,14 +96,14 @@ def test_rounding_moves_a_value_by_at_most_a_standard_error():
 
 def test_few_deletions_change_what_the_model_sees():
     frame, z = _frame(3, 20_000)
-    model = TargetEncoder().fit(frame, z)
+    model = TargetEncoder(key=7).fit(frame, z)
     changed = sum(bool(model.delete([i]).changed) for i in range(400))
     assert 0 < changed < 120
     unseen = pl.DataFrame({"city": ["nowhere"], "grade": [77]})
     assert np.array_equal(model.transform(unseen), [[model.target_mean_] * 2])
 
 
-@pytest.mark.parametrize("encoder", [TargetEncoder(), WOEEncoder(cv=4), WOEEncoder()])
+@pytest.mark.parametrize("encoder", [TargetEncoder(key=7), WOEEncoder(cv=4), WOEEncoder()])
 def test_the_release_gives_the_same_values(encoder):
     for frame, z in (_frame(4), (_frame(4)[0].select("grade"), _frame(4)[1])):
         for table in (frame, frame.to_pandas()):
@@ -124,7 +124,11 @@ def test_any_sequence_ends_at_a_refit_in_another_order(seed, repeats, sizes, sca
     frame, z = _frame(seed, 60)
     z, ids = z * scale, rng.permutation(np.arange(60) // repeats)
     pool = rng.permutation(np.unique(ids))
-    for encoder, y in ((TargetEncoder(), z), (TargetEncoder(cv=2, smooth=2.0), z), (WOEEncoder(cv=3), z > 0)):
+    for encoder, y in (
+        (TargetEncoder(key=7), z),
+        (TargetEncoder(cv=2, smooth=2.0, key=7), z),
+        (WOEEncoder(cv=3), z > 0),
+    ):
         live = clone(encoder).fit(frame, y, ids=ids)
         try:
             for request in np.split(pool, np.cumsum(sizes))[:-1]:
@@ -139,13 +143,13 @@ def test_any_sequence_ends_at_a_refit_in_another_order(seed, repeats, sizes, sca
 
 def test_a_pipeline_encodes_rows_of_the_fit_without_their_fold():
     frame, z = _frame(5)
-    model = make_pipeline(TargetEncoder(), Ridge()).fit(frame, z)
-    rows = TargetEncoder().fit_transform(frame, z)
+    model = make_pipeline(TargetEncoder(key=7), Ridge()).fit(frame, z)
+    rows = TargetEncoder(key=7).fit_transform(frame, z)
     direct = Ridge().fit(rows, z)
     assert np.array_equal(model.private_coef_, direct.private_coef_)
-    chained = make_pipeline(TargetEncoder(), StandardScaler())
+    chained = make_pipeline(TargetEncoder(key=7), StandardScaler())
     assert np.array_equal(
-        chained.fit_transform(frame, z), StandardScaler().fit_transform(TargetEncoder().fit_transform(frame, z))
+        chained.fit_transform(frame, z), StandardScaler().fit_transform(TargetEncoder(key=7).fit_transform(frame, z))
     )
     named = chained.set_output(transform="polars").fit_transform(frame, z)
     assert named.columns == ["city", "grade"]
@@ -155,18 +159,18 @@ def test_classes_are_counted_by_encoder_and_model_alike():
     X, y = load_breast_cancer(return_X_y=True)
     X = np.round(X[:, :2])
     words = np.array(["good", "bad"])[y]
-    model = make_pipeline(TargetEncoder(), GaussianNB()).fit(X, words)
+    model = make_pipeline(TargetEncoder(key=7), GaussianNB()).fit(X, words)
     assert set(model.predict(X)) == {"good", "bad"}
     with pytest.raises(InvalidInput, match="target_type"):
-        make_pipeline(TargetEncoder(), KNeighborsRegressor()).fit(X, y + 1.0)
-    make_pipeline(TargetEncoder(target_type="continuous"), KNeighborsRegressor()).fit(X, y + 1.0).delete([0])
+        make_pipeline(TargetEncoder(key=7), KNeighborsRegressor()).fit(X, y + 1.0)
+    make_pipeline(TargetEncoder(target_type="continuous", key=7), KNeighborsRegressor()).fit(X, y + 1.0).delete([0])
 
 
 WRONG = {
-    "smooth": (TargetEncoder(smooth=-1.0), [0.5, 1.5, 2.5], "smooth"),
-    "folds": (TargetEncoder(cv=1), [0.5, 1.5, 2.5], "folds"),
-    "three classes": (TargetEncoder(), ["a", "b", "c"], "multiclass"),
-    "no targets": (TargetEncoder(), None, "requires y"),
+    "smooth": (TargetEncoder(smooth=-1.0, key=7), [0.5, 1.5, 2.5], "smooth"),
+    "folds": (TargetEncoder(cv=1, key=7), [0.5, 1.5, 2.5], "folds"),
+    "three classes": (TargetEncoder(key=7), ["a", "b", "c"], "multiclass"),
+    "no targets": (TargetEncoder(key=7), None, "requires y"),
     "smooth of evidence": (WOEEncoder(smooth=0), [0, 1, 1], "smooth"),
     "one class": (WOEEncoder(), [1, 1, 1], "one class"),
 }
@@ -196,4 +200,4 @@ def test_a_mutant_is_caught():
     with pytest.raises(AssertionError, match="refit"):
         check_delete_equals_refit(make_pipeline(BINS, StaleFold(cv=3)))
     frame, z = _frame(6)
-    assert not np.array_equal(LeaksFolds().fit_transform(frame, z), TargetEncoder().fit_transform(frame, z))
+    assert not np.array_equal(LeaksFolds().fit_transform(frame, z), TargetEncoder(key=7).fit_transform(frame, z))

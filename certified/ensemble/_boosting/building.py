@@ -10,6 +10,7 @@ import numpy as np
 
 from certified._convex.bounds import check_range
 from certified._data.subjects import Subjects
+from certified._data.whole import share_of_promise
 from certified.accounting import Transcript
 from certified.ensemble._boosting import kernels
 from certified.ensemble._boosting import structure as trees
@@ -74,6 +75,7 @@ class BoostedFit(ReleasedTrees):
 
     def _fit_rows(self, X: Any, y: FloatArray, weight: FloatArray, ids: Any, booster: Any, structure_ids: Any) -> None:
         check_parameters(self)
+        self._share = share_of_promise()
         check_range(f"{type(self).__name__}.fit", targets=y, weights=weight)
         subjects = Subjects.of(ids, len(X))
         self._X, self._hashes = X, subjects.hashes(self.key)

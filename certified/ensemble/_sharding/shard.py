@@ -17,15 +17,13 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import narwhals.stable.v2 as nw
 import numpy as np
-from scipy import sparse
 from scipy.special import gammaln
 from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import ThreadpoolController
 
-from certified._data.frames import is_frame
+from certified._data.row_order import by_owner_and_content
 from certified._data.subjects import Subjects
 from certified.ensemble._sharding.tables import Table
 from certified.typing import BoolArray, FloatArray, IntArray
@@ -365,27 +363,5 @@ def subkey(key: int, s: int) -> int:
 
 def by_subject_and_content(ids: Any, table: Table) -> IntArray:
     """Return the order of rows by subject, and for one subject by content: a function of the set of rows."""
-    _, owner, counts = np.unique(ids, return_inverse=True, return_counts=True)
-    shared = np.flatnonzero(counts[owner] > 1)
-    content = np.zeros((2, len(owner)), dtype=np.uint64)
-    if shared.size:
-        content[:, shared] = _contents(table.take(shared))
-    return np.lexsort((*content, owner))
-
-
-def _contents(table: Table) -> Any:
-    """Return a digest of each row, shape (2, n_rows)."""
-    x = table.x
-    if is_frame(x):
-        lines = [repr(row).encode() for row in nw.from_native(x, eager_only=True).rows()]
-    elif sparse.issparse(x):
-        parts = [slice(start, end) for start, end in zip(x.indptr[:-1], x.indptr[1:], strict=True)]
-        lines = [x.indices[part].astype(np.int64).tobytes() + x.data[part].tobytes() for part in parts]
-    else:
-        lines = [repr(row.tolist()).encode() if x.dtype.kind == "O" else row.tobytes() for row in x]
-    weight: FloatArray = np.ones(len(lines)) if table.weight is None else table.weight
-    digests = [
-        hashlib.blake2b(line + y.tobytes() + w.tobytes(), digest_size=16).digest()
-        for line, y, w in zip(lines, table.y, weight, strict=True)
-    ]
-    return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2).T
+    weight: FloatArray = np.ones(len(ids)) if table.weight is None else table.weight
+    return by_owner_and_content(ids, table.x, table.y, weight)
