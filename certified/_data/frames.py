@@ -21,9 +21,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from certified.errors import (
-    InvalidInput,
-)
+from certified.errors import InvalidInput, InvalidRequest
 from certified.typing import FloatArray
 
 __all__ = [
@@ -96,14 +94,29 @@ class Schema(NamedTuple):
         type they have must not depend on a row that goes.
     missing : None or NaN
         How missing text is written where the table came from.
+    objects : tuple of int
+        Columns of numbers or booleans that no type declares, only their values, which are Python objects.
     """
 
     kinds: tuple[str, ...]
     missing: Any = np.nan
+    objects: tuple[int, ...] = ()
 
     def take(self, indices: Any) -> Schema:
         """Return the schema of these columns."""
-        return Schema(tuple(self.kinds[j] for j in indices), self.missing)
+        objects = tuple(k for k, j in enumerate(indices) if j in self.objects)
+        return Schema(tuple(self.kinds[j] for j in indices), self.missing, objects)
+
+    def check_rest(self, x: Any, rest: Any) -> None:
+        """Raise InvalidRequest if a column that only its values make one of numbers would have none in the rest."""
+        for j in self.objects:
+            column = columns_of(x)[j][rest]
+            if column.dtype != object and np.isnan(column).all():
+                raise InvalidRequest(
+                    f"delete(ids=...) would take the last number of column {j}, whose values are Python objects: a fit "
+                    "without them would take the column for text. Fit with a column of type float, which a missing "
+                    "value does not change. Nothing was changed."
+                )
 
     def served(self) -> tuple[Any, ...]:
         """Return what encoders and releases show of it: how missing text is written only where there is text."""
@@ -165,10 +178,16 @@ def read(estimator: Any, X: Any, schema: Schema | None = None, *, check: bool = 
         validate_data(estimator, given, reset=schema is None, skip_check_array=True)
     columns, kinds = [column for column, _ in found], tuple(kind for _, kind in found)
     if schema is None:
-        return table_of(columns), Schema(kinds, missing)
+        objects = tuple(j for j, kind in enumerate(kinds) if kind != "text" and _is_of_objects(X, frame, j))
+        return table_of(columns), Schema(kinds, missing, objects)
     return table_of(
         [_conform(*pair, kind, j, name) for j, (pair, kind) in enumerate(zip(found, schema.kinds, strict=True))]
     ), schema
+
+
+def _is_of_objects(X: Any, frame: Any, j: int) -> bool:
+    """Whether the values of a column are Python objects, of a type that nothing declares."""
+    return X.dtype == object if frame is None else frame[:, j].dtype == nw.Object
 
 
 def eager(X: Any, caller: str) -> Any:

@@ -146,6 +146,12 @@ class Subjects:
         out[self._order] = subject_hash(self._sorted[fresh], key)[np.cumsum(fresh) - 1]
         return out
 
+    def without(self, rows: IntArray) -> BoolArray:
+        """Return which positions would hold a row without these."""
+        out = self.retained.copy()
+        out[rows] = False
+        return out
+
     def rows_of(self, ids: Any, caller: str = "delete(ids=...)") -> IntArray:
         """Return the positions of all rows of these subjects; raise if the request is empty, repeats or unknown."""
         ready = isinstance(ids, np.ndarray) and ids.ndim == 1 and (ids.dtype == np.int64 or ids.dtype.kind == "U")

@@ -139,6 +139,11 @@ class ExactStep(Deletable):
         twin._table, twin._subjects = table, subjects
         return Plan(lambda: self._adopt(twin), changed, "exact", np.inf if changed else 0.0)
 
+    def _check_rest(self, rows: IntArray) -> None:
+        super()._check_rest(rows)
+        if self._schema is not None and self._schema.objects:
+            self._schema.check_rest(self._table.x, self._subjects.without(rows))
+
     def _plan_deletion(self, rows: IntArray) -> Plan:
         removed = self._table.take(rows).with_weight()
         statistic = self._without(removed, RemainingRows(self._table, rows))

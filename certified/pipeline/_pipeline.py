@@ -242,6 +242,8 @@ class Pipeline(Transforming, Keyed, Deletable):
 
     def _check_rest(self, rows: IntArray) -> None:
         super()._check_rest(rows)
+        if self._schema is not None and self._schema.objects:
+            self._schema.check_rest(self._table.x, self._subjects.without(rows))
         if not isinstance(self._final, ExactStep):
             self._final._check_rest(rows)
 

@@ -168,6 +168,21 @@ def test_kinds_of_python_objects_do_not_depend_on_rows_that_go():
         OneHotEncoder().fit(np.array([[True], [2]], dtype=object))
 
 
+@pytest.mark.parametrize("last", [4.0, 4, True])
+def test_the_last_number_of_a_column_that_no_type_declares_is_not_deleted(last):
+    X = np.array([["a", None], ["b", last], ["c", None], ["a", last]], dtype=object)
+    for model in (OneHotEncoder(), make_pipeline(make_column_transformer((OneHotEncoder(), [0, 1])))):
+        model.fit(X).delete([1])
+        before = model.state_digest_
+        with pytest.raises(InvalidRequest, match="last number of column 1"):
+            model.delete([3])
+        assert model.state_digest_ == before
+    text = np.where(X == last, "x", X)
+    model = OneHotEncoder().fit(text)
+    model.delete([1, 3])
+    assert model.state_digest_ == OneHotEncoder().fit(text[[0, 2]], ids=[0, 2]).state_digest_
+
+
 def test_subclasses_of_text_and_ways_to_write_zero_leave_with_their_row():
     X = np.array([[Tagged("a"), -0.0], ["a", 0.0], ["b", 1.0]], dtype=object)
     model = make_pipeline(ColumnTransformer([("o", OneHotEncoder(), [0, 1])], sparse_threshold=0)).fit(X)
