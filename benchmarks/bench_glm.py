@@ -89,7 +89,7 @@ def main() -> None:
     print("family         rows        peer           fit/fit  delete ms  cold/delete  warm/delete  coef gap")
     compare("poisson", PoissonRegressor(alpha=ALPHA), "poisson", X, number / years, years)
     compare("gamma", GammaRegressor(alpha=ALPHA), "gamma", X[some], amount[some] / number[some], number[some])
-    compare("tweedie", TweedieRegressor(alpha=ALPHA), "tweedie (1.5)", X, amount / years, years)
+    compare("tweedie", TweedieRegressor(power=1.5, alpha=ALPHA), "tweedie (1.5)", X, amount / years, years)
 
 
 if __name__ == "__main__":

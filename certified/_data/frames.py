@@ -383,14 +383,14 @@ def split_ids(X: Any, ids: Any) -> tuple[Any, Any]:
     return split_column(X, ids, "ids")
 
 
-def split_column(X: Any, values: Any, what: str) -> tuple[Any, Any]:
+def split_column(X: Any, values: Any, what: str, call: str = "fit") -> tuple[Any, Any]:
     """Return X and values; where values is the name of a column of the frame X, take that column out of X."""
     if not isinstance(values, str):
         return X, values
-    frame = eager(X, f"fit({what}={values!r})")
+    frame = eager(X, f"{call}({what}={values!r})")
     if frame is None or values not in frame.columns:
         raise InvalidInput(
-            f"fit({what}={values!r}) names a column that X does not have. Give the name of a column of the data frame "
-            f"X, or an array with the {what} of each row."
+            f"{call}({what}={values!r}) names a column that X does not have. Give the name of a column of the data "
+            f"frame X, or an array with the {what} of each row."
         )
     return frame.drop(values).to_native(), frame[values].to_numpy()

@@ -145,6 +145,13 @@ class CertifiedLinear(ReleasedLinear):
             )
         return State(problem, totals, sizes, anchor, solution, sums)
 
+    def _known(self, call: str, X: Any, offset: Any, exposure: Any) -> tuple[Any, FloatArray | None]:
+        """Features as an array and the known part of the predictors, either of which a frame may hold by name."""
+        X, offset = split_column(X, offset, "offset", call)
+        X, exposure = split_column(X, exposure, "exposure", call)
+        X = validate_data(self, X, dtype=np.float64, reset=False, accept_sparse="csr")
+        return X, self._offset(call, offset, exposure, X.shape[0])
+
     def _offset(self, call: str, offset: Any, exposure: Any, n_rows: int) -> FloatArray | None:
         name = f"{type(self).__name__}.{call}"
         if offset is None and exposure is None:
@@ -170,12 +177,13 @@ class CertifiedLinear(ReleasedLinear):
     def _check_parameters(self) -> None:
         for name, low, strict in (("epsilon", 0.0, True), ("noise", 0.0, False), ("tol", 0.0, True)):
             value = getattr(self, name)
-            if not np.isfinite(value) or value < low or (strict and value == low):
+            real = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+            if not real or not np.isfinite(value) or value < low or (strict and value == low):
                 raise InvalidInput(
                     f"{type(self).__name__}({name}={value!r}) is not allowed: a finite number {'>' if strict else '>='}"
                     f" {low:g} is needed."
                 )
-        if not 0.0 < self.delta < 1.0:
+        if not (isinstance(self.delta, float | np.floating) and 0.0 < self.delta < 1.0):
             raise InvalidInput(f"{type(self).__name__}(delta={self.delta!r}) is not allowed: 0 < delta < 1 is needed.")
         if not (isinstance(self.max_iter, int | np.integer) and self.max_iter > 0):
             raise InvalidInput(f"{type(self).__name__}(max_iter={self.max_iter!r}): a whole number > 0 is needed.")

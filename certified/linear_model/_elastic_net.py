@@ -2,147 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 from sklearn.linear_model import ElasticNet as _SklearnElasticNet
 from sklearn.linear_model import Lasso as _SklearnLasso
-from sklearn.linear_model import enet_path
 
-from certified._convex.active_set import search
-from certified._exact.moments import Moments, solved
+from certified._exact.moments import Moments
 from certified.certificate import Assumptions, Certificate
 from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._least_squares import LeastSquares, number
-from certified.typing import FloatArray, IntArray
+from certified.linear_model._least_squares_problem import LeastSquaresProblem
+from certified.typing import FloatArray
 
 __all__ = ["ElasticNet", "Lasso"]
-
-_ROUNDS = ((1e-4, 100), (1e-7, 1000), (1e-10, 10_000), (1e-13, 10**9))  # tolerance and passes of coordinate descent
-_ENOUGH = 1e-14  # gap, as a share of y'y, below which rounding is all that is left
-
-
-@dataclass(frozen=True, eq=False)
-class _Problem:
-    """Minimise ``1/2 w'Qw - q'w + y'y/2 + a ||w||_1 + b/2 ||w||^2``, with w >= 0 if positive.
-
-    Attributes
-    ----------
-    Q : longdouble array of shape (d, d)
-    q : longdouble array of shape (d,)
-    yy : float
-    a, b : float
-        At least one of them is positive.
-    positive : bool
-    """
-
-    Q: Any
-    q: Any
-    yy: float
-    a: float
-    b: float
-    positive: bool
-
-    def gradient(self, w: FloatArray) -> tuple[Any, Any]:
-        """Return ``q - (Q + b) w`` and a bound on its rounding error, shape (d,) each."""
-        live = np.flatnonzero(w)
-        wide = w.astype(np.longdouble)
-        slope = self.q - self.Q[:, live] @ wide[live] - self.b * wide
-        size = np.abs(self.q) + np.abs(self.Q[:, live]) @ np.abs(wide[live]) + self.b * np.abs(wide)
-        return slope, (live.size + 8) * np.finfo(np.longdouble).eps * size
-
-    def gap(self, w: FloatArray) -> float:
-        """Upper bound on how far the objective at w is above its minimum: the smaller one of two bounds.
-
-        With g the slope and c = min(1, a / max|g|), the point c (y - Xw, -sqrt(b) w) is feasible for the dual, and the
-        gap to it is ``(1-c)^2 r/2 + sum(a |w_j| - c w_j g_j)``, r = y'y - q'w - w'g; its terms are all >= 0. With
-        b > 0 the objective is strongly convex, and the gap is at most ``|v|^2 / (2 b)`` for every subgradient v.
-        """
-        slope, error = self.gradient(w)
-        wide = w.astype(np.longdouble)
-        size, live = np.abs(wide), w != 0.0
-        steep = (slope if self.positive else np.abs(slope)) + error
-        highest = np.max(steep, initial=0.0)
-        bounds = [np.inf]
-        if self.a > 0:
-            c = min(np.longdouble(1.0), self.a / highest) if highest > 0 else np.longdouble(1.0)
-            rounding = (len(w) + 16) * np.finfo(np.longdouble).eps * (size @ np.abs(self.q) + size @ np.abs(slope))
-            rest = max(self.yy - self.q @ wide - wide @ slope, 0.0) + rounding + 2.0**-51 * self.yy
-            terms = np.maximum(self.a * size - c * wide * slope, 0.0) + size * error
-            bounds.append((1 - c) ** 2 * rest / 2 + np.sum(terms))
-        if self.b > 0:
-            v = np.where(live, np.abs(slope - self.a * np.sign(wide)) + error, np.maximum(steep - self.a, 0.0))
-            bounds.append(v @ v / (2 * self.b))
-        return float(min(bounds)) * (1 + 2.0**-40)
-
-    def descend(self, w: FloatArray, tol: float, max_iter: int) -> tuple[FloatArray, int]:
-        """Coordinate descent of scikit-learn on the Gram matrix, in the order of the features, from w."""
-        penalty = self.a + self.b
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what was reached is measured, see `gap`
-            _, coefs, _, n_iter = enet_path(
-                np.zeros((1, len(w)), order="F"),  # one row: scikit-learn multiplies the penalty by their number
-                np.array([np.sqrt(self.yy)]),
-                l1_ratio=self.a / penalty,
-                alphas=[penalty],
-                precompute=self.Q.astype(np.float64),
-                Xy=self.q.astype(np.float64),
-                coef_init=w.copy(),
-                positive=self.positive,
-                tol=tol,
-                max_iter=max_iter,
-                random_state=0,
-                return_n_iter=True,
-                check_input=False,
-            )
-        return np.ascontiguousarray(coefs[:, 0]), int(n_iter[0])
-
-    def search(self, w: FloatArray) -> FloatArray:
-        """Active-set descent from w."""
-        return search(self.Q.astype(np.float64), self.q.astype(np.float64), self.a, self.b, w, self.positive)
-
-    def polish(self, w: FloatArray) -> FloatArray:
-        """Solve for the coefficients whose signs w proposes; return w where they are not determined."""
-        sign = np.sign(w)
-        if self.a == 0 and not self.positive:
-            sign = np.where(np.diag(self.Q) > 0, 1.0, 0.0)
-        live = np.flatnonzero(sign)
-        found = self._on(live, sign[live])
-        if found is None:
-            return w
-        out = np.zeros_like(w)
-        out[live] = found
-        return np.maximum(out, 0.0) if self.positive else out
-
-    def _on(self, live: IntArray, sign: FloatArray) -> FloatArray | None:
-        """Minimise over these coefficients with the signs held, or None where that has no single solution."""
-        matrix = self.Q[np.ix_(live, live)]
-        matrix[np.diag_indices(live.size)] += self.b
-        half = np.frexp(np.diag(matrix).astype(np.float64))[1] // 2
-        target = np.ldexp(self.q[live] - self.a * sign, -half)[:, None]
-        found = solved(np.ldexp(matrix, -(half[:, None] + half[None, :])), target)
-        return None if found is None else np.ldexp(found[:, 0], -half).astype(np.float64)
-
-    def minimise(self, max_iter: int) -> tuple[FloatArray, float, int]:
-        """Return coefficients, the bound on their gap, and the passes of coordinate descent over the features."""
-        w = best = np.zeros(len(self.q))
-        gap, used = self.gap(w), 0
-        for tol, passes in _ROUNDS:
-            if gap <= _ENOUGH * self.yy or used >= max_iter:
-                break
-            w, n_iter = self.descend(w, tol, min(max_iter - used, passes))
-            used += n_iter
-            found = self.search(w)
-            for candidate in (self.polish(found), found, w):
-                reached = self.gap(candidate)
-                if reached < gap:
-                    best, gap = candidate, reached
-                if gap <= _ENOUGH * self.yy:
-                    break
-            w = found
-        return best, gap, used
 
 
 class ElasticNet(LeastSquares):
@@ -174,6 +49,8 @@ class ElasticNet(LeastSquares):
         Allow coefficients >= 0 only.
     random_state : int, RandomState or None, default=None
         For simulations; None draws noise from the operating system.
+    precompute, copy_X, warm_start, selection
+        Accepted as in scikit-learn. They concern work alone: a refit must take the same way.
 
     Attributes
     ----------
@@ -208,6 +85,10 @@ class ElasticNet(LeastSquares):
         tol: float = 1e-10,
         positive: bool = False,
         random_state: Any = None,
+        precompute: Any = False,
+        copy_X: bool = True,
+        warm_start: bool = False,
+        selection: str = "cyclic",
     ) -> None:
         self.alpha = alpha
         self.l1_ratio = l1_ratio
@@ -217,6 +98,10 @@ class ElasticNet(LeastSquares):
         self.tol = tol
         self.positive = positive
         self.random_state = random_state
+        self.precompute = precompute
+        self.copy_X = copy_X
+        self.warm_start = warm_start
+        self.selection = selection
 
     def _share(self) -> float:
         """Share of the L1 penalty."""
@@ -255,7 +140,7 @@ class ElasticNet(LeastSquares):
         coef, gaps, passes = np.zeros((m, d)), np.zeros(m), np.zeros(m, dtype=np.int64)
         for k in range(m):
             yy = float(table[d + k, d + k])
-            problem = _Problem(table[:d, :d], table[:d, d + k], yy, l1, l2, bool(self.positive))
+            problem = LeastSquaresProblem(table[:d, :d], table[:d, d + k], yy, l1, l2, bool(self.positive))
             coef[k], gap, passes[k] = problem.minimise(int(self.max_iter))
             gaps[k] = gap / factor
             if gap > float(self.tol) * yy:
@@ -287,6 +172,11 @@ class ElasticNet(LeastSquares):
         passes = self._solution.report[1].tolist()
         return passes[0] if len(passes) == 1 else passes
 
+    @property
+    def sparse_coef_(self) -> Any:
+        """Released coefficients as a sparse array, shape (n_outputs, n_features)."""
+        return csr_array(np.atleast_2d(self.coef_))
+
     def _release(self) -> _SklearnElasticNet:
         """Return a plain scikit-learn regressor with the released parameters; it holds no training row."""
         return self._released_as(
@@ -309,6 +199,7 @@ class Lasso(ElasticNet):
     tol : float, default=1e-10
     positive : bool, default=False
     random_state : int, RandomState or None, default=None
+    precompute, copy_X, warm_start, selection
         As in :class:`ElasticNet`.
 
     Attributes
@@ -336,6 +227,10 @@ class Lasso(ElasticNet):
         tol: float = 1e-10,
         positive: bool = False,
         random_state: Any = None,
+        precompute: Any = False,
+        copy_X: bool = True,
+        warm_start: bool = False,
+        selection: str = "cyclic",
     ) -> None:
         self.alpha = alpha
         self.noise = noise
@@ -344,6 +239,10 @@ class Lasso(ElasticNet):
         self.tol = tol
         self.positive = positive
         self.random_state = random_state
+        self.precompute = precompute
+        self.copy_X = copy_X
+        self.warm_start = warm_start
+        self.selection = selection
 
     def _share(self) -> float:
         return 1.0

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.optimize import linprog
+from scipy.sparse import issparse
 from scipy.special import log_softmax
 from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression as _SklearnLogisticRegression
@@ -17,13 +19,16 @@ from certified._convex.problem import Problem
 from certified._data.frames import split_column, split_ids
 from certified._data.targets import codes_among
 from certified.base import all_or_nothing
-from certified.errors import InvalidInput
+from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._certified import CertifiedLinear
 from certified.linear_model._solvers import chosen
-from certified.linear_model._state import Totals
+from certified.linear_model._state import Sizes, State, Totals
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["LogisticRegression"]
+
+_MANY = 20  # classes of one row each, from which y is taken for something else
+_TRIED = 10_000_000  # entries of the features up to which separation is looked for
 
 
 class LogisticRegression(ClassifierMixin, CertifiedLinear):
@@ -52,11 +57,12 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         Factors of the weights of each class. "balanced" is ``sum of weights / (n_classes * weight of the class)``; a
         deletion changes it for every row that stays, so that each takes a pass over the rows. The noise keeps to the
         unbalanced weights.
-    solver : {"auto", "newton-cholesky", "newton-cg"}, default="auto"
+    solver : {"auto", "newton-cholesky", "newton-cg", "lbfgs", "sag", "saga"}, default="auto"
         "newton-cholesky" forms Hessians: dense features, up to some thousands; most deletions take no pass over the
         rows. "newton-cg" takes products with the rows alone: sparse features, which stay sparse, and wide ones; every
         request takes some passes, and the noise has a diagonal metric. It needs a penalty and serves two classes.
-        "auto" takes "newton-cg" for sparse features and for more than 5,000.
+        "auto" takes "newton-cg" for sparse features and for more than 5,000. scikit-learn's other names are taken for
+        "auto", since the minimiser is the same; "liblinear", which penalises the intercept, is refused.
     tol : float, default=1e-6
         ``fit`` stops when the distance to the minimiser is at most this, in standard errors.
     max_iter : int, default=100
@@ -64,6 +70,10 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
     random_state : int, RandomState or None, default=None
         None draws the noise from the operating system. A seed makes simulations repeatable and voids the
         certificate, because whoever knows the seed can subtract the noise.
+    penalty
+        As in scikit-learn, where C and l1_ratio say what it is: accepted where it agrees with them.
+    dual, intercept_scaling, verbose, warm_start, n_jobs
+        Accepted as in scikit-learn. They concern work alone, or liblinear.
 
     Attributes
     ----------
@@ -112,6 +122,12 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         tol: float = 1e-6,
         max_iter: int = 100,
         random_state: Any = None,
+        penalty: Any = "deprecated",
+        dual: bool = False,
+        intercept_scaling: float = 1,
+        verbose: int = 0,
+        warm_start: bool = False,
+        n_jobs: Any = None,
     ) -> None:
         self.C = C
         self.l1_ratio = l1_ratio
@@ -124,6 +140,12 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         self.tol = tol
         self.max_iter = max_iter
         self.random_state = random_state
+        self.penalty = penalty
+        self.dual = dual
+        self.intercept_scaling = intercept_scaling
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.n_jobs = n_jobs
 
     @all_or_nothing
     def fit(self, X: Any, y: Any, ids: Any = None, sample_weight: Any = None, offset: Any = None) -> LogisticRegression:
@@ -146,6 +168,7 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         -------
         self
         """
+        self._check_penalty()
         X, ids = split_ids(X, ids)
         X, offset = split_column(X, offset, "offset")
         if not (isinstance(self.C, int | float | np.number) and self.C > 0):
@@ -165,6 +188,12 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
                 "Classifier can't train when only one class is present: at least two classes, each with a positive "
                 f"weight, are needed; y has {np.unique(classes[counts > 0]).tolist()}. Leave out rows of other classes."
             )
+        if len(classes) > _MANY and counts.max() == 1:
+            raise InvalidInput(
+                f"LogisticRegression.fit got y with {len(classes)} classes, one row each ({classes[:3].tolist()}...). "
+                "A classifier needs rows that share a class. Are these the ids? They are given by name: fit(X, y, "
+                "ids=ids). Nothing was changed."
+            )
         if offset is not None and len(classes) > 2:
             raise InvalidInput(f"LogisticRegression.fit got an offset with {len(classes)} classes; two are allowed.")
         weight = weight * self._class_factors(classes)[encoded]
@@ -172,6 +201,27 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         self._fit_rows(loss, X, encoded.astype(np.float64), weight, ids, offset)
         self.classes_, self._counts = classes, counts
         return self
+
+    def _check_penalty(self) -> None:
+        """Raise InvalidInput where scikit-learn's older words ask for another penalty than C and l1_ratio say."""
+        ask = {
+            "deprecated": True,
+            "l2": self.l1_ratio == 0 and np.isfinite(self.C),
+            "l1": self.l1_ratio == 1 and np.isfinite(self.C),
+            "elasticnet": np.isfinite(self.C),
+            None: np.isinf(self.C),
+        }
+        if not (isinstance(self.penalty, str | None) and ask.get(self.penalty, False)):
+            raise InvalidInput(
+                f"LogisticRegression(penalty={self.penalty!r}) got C={self.C!r} and l1_ratio={self.l1_ratio!r}. As in "
+                "scikit-learn since 1.8, C and l1_ratio say what the penalty is: l1_ratio=1 for 'l1', 0 for 'l2', "
+                "between for 'elasticnet', and C=inf for none. Leave penalty out. Nothing was changed."
+            )
+        if self.dual or self.intercept_scaling != 1:
+            raise InvalidInput(
+                f"LogisticRegression(dual={self.dual!r}, intercept_scaling={self.intercept_scaling!r}) is not allowed: "
+                "both belong to liblinear, which penalises the intercept. Leave them at False and 1."
+            )
 
     def _chosen(self, X: Any, loss: Loss) -> Any:
         penalised = bool(np.isfinite(self.C))
@@ -203,6 +253,18 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
             else:
                 start.reshape(len(codes), -1)[:, -1] = logs - logs.mean()
         return start
+
+    def _solve(self, rows: Any, totals: Totals | None, sizes: Sizes, problem: Problem, *rest: Any, **how: Any) -> State:
+        try:
+            return super()._solve(rows, totals, sizes, problem, *rest, **how)
+        except CannotCertify:
+            if problem.strength or problem.l1_strength or not _separated(rows, problem.loss.outputs):
+                raise
+            raise CannotCertify(
+                f"LogisticRegression(C={self.C!r}) got classes that the features separate without error, so that "
+                "coefficients grow without end and there is no minimiser. Give a finite C, which is a penalty, or "
+                "leave out the feature that gives the class away. Nothing was changed."
+            ) from None
 
     def _summed_classes(self, loss: Loss) -> int | None:
         return max(2, loss.outputs) if self.class_weight == "balanced" else None
@@ -277,6 +339,16 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
             return np.column_stack([-np.logaddexp(0.0, z), -np.logaddexp(0.0, -z)])
         return log_softmax(z, axis=1)
 
+    def densify(self) -> LogisticRegression:
+        """Return self: released coefficients are a dense array, as in scikit-learn after ``densify()``."""
+        self._check_fitted()
+        return self
+
+    def sparsify(self) -> LogisticRegression:
+        """Return self. Released coefficients have noise and hence no zeros, so that they stay dense."""
+        self._check_fitted()
+        return self
+
     def _release(self) -> _SklearnLogisticRegression:
         """Return a plain scikit-learn classifier with the released parameters.
 
@@ -297,3 +369,19 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         tags.input_tags.sparse = self.solver != "newton-cholesky" and self.l1_ratio == 0
         tags.classifier_tags.multi_class = self.l1_ratio == 0
         return tags
+
+
+def _separated(rows: Any, outputs: int) -> bool:
+    """Whether a hyperplane has all rows of one class on one side (of several: of each class and the others)."""
+    used = np.flatnonzero(rows.weight > 0)
+    if issparse(rows.x) or rows.x.size > _TRIED:
+        return False
+    x, y = rows.x[used], rows.y[used]
+    size = np.abs(x).max(axis=0)
+    x = x / np.where(size > 0, size, 1.0)
+    for code in range(2 if outputs == 1 else outputs)[1 if outputs == 1 else 0 :]:
+        side = np.where(y == code, -1.0, 1.0)[:, None] * x
+        found = linprog(np.zeros(x.shape[1]), A_ub=side, b_ub=-np.ones(len(x)), bounds=(None, None))
+        if found.status == 0:
+            return True
+    return False

@@ -50,6 +50,8 @@ class _Regressor(RegressorMixin, CertifiedLinear):
         tol: float = 1e-6,
         max_iter: int = 100,
         random_state: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
     ) -> None:
         self.alpha = alpha
         self.epsilon = epsilon
@@ -60,6 +62,8 @@ class _Regressor(RegressorMixin, CertifiedLinear):
         self.tol = tol
         self.max_iter = max_iter
         self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
 
     def _loss(self) -> Loss:
         raise NotImplementedError
@@ -176,8 +180,7 @@ class _Regressor(RegressorMixin, CertifiedLinear):
         array of shape (n_rows,)
         """
         self._check_fitted()
-        X = validate_data(self, X, dtype=np.float64, reset=False, accept_sparse="csr")
-        known = self._offset("predict", offset, exposure, X.shape[0])
+        X, known = self._known("predict", X, offset, exposure)
         coef, intercept = self._shaped(self._parameter)
         z = X @ coef + intercept + (0.0 if known is None else known)
         return np.exp(z) if self._log_link else z
@@ -221,6 +224,8 @@ _PARAMETERS = """alpha : float, default=1.0
         deletion, as a refit's does. 0 for none.
     epsilon, delta, noise, fit_intercept, solver, tol, max_iter, random_state
         As in :class:`certified.linear_model.LogisticRegression`. Standard errors are those at dispersion 1.
+    warm_start, verbose
+        Accepted as in scikit-learn. They concern work alone, and a fit needs neither.
 
     Attributes
     ----------
@@ -282,24 +287,25 @@ class GammaRegressor(_LogLink):
         return self._released_as(_SklearnGamma(alpha=self.alpha, fit_intercept=self.fit_intercept))
 
 
-class TweedieRegressor(_LogLink):
-    __doc__ = f"""Tweedie regression, 1 < power < 2, log link, whose subjects can be deleted, with a certificate.
+class TweedieRegressor(_Regressor):
+    __doc__ = f"""Regression of the Tweedie family, whose subjects can be deleted, with a certificate.
 
-    The compound Poisson-gamma of claims per policy. For power 1 and 2 use PoissonRegressor and GammaRegressor; others
-    are not convex with a log link, or have no certificate here.
+    Powers 0 (normal), 1 (Poisson), between 1 and 2 (claims per policy: compound Poisson-gamma) and 2 (gamma). Power 3
+    and other powers above 2 are refused: their loss is not convex with a log link, so no minimiser can be certified.
 
     Parameters
     ----------
-    power : float, default=1.5
+    power : float, default=0.0
         Variance is proportional to ``mean ** power``.
-    link : {"auto", "log"}, default="auto"
-        The log link in both cases. The identity link of scikit-learn is refused: its loss is not convex.
+    link : {{"auto", "identity", "log"}}, default="auto"
+        "auto" is "identity" for power 0 and "log" for the others, as in scikit-learn; the other combinations are
+        refused, because their loss is not convex.
     {_PARAMETERS}
     """
 
     def __init__(
         self,
-        power: float = 1.5,
+        power: float = 0.0,
         *,
         alpha: float = 1.0,
         link: str = "auto",
@@ -311,11 +317,13 @@ class TweedieRegressor(_LogLink):
         tol: float = 1e-6,
         max_iter: int = 100,
         random_state: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
     ) -> None:
         self.power = power
         self.link = link
         super().__init__(
-            alpha,
+            alpha=alpha,
             epsilon=epsilon,
             delta=delta,
             noise=noise,
@@ -324,29 +332,44 @@ class TweedieRegressor(_LogLink):
             tol=tol,
             max_iter=max_iter,
             random_state=random_state,
+            warm_start=warm_start,
+            verbose=verbose,
         )
 
-    def _loss(self) -> Loss:
-        if not 1.0 < self.power < 2.0:
-            raise InvalidInput(
-                f"TweedieRegressor(power={self.power!r}) is not allowed: a number between 1 and 2 is needed. Use "
-                "PoissonRegressor for 1 and GammaRegressor for 2."
-            )
-        if self.link not in ("auto", "log"):
-            raise InvalidInput(
-                f"TweedieRegressor(link={self.link!r}) is not allowed: 'auto' and 'log' are, both the log link; with "
-                "others the loss is not convex, or its mean can be negative."
-            )
-        return Tweedie(float(self.power))
+    @property
+    def _log_link(self) -> bool:  # type: ignore[override]
+        return bool(self.power != 0)
 
-    def _deviance_power(self) -> float:
-        return float(self.power)
+    def _loss(self) -> Loss:
+        power = self.power
+        real = isinstance(power, int | float | np.number)
+        if not (real and (power == 0 or 1 <= power <= 2)):
+            raise InvalidInput(
+                f"TweedieRegressor(power={power!r}) is not allowed: 0, or a number from 1 to 2 is. With others the "
+                "loss is not convex with a log link, so that no minimiser can be certified. For positive targets with "
+                "heavy tails take power=2."
+            )
+        links = ("auto", "log") if self._log_link else ("auto", "identity")
+        if self.link not in links:
+            raise InvalidInput(
+                f"TweedieRegressor(power={power!r}, link={self.link!r}) is not allowed: {links[0]!r} and {links[1]!r} "
+                "are, which is the same here. With another link the loss is not convex, or its mean can be negative."
+            )
+        fixed: dict[float, Loss] = {0.0: Squared(), 1.0: Poisson(), 2.0: Gamma()}
+        return fixed.get(float(power)) or Tweedie(float(power))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None, offset: Any = None, exposure: Any = None) -> float:
+        """Return D^2, the share of the deviance that is explained, as scikit-learn's regressors do."""
+        mean = self.predict(X, offset=offset, exposure=exposure)
+        return float(d2_tweedie_score(y, mean, sample_weight=sample_weight, power=float(self.power)))
 
     def _release(self) -> _SklearnTweedie:
         """Return a plain scikit-learn regressor with the released parameters; it holds no training row."""
-        return self._released_as(
-            _SklearnTweedie(power=self.power, alpha=self.alpha, fit_intercept=self.fit_intercept, link="log")
+        out = self._released_as(
+            _SklearnTweedie(power=self.power, alpha=self.alpha, fit_intercept=self.fit_intercept, link=self.link)
         )
+        out._base_loss = out._get_loss()
+        return out
 
 
 class LogCoshRegressor(_Regressor):
@@ -377,6 +400,8 @@ class LogCoshRegressor(_Regressor):
         tol: float = 1e-6,
         max_iter: int = 100,
         random_state: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
     ) -> None:
         self.width = width
         super().__init__(
@@ -389,6 +414,8 @@ class LogCoshRegressor(_Regressor):
             tol=tol,
             max_iter=max_iter,
             random_state=random_state,
+            warm_start=warm_start,
+            verbose=verbose,
         )
 
     def _loss(self) -> Loss:

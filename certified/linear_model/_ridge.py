@@ -11,6 +11,7 @@ from sklearn.linear_model import Ridge as _SklearnRidge
 from certified._exact.moments import Moments, solved
 from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._least_squares import LeastSquares
+from certified.linear_model._least_squares_problem import LeastSquaresProblem
 from certified.typing import FloatArray
 
 __all__ = ["LinearRegression", "Ridge"]
@@ -22,10 +23,14 @@ class _NormalEquations(LeastSquares):
     def _ridge(self, weight: float, n_outputs: int) -> FloatArray:
         return np.zeros(n_outputs)
 
+    positive: bool
+
     def _check_parameters(self, n_outputs: int) -> None:
         self._ridge(1.0, n_outputs)
 
     def _coefficients(self, moments: Moments) -> tuple[FloatArray, tuple[Any, ...]]:
+        if self.positive:
+            return self._positive(moments)
         d, m = moments.n_features, moments.n_outputs
         # Column j is scaled by a power of two, 2^(r_j + u_j): exact, and the diagonal becomes about 1.
         bits = moments.bits
@@ -51,6 +56,30 @@ class _NormalEquations(LeastSquares):
             coef[np.ix_(outputs, live)] = np.ldexp(found.astype(np.float64).T, back)
         return coef, ()
 
+    def _positive(self, moments: Moments) -> tuple[FloatArray, tuple[Any, ...]]:
+        """Coefficients >= 0: the signs by an active set, their values by their own normal equations.
+
+        A fixed function of the exact sums, as every other. It is accepted where no coefficient at 0 would lower the
+        objective by more than rounding.
+        """
+        d, m = moments.n_features, moments.n_outputs
+        length = moments.weight.bit_length()
+        factor = moments.weight / (1 << length)  # the table is the objective times its square
+        table = moments.scaled(moments.unit[-1] + length - moments.unit[:-1])
+        coef, penalties = np.zeros((m, d)), self._ridge(0.0, m)
+        mass = float(np.ldexp(float(moments.weight), 2 * int(moments.unit[-1])))  # sum of the weights
+        for k in range(m):
+            ridge = float(penalties[k]) / mass * factor**2 if penalties[k] else 0.0
+            problem = LeastSquaresProblem(table[:d, :d], table[:d, d + k], float(table[d + k, d + k]), 0.0, ridge, True)
+            found = problem.non_negative()
+            if found is None:
+                raise CannotCertify(
+                    f"{type(self).__name__}(positive=True) found no coefficients >= 0 that are unique in float64. "
+                    "Scale the features, remove duplicate columns, or use Ridge with alpha > 0. Nothing was changed."
+                )
+            coef[k] = found
+        return coef, ()
+
 
 class Ridge(_NormalEquations):
     """Linear least squares with an L2 penalty, exact under deletion.
@@ -69,6 +98,10 @@ class Ridge(_NormalEquations):
     fit_intercept : bool, default=True
     random_state : int, RandomState or None, default=None
         For simulations; None draws noise from the operating system.
+    positive : bool, default=False
+        Allow coefficients >= 0 only.
+    copy_X, max_iter, tol, solver
+        Accepted as in scikit-learn. They concern work alone: the sums are exact, and one system is solved.
 
     Attributes
     ----------
@@ -94,12 +127,27 @@ class Ridge(_NormalEquations):
     """
 
     def __init__(
-        self, alpha: Any = 1.0, *, noise: float = 0.0, fit_intercept: bool = True, random_state: Any = None
+        self,
+        alpha: Any = 1.0,
+        *,
+        noise: float = 0.0,
+        fit_intercept: bool = True,
+        random_state: Any = None,
+        positive: bool = False,
+        copy_X: bool = True,
+        max_iter: Any = None,
+        tol: float = 1e-4,
+        solver: str = "auto",
     ) -> None:
         self.alpha = alpha
         self.noise = noise
         self.fit_intercept = fit_intercept
         self.random_state = random_state
+        self.positive = positive
+        self.copy_X = copy_X
+        self.max_iter = max_iter
+        self.tol = tol
+        self.solver = solver
 
     def _ridge(self, weight: float, n_outputs: int) -> FloatArray:
         try:
@@ -117,7 +165,9 @@ class Ridge(_NormalEquations):
 
     def _release(self) -> _SklearnRidge:
         """Return a plain scikit-learn regressor with the released parameters; it holds no training row."""
-        return self._released_as(_SklearnRidge(alpha=self.alpha, fit_intercept=self.fit_intercept))
+        return self._released_as(
+            _SklearnRidge(alpha=self.alpha, fit_intercept=self.fit_intercept, positive=self.positive)
+        )
 
 
 class LinearRegression(_NormalEquations):
@@ -128,10 +178,15 @@ class LinearRegression(_NormalEquations):
     noise : float, default=0.0
     fit_intercept : bool, default=True
     random_state : int, RandomState or None, default=None
+    positive : bool, default=False
         As in :class:`Ridge`.
+    copy_X, tol, n_jobs
+        Accepted as in scikit-learn. They concern work alone.
 
     Attributes
     ----------
+    rank_ : int
+        Number of columns of X that vary: others, and dependent ones, have no coefficient that is unique.
     coef_, intercept_, certificate_, ids_, n_rows_, release_metric_, state_digest_
         As in :class:`Ridge`.
 
@@ -146,11 +201,32 @@ class LinearRegression(_NormalEquations):
 
     _flat = False
 
-    def __init__(self, *, noise: float = 0.0, fit_intercept: bool = True, random_state: Any = None) -> None:
+    def __init__(
+        self,
+        *,
+        noise: float = 0.0,
+        fit_intercept: bool = True,
+        random_state: Any = None,
+        positive: bool = False,
+        copy_X: bool = True,
+        tol: float = 1e-6,
+        n_jobs: Any = None,
+    ) -> None:
         self.noise = noise
         self.fit_intercept = fit_intercept
         self.random_state = random_state
+        self.positive = positive
+        self.copy_X = copy_X
+        self.tol = tol
+        self.n_jobs = n_jobs
+
+    @property
+    def rank_(self) -> int:
+        """Rank of the (centred) features: the number of columns that vary."""
+        self._check_fitted()
+        moments = Moments(self._products, int(self.n_features_in_), self.fit_intercept)
+        return int(np.count_nonzero(moments.bits[: moments.n_features]))
 
     def _release(self) -> _SklearnLinearRegression:
         """Return a plain scikit-learn regressor with the released parameters; it holds no training row."""
-        return self._released_as(_SklearnLinearRegression(fit_intercept=self.fit_intercept))
+        return self._released_as(_SklearnLinearRegression(fit_intercept=self.fit_intercept, positive=self.positive))

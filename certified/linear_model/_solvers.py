@@ -25,6 +25,7 @@ from certified.typing import FloatArray, IntArray
 
 __all__ = ["Cholesky", "NewtonCG", "ProximalNewton", "chosen"]
 
+_OTHERS = ("lbfgs", "sag", "saga")  # scikit-learn's other ways to the same minimiser
 _WIDE = 5_000  # coefficients from which a Hessian is no longer formed
 _SAMPLE_ROWS = 50_000  # fits of more rows than this start from the solution on every 16th block
 
@@ -250,7 +251,7 @@ class NewtonCG:
 
 def chosen(caller: str, solver: Any, X: Any, outputs: int, penalised: bool, l1_strength: bool = False) -> Any:
     """Return the solver for these features and penalties; raise InvalidInput where the one asked for is unfit."""
-    allowed = ("auto", "newton-cholesky", "newton-cg")
+    allowed = ("auto", "newton-cholesky", "newton-cg", *_OTHERS)
     if solver not in allowed:
         raise InvalidInput(f"{caller}(solver={solver!r}) is not allowed: one of {', '.join(map(repr, allowed))} is.")
     if solver == "newton-cholesky" and issparse(X):
@@ -259,13 +260,19 @@ def chosen(caller: str, solver: Any, X: Any, outputs: int, penalised: bool, l1_s
             "solver='newton-cg'."
         )
     if l1_strength:
-        if issparse(X) or solver == "newton-cg" or outputs > 1:
+        if outputs > 1:
             raise InvalidInput(
-                f"{caller} got an L1 penalty with sparse features, solver='newton-cg' or more than two classes. Dense "
-                "features are needed. Only binary classification is supported. Call X.toarray() where memory allows, "
-                "or set l1_ratio=0."
+                f"{caller} got an L1 penalty with {outputs} classes. Only binary classification is supported with it. "
+                "Set l1_ratio=0, or fit one model for each class. Nothing was changed."
+            )
+        if issparse(X) or solver == "newton-cg":
+            what = "sparse features" if issparse(X) else "solver='newton-cg'"
+            raise InvalidInput(
+                f"{caller} got an L1 penalty with {what}. Dense features are needed, and a solver that forms Hessians. "
+                "Call X.toarray() where memory allows and leave solver='auto', or set l1_ratio=0. Nothing was changed."
             )
         return ProximalNewton
+    solver = "auto" if solver in _OTHERS else solver
     large = X.shape[1] * outputs > _WIDE and penalised
     if not (issparse(X) or solver == "newton-cg" or (solver == "auto" and large)):
         return Cholesky

@@ -14,7 +14,7 @@ from certified._exact.moments import Moments
 from certified._exact.sums import Products
 from certified.errors import CannotCertify
 from certified.linear_model import ElasticNet, Lasso
-from certified.linear_model._elastic_net import _Problem
+from certified.linear_model._least_squares_problem import LeastSquaresProblem
 
 N, P = 60, 4
 
@@ -94,7 +94,7 @@ def test_highest_penalty_gives_zeros_and_the_mean():
 
 def test_the_gap_of_a_wrong_point_is_large():
     gram, side = np.array([[2.0, 0.5], [0.5, 1.0]], dtype=np.longdouble), np.array([1.0, 1.0], dtype=np.longdouble)
-    problem = _Problem(gram, side, 4.0, 0.1, 0.0, False)
+    problem = LeastSquaresProblem(gram, side, 4.0, 0.1, 0.0, False)
     best, gap, _ = problem.minimise(100)
     assert gap < 1e-14
 
@@ -109,8 +109,8 @@ def test_a_solver_that_stops_early_is_refused(monkeypatch):
     x, y = table(p=12)
     model = Lasso(alpha=0.01).fit(x, y)
     before = pickle.dumps(model)
-    monkeypatch.setattr(_Problem, "search", lambda self, w: w)
-    monkeypatch.setattr(_Problem, "polish", lambda self, w: w)
+    monkeypatch.setattr(LeastSquaresProblem, "search", lambda self, w: w)
+    monkeypatch.setattr(LeastSquaresProblem, "polish", lambda self, w: w)
     model.max_iter = 1
     with pytest.raises(CannotCertify, match="Raise max_iter"):
         model.delete(0)

@@ -292,7 +292,7 @@ def _wrong():
     ones = np.ones(N)
     yield PoissonRegressor(), {"y": -ones}, "out of the valid range"
     yield GammaRegressor(), {"y": np.zeros(N)}, "out of the valid range"
-    yield TweedieRegressor(), {"y": -ones}, "out of the valid range"
+    yield TweedieRegressor(power=1.5), {"y": -ones}, "out of the valid range"
     yield PoissonRegressor(), {"y": np.zeros(N)}, "every target is 0"
     yield PoissonRegressor(), {"exposure": np.zeros(N)}, "positive and finite"
     yield PoissonRegressor(), {"exposure": -ones}, "positive and finite"
@@ -303,8 +303,10 @@ def _wrong():
     yield PoissonRegressor(), {"sample_weight": -ones}, "[Nn]egative"
     yield PoissonRegressor(), {"sample_weight": np.zeros(N)}, "at least one non-zero"
     yield PoissonRegressor(alpha=-1.0), {}, "alpha=-1"
-    yield TweedieRegressor(power=2.0), {}, "between 1 and 2"
-    yield TweedieRegressor(link="identity"), {}, "both the log link"
+    yield TweedieRegressor(power=3.0), {}, "0, or a number from 1 to 2 is"
+    yield TweedieRegressor(power=1.0, link="identity"), {}, "'auto' and 'log' are"
+    yield TweedieRegressor(link="log"), {}, "'auto' and 'identity' are"
+    yield PoissonRegressor(epsilon="1"), {}, "epsilon='1'"
     yield LogCoshRegressor(width=0.0), {}, "width"
 
 
@@ -336,5 +338,98 @@ def test_the_last_rows_and_the_last_of_a_class_are_refused():
 
 def test_separated_classes_without_a_penalty_are_refused():
     x = np.linspace(-1, 1, 60)[:, None]
-    with pytest.raises(CannotCertify, match=r"Add a penalty|add a penalty"):
+    with pytest.raises(CannotCertify, match="Give a finite C"):
         LogisticRegression(C=np.inf).fit(x, np.digitize(x[:, 0], [-0.3, 0.3]))
+
+
+# ------------------------------------------------------------------------------------------ as in scikit-learn
+
+
+@pytest.mark.parametrize("power", [0, 1, 1.5, 2])
+def test_every_power_of_tweedie_is_scikit_learns_and_forgets(power):
+    x, z, _, _ = table()
+    y = np.abs(z) + 0.1
+    ours = TweedieRegressor(power=power, alpha=0.01, noise=0, tol=1e-9).fit(x, y)
+    theirs = plain.TweedieRegressor(power=power, alpha=0.01, **TIGHT).fit(x, y)
+    np.testing.assert_allclose(ours.private_coef_, theirs.coef_, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(ours.release().predict(x), ours.predict(x), rtol=1e-9)
+    assert ours.score(x, y) == pytest.approx(theirs.score(x, y), rel=1e-6)
+    ours.delete(range(10))
+    refit = TweedieRegressor(power=power, alpha=0.01, noise=0, tol=1e-9).fit(x[10:], y[10:])
+    gap = np.append(ours.private_coef_ - refit.private_coef_, ours.private_intercept_ - refit.private_intercept_)
+    distance = float(np.sqrt(gap @ refit.noise_metric_ @ gap))
+    assert distance <= ours.certificate_.distance_bound + refit.certificate_.distance_bound + 1e-9
+    assert plain.TweedieRegressor().power == TweedieRegressor().power
+
+
+def test_what_a_frame_names_when_fitting_it_names_when_predicting():
+    pd = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    policies = pd.DataFrame({"age": rng.normal(size=300), "years": rng.uniform(0.1, 1.0, 300)})
+    claims = rng.poisson(np.exp(0.3 * policies["age"]) * policies["years"])
+    model = PoissonRegressor(alpha=1e-4).fit(policies, claims, exposure="years")
+    expected = model.predict(policies[["age"]], exposure=policies["years"])
+    np.testing.assert_array_equal(model.predict(policies, exposure="years"), expected)
+    assert model.score(policies, claims, exposure="years") == model.score(
+        policies[["age"]], claims, exposure=policies["years"]
+    )
+    with pytest.raises(InvalidInput, match=r"predict\(exposure='month'\) names a column that X does not have"):
+        model.predict(policies, exposure="month")
+
+
+def test_counts_with_exposure_and_frequencies_with_weights_are_one_model():
+    sm = pytest.importorskip("statsmodels.api")
+    rng = np.random.default_rng(4)
+    n = 600
+    x, years = rng.normal(size=(n, 2)), rng.uniform(0.02, 1.0, n)
+    claims = rng.poisson(np.exp(-1.0 + 0.5 * x[:, 0]) * years)
+    counts = PoissonRegressor(alpha=0.0, noise=0).fit(x, claims, exposure=years)
+    rates = PoissonRegressor(alpha=0.0, noise=0).fit(x, claims / years, sample_weight=years)
+    for kept in (np.arange(n), np.arange(2, n)):
+        if len(kept) < n:
+            counts.delete([0, 1])
+            rates.delete([0, 1])
+        family = sm.families.Poisson()
+        oracle = sm.GLM(claims[kept], sm.add_constant(x[kept]), family=family, exposure=years[kept]).fit().params
+        for model in (counts, rates):
+            found = np.append(model.private_intercept_, model.private_coef_)
+            np.testing.assert_allclose(found, oracle, atol=1e-5)
+
+
+def test_parameters_that_concern_work_alone_are_accepted_and_change_nothing():
+    x, z, _, _ = table()
+    labels = (z > 0) * 1
+    first = LogisticRegression(noise=0).fit(x, labels)
+    for how in (
+        {"n_jobs": 2, "verbose": 1, "warm_start": True},
+        {"solver": "lbfgs"},
+        {"solver": "saga", "penalty": "l2"},
+        {"dual": False, "intercept_scaling": 1},
+    ):
+        assert np.array_equal(LogisticRegression(noise=0, **how).fit(x, labels).private_coef_, first.private_coef_)
+    assert PoissonRegressor(warm_start=True, verbose=1).fit(x, labels).n_rows_ == N
+    assert first.sparsify().densify() is first
+
+
+def _mistakes():
+    x, z, _, _ = table()
+    labels = (z > 0) * 1
+    yield LogisticRegression(penalty="l1"), (x, labels), "l1_ratio=1 for 'l1'"
+    yield LogisticRegression(C=np.inf), (x, (x[:, 0] > 0) * 1), "separate without error"
+    yield LogisticRegression(C=np.inf), (x, (x[:, 0] > 0) * 1 + (x[:, 0] > 1)), "separate without error"
+    yield LogisticRegression(l1_ratio=1.0), (x, np.digitize(z, [0.0, 1.0])), "an L1 penalty with 3 classes. Only binary"
+    yield LogisticRegression(solver="liblinear"), (x, labels), "solver='liblinear'"
+    yield LogisticRegression(dual=True), (x, labels), "belong to liblinear"
+
+
+@pytest.mark.parametrize(("model", "data", "message"), list(_mistakes()))
+def test_a_mistake_is_told_by_its_one_cause(model, data, message):
+    with pytest.raises((InvalidInput, CannotCertify), match=message):
+        model.fit(*data)
+
+
+@pytest.mark.filterwarnings("ignore:The number of unique classes")
+def test_ids_in_the_place_of_the_target_are_told_before_any_work():
+    x, z, _, _ = table()
+    with pytest.raises(InvalidInput, match=r"one row each .* Are these the ids\?"):
+        LogisticRegression().fit(x, np.arange(N), (z > 0) * 1)
