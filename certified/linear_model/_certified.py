@@ -14,6 +14,7 @@ from certified._convex.losses import Loss
 from certified._convex.problem import Problem
 from certified._convex.state import Solution, reweighted
 from certified._data.feature_change import FeatureChange
+from certified._data.frames import split_column
 from certified._data.subjects import Subjects
 from certified._data.whole import share_of_promise
 from certified.accounting import Transcript
