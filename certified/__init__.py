@@ -18,23 +18,27 @@ __all__ = ["certify"]
 __version__ = "0.1.0"
 
 
-def certify(estimator: Any) -> Any:
+def certify(estimator: Any, *, epsilon: Any = None, delta: Any = None, noise: Any = None) -> Any:
     """Return the deletable counterpart of an unfitted scikit-learn estimator or pipeline.
 
     Parameters
     ----------
     estimator : estimator
         Of scikit-learn or of this package, also inside pipelines, column transformers and feature unions.
+    epsilon, delta, noise : float or None
+        The promise and the noise of every part that adds some; None for the defaults.
 
     Returns
     -------
     estimator
-        Unfitted. Parameters that differ from scikit-learn's defaults are carried over.
+        Unfitted. Every parameter that says what is fitted has the value it had; how the work is done (``tol``,
+        ``solver``, ``n_jobs`` ...) is up to this package where it was left at scikit-learn's default.
 
     Raises
     ------
     NotDeletable
-        Names every step and every parameter that has no counterpart.
+        Names every step and every parameter that has no counterpart, and what to use instead. Whatever is returned can
+        be fitted.
 
     Examples
     --------
@@ -48,4 +52,4 @@ def certify(estimator: Any) -> Any:
     """
     from importlib import import_module
 
-    return import_module("certified._convert").certify(estimator)
+    return import_module("certified._convert").certify(estimator, epsilon=epsilon, delta=delta, noise=noise)

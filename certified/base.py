@@ -299,6 +299,7 @@ class Deletable(Keeper):
             mu_differencing=plan.mu_differencing,
             passes=plan.passes,
             changed=self._changed_steps(plan),
+            ids=self._subjects.source,
             **fields,
         )
 

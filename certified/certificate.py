@@ -315,6 +315,8 @@ class Receipt(_Shown):
     act : {"delete", "add"}
     ignored : tuple of int or str
         Subjects of a request with ``missing="ignore"`` that were not retained, unknown or deleted already.
+    ids : {"given", "index", "row numbers"}
+        What the ids of the subjects are: those given to ``fit``, labels of a pandas frame, or numbers of rows.
     """
 
     n_subjects: int
@@ -326,6 +328,7 @@ class Receipt(_Shown):
     changed: tuple[str, ...] = ()
     act: str = "delete"
     ignored: tuple[Any, ...] = ()
+    ids: str = "given"
 
     def __post_init__(self):
         for name, kind in (("n_subjects", int), ("n_rows", int), ("passes", int), ("mu_differencing", float)):
@@ -356,12 +359,13 @@ class Receipt(_Shown):
     def __str__(self) -> str:
         steps = f" Steps whose learned state changed: {', '.join(self.changed)}." if self.changed else ""
         done = "Added" if self.act == "add" else "Removed"
+        named = "" if self.ids == "given" else f", named by {'the index' if self.ids == 'index' else self.ids}"
         missing = f" Not held, and ignored: {_listed(self.ignored)}." if self.ignored else ""
         if self.act == "delete" and self.n_rows:
             steps += "\nRemoved: the influence of these records on the fitted state."
         return (
-            f"{done} {self.n_rows} rows of {self.n_subjects} subjects ({self.method}, passes over the retained rows: "
-            f"{self.passes}).{missing}{steps}\n"
+            f"{done} {self.n_rows} rows of {self.n_subjects} subjects{named} ({self.method}, passes over the retained "
+            f"rows: {self.passes}).{missing}{steps}\n"
             f"Release before against release after: estimated mu = {self.mu_differencing:.4g} "
             f"for an insider, {self.mu_differencing_outsider:.4g} for an outsider.\n{self.certificate}"
         )

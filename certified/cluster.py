@@ -169,9 +169,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, Keyed, ExactTransfor
         table = self._table.with_weight()
         return float(table.weight @ distances(table.x, self.cluster_centers_).min(axis=1))
 
-    def fit_predict(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> IntArray:
+    def fit_predict(self, X: Any, y: Any = None, *, ids: Any = None, sample_weight: Any = None) -> IntArray:
         """Fit, and return the cluster of each row."""
-        return self.fit(X, y, ids, sample_weight).labels_
+        return self.fit(X, y, ids=ids, sample_weight=sample_weight).labels_
 
     def predict(self, X: Any) -> IntArray:
         """Return the nearest centre of each row, shape (n_rows,)."""

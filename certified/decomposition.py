@@ -102,9 +102,9 @@ class PCA(ClassNamePrefixFeaturesOutMixin, Keyed, ExactTransformer):
         self.sample_size = sample_size
         self.key = key
 
-    def fit(self, X: Any, y: Any = None, ids: Any = None) -> PCA:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> PCA:
         """Learn the components; ``ids`` names the subject of each row, an array or a column of the frame X."""
-        return super().fit(X, y, ids)
+        return super().fit(X, y, ids=ids)
 
     def _count(self, table: Table) -> _Sums:
         table = table.some("PCA")

@@ -95,9 +95,9 @@ class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMix
         self.tol = tol
         self.covariance_estimator = covariance_estimator
 
-    def fit(self, X: Any, y: Any, ids: Any = None) -> LinearDiscriminantAnalysis:
+    def fit(self, X: Any, y: Any, *, ids: Any = None) -> LinearDiscriminantAnalysis:
         """Fit on all rows; ``ids`` names the subject of each, an array or a column of the frame X."""
-        return super().fit(X, y, ids)
+        return super().fit(X, y, ids=ids)
 
     def _columns(self, table: Table) -> FloatArray:
         member = (table.y[:, None] == np.arange(len(self.classes_))).astype(np.float64)
@@ -233,9 +233,9 @@ class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMix
         self._check_fitted()
         return self._apply(self._learned, self._validated(X, reset=False))
 
-    def fit_transform(self, X: Any, y: Any = None, ids: Any = None) -> FloatArray:
+    def fit_transform(self, X: Any, y: Any = None, *, ids: Any = None) -> FloatArray:
         """Fit, and return the transformed rows."""
-        return self.fit(X, y, ids).transform(X)
+        return self.fit(X, y, ids=ids).transform(X)
 
     def decision_function(self, X: Any) -> FloatArray:
         """Return the log odds of the second class, shape (n_rows,), or a score for each class."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.impute import SimpleImputer as _Plain
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _check_feature_names_in
 
 from certified._data.frames import Columns, columns_of, joined, table_of
@@ -18,6 +19,7 @@ from certified._exact.simplest import simplest
 from certified._exact.sums import Products
 from certified._keyed import Keyed
 from certified._steps.estimators import MixedTransformer
+from certified._steps.plain_reader import reader
 from certified.base import named_like
 from certified.errors import InvalidInput
 from certified.typing import BoolArray, FloatArray, IntArray
@@ -109,9 +111,9 @@ class SimpleImputer(Keyed, MixedTransformer):
         self.sample_size = sample_size
         self.key = key
 
-    def fit(self, X: Any, y: Any = None, ids: Any = None) -> SimpleImputer:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> SimpleImputer:
         """Learn what fills each feature; ``ids`` names the subject of each row, an array or a column of X."""
-        return super().fit(X, y, ids)
+        return super().fit(X, y, ids=ids)
 
     # ------------------------------------------------------- count, discount
 
@@ -252,29 +254,27 @@ class SimpleImputer(Keyed, MixedTransformer):
     def _example(self, learned: Any, n_features: int) -> list[Any]:
         return [value if isinstance(value, str) else 0.0 for value in learned[0]]
 
-    def _release(self) -> _Plain:
-        """Return a plain scikit-learn imputer that fills the same; its ``strategy`` is another one."""
+    def _release(self) -> Any:
+        """Return a plain scikit-learn imputer that fills the same; its ``strategy`` is another one.
+
+        Where a feature is text, a pipeline of a reader and the imputer: see :mod:`certified._steps.plain_reader`.
+        """
         self._check_fitted()
         fill, kept, marked = self._learned
         marker = self._marker()
         out = _Plain(add_indicator=self.add_indicator, missing_values=np.nan if marker is None else marker)
-        if isinstance(marker, str):
+        if isinstance(marker, str) or fill.dtype == object:
             out.set_params(strategy="most_frequent")
-        elif fill.dtype == object:
-            missing = self._schema.missing if self._schema else np.nan
-            if missing is None and not self._statistic.text.all():
-                raise InvalidInput(
-                    "SimpleImputer.release: scikit-learn's imputer takes one kind of missing value, and in this frame "
-                    "those of numbers (NaN) and of text (None) differ. Fill numbers and text apart, for example in a "
-                    "ColumnTransformer. Nothing was released."
-                )
-            out.set_params(strategy="most_frequent", missing_values=missing)
         elif marker == 0.0:  # which also fills what was never observed
             out.set_params(keep_empty_features=self.keep_empty_features)
         rows = np.stack([fill, fill])
         rows[:, ~kept] = rows[1, marked] = out.missing_values
         # the mean, or most frequent, of one value is that value: no attribute of another library need be set by hand
-        return named_like(out.fit(rows), self)
+        out.fit(rows)
+        if marker is not None or fill.dtype != object:
+            return named_like(out, self)
+        names = getattr(self, "feature_names_in_", None)
+        return Pipeline([("read", reader(self._statistic.text.tolist(), names)), ("fill", out)])
 
     def _check_parameters(self) -> None:
         if self.strategy not in _STRATEGIES:

@@ -86,9 +86,9 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, Keyed, ExactTransformer):
         self.sample_size = sample_size
         self.key = key
 
-    def fit(self, X: Any, y: Any = None, ids: Any = None) -> Nystroem:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Nystroem:
         """Find the landmarks; ``ids`` names the subject of each row, an array or a column of the frame X."""
-        return super().fit(X, y, ids)
+        return super().fit(X, y, ids=ids)
 
     def _clusters(self, n_clusters: int) -> KMeans:
         return KMeans(n_clusters, sample_size=self.sample_size)

@@ -166,9 +166,9 @@ class ContextClassifier(_Classifier):
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
 
-    def fit(self, X: Any, y: Any, ids: Any = None) -> ContextClassifier:
+    def fit(self, X: Any, y: Any, *, ids: Any = None) -> ContextClassifier:
         """Keep the rows; ``ids`` names the subject of each, an array or a column of the frame X."""
-        return super().fit(X, y, ids)
+        return super().fit(X, y, ids=ids)
 
     def _made(self) -> Any:
         return clone(self.estimator)
@@ -187,9 +187,9 @@ class ContextRegressor(_InContext, ExactRegressor):
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
 
-    def fit(self, X: Any, y: Any, ids: Any = None) -> ContextRegressor:
+    def fit(self, X: Any, y: Any, *, ids: Any = None) -> ContextRegressor:
         """Keep the rows; ``ids`` names the subject of each, an array or a column of the frame X."""
-        return super().fit(X, y, ids)
+        return super().fit(X, y, ids=ids)
 
     def _made(self) -> Any:
         return clone(self.estimator)
@@ -221,9 +221,9 @@ class _Neighbors(_InContext):
         self.metric_params = metric_params
         self.n_jobs = n_jobs
 
-    def fit(self, X: Any, y: Any, ids: Any = None) -> Any:
+    def fit(self, X: Any, y: Any, *, ids: Any = None) -> Any:
         """Keep the rows; ``ids`` names the subject of each, an array or a column of the frame X."""
-        return super().fit(X, y, ids)
+        return super().fit(X, y, ids=ids)
 
     def _ready(self) -> None:
         super()._ready()

@@ -21,6 +21,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from certified._data.ids import labels_of
 from certified.errors import InvalidInput, InvalidRequest
 from certified.typing import FloatArray
 
@@ -374,13 +375,15 @@ def _conform(column: Any, kind: str, expected: str, j: int, name: str) -> Any:
 def split_ids(X: Any, ids: Any) -> tuple[Any, Any]:
     """Return X and ids; where ids is the name of a column of the frame X, take that column out of X.
 
+    Without ids, those of the index of a pandas frame (:func:`certified._data.ids.labels_of`).
+
     Raises
     ------
     InvalidInput
         X is a lazy frame or has two columns of one name, or ids names no column of it.
     """
     eager(X, "fit")
-    return split_column(X, ids, "ids")
+    return (X, labels_of(X)) if ids is None else split_column(X, ids, "ids")
 
 
 def split_column(X: Any, values: Any, what: str, call: str = "fit") -> tuple[Any, Any]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from copy import copy
 from functools import partial
 from typing import Any
@@ -12,53 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certified._data.hashing import Key, subject_hash
+from certified._data.ids import GIVEN, UNCLEAR, as_ids, check_padding, named
 from certified._data.rows import _PUBLIC
 from certified.errors import InvalidInput, InvalidRequest, UnknownIds
 from certified.typing import BoolArray, IntArray
 
 __all__ = ["Subjects", "as_ids"]
-
-_LARGEST = np.iinfo(np.int64).max
-
-
-def as_ids(ids: Any, caller: str) -> Any:
-    """Return ids as a one-dimensional array of int64 or text, or raise InvalidInput.
-
-    Integers, text and UUIDs are ids. Floats are refused: 17.0 and a missing value would both pass for an id.
-    """
-    if isinstance(ids, Collection | Iterator) and not (isinstance(ids, str | bytes) or hasattr(ids, "__array__")):
-        ids = list(ids)
-    elif isinstance(ids, str | bytes | uuid.UUID) or np.ndim(ids) == 0:
-        ids = [ids]
-    if hasattr(ids, "to_numpy"):
-        ids = ids.to_numpy()
-    array = np.asarray(ids)
-    if array.ndim != 1:
-        raise InvalidInput(f"{caller} got ids of shape {array.shape}. One id per row is allowed, shape (n_rows,).")
-    if array.dtype.kind in "iu" and (array.size == 0 or array.max() <= np.iinfo(np.int64).max):
-        return array.astype(np.int64)
-    if array.dtype.kind in "UT":
-        return array.astype(np.str_)
-    if array.dtype.kind == "O":
-        if all(isinstance(i, int | np.integer) and not isinstance(i, bool) for i in array):
-            if any(abs(int(i)) > _LARGEST for i in array):
-                raise InvalidInput(f"{caller} got integers beyond 64 bits. Give them as text. Nothing was changed.")
-            return array.astype(np.int64)
-        if all(isinstance(i, str | uuid.UUID) for i in array):
-            return np.array([str(i) for i in array], dtype=np.str_)
-    if array.size == 0:
-        return np.empty(0, dtype=np.int64)
-    absent = np.flatnonzero([i is None or i != i for i in array.tolist()]) if array.dtype.kind in "fO" else array[:0]
-    if absent.size:
-        raise InvalidInput(
-            f"{caller} got {absent.size} ids that are missing (null) among {array.size}, the first at position "
-            f"{absent[0]}. An id names a subject, so none may be missing: leave these out, or give rows without one "
-            "an id of their own. Nothing was changed."
-        )
-    raise InvalidInput(
-        f"{caller} got ids of type {array.dtype}. Integers, text and UUIDs without missing values are allowed. "
-        "Convert the column, for example with `.astype(str)`. Nothing was changed."
-    )
 
 
 class Subjects:
@@ -73,28 +31,29 @@ class Subjects:
     n_rows : int
     key : Key, default=Key(0)
         Of the hashes.
+    source : str or None
+        Where ids that are ready come from: "given", "index" (of a pandas frame) or "row numbers".
 
     Attributes
     ----------
+    source : str
     retained : bool array of shape (n_rows,)
         Which positions still hold a row.
     n_rows : int
         How many do.
     """
 
+    source = GIVEN
+
     @classmethod
     def of(cls, ids: Any, n_rows: int) -> Subjects:
         """Return `ids` if a pipeline shares its subjects with this step, else new subjects."""
         return ids if isinstance(ids, Subjects) else cls(ids, n_rows)
 
-    def __init__(self, ids: Any, n_rows: int, key: Key = _PUBLIC) -> None:
+    def __init__(self, ids: Any, n_rows: int, key: Key = _PUBLIC, source: str | None = None) -> None:
         self.key = key
-        ids = np.arange(n_rows) if ids is None else as_ids(ids, "fit(ids=...)")
-        if len(ids) != n_rows:
-            raise InvalidInput(
-                f"fit(ids=...) got {len(ids)} ids for {n_rows} rows. One id per row is allowed, naming the subject "
-                "that the row belongs to; several rows may share one."
-            )
+        ids, found = named(ids, n_rows)
+        self.source = found if source is None else source
         self._order: IntArray = np.argsort(ids, kind="stable")
         self._sorted = ids[self._order]
         self.retained: BoolArray = np.ones(n_rows, dtype=bool)
@@ -156,6 +115,12 @@ class Subjects:
         """Return the positions of all rows of these subjects; raise if the request is empty, repeats or unknown."""
         ready = isinstance(ids, np.ndarray) and ids.ndim == 1 and (ids.dtype == np.int64 or ids.dtype.kind == "U")
         wanted = ids if ready else as_ids(ids, caller)
+        if self.source == UNCLEAR:
+            raise InvalidRequest(
+                f"{caller} got {_some(wanted)} for a model that was fitted without ids on a pandas frame whose index "
+                "has numbers that name no single row, so that these could be numbers of rows or labels. Fit with "
+                "ids=..., or on X.reset_index(drop=True) to mean the numbers of rows. Nothing was changed."
+            )
         if wanted.size == 0:
             raise InvalidRequest(
                 f"{caller} got no ids. At least one subject is needed; `model.ids_` lists those retained. "
@@ -207,7 +172,12 @@ class Subjects:
         retained = np.flatnonzero(self.retained)
         by_position = np.empty(self.retained.size, dtype=self._sorted.dtype)
         by_position[self._order] = self._sorted
-        return retained, Subjects(np.concatenate([by_position[retained], new]), retained.size + new.size, self.key)
+        if new.dtype.kind == "U":
+            width = max(new.dtype.itemsize, by_position.dtype.itemsize) // 4
+            length = int(np.strings.str_len(by_position[retained]).sum() + np.strings.str_len(new).sum())
+            check_padding(width, length, retained.size + new.size, "add(ids=...)")
+        ids, source = np.concatenate([by_position[retained], new]), self.source if self.source == UNCLEAR else GIVEN
+        return retained, Subjects(ids, ids.size, self.key, source)
 
     def rekeyed(self, key: Key) -> Subjects:
         """Return a copy with another key; positions stay."""

@@ -29,7 +29,7 @@ class _Fitted(ExactStep):
     _weighted = False  # whether the rows of the fit came with weights
 
     @all_or_nothing
-    def fit(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Any:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None, sample_weight: Any = None) -> Any:
         """Learn from all rows.
 
         Parameters
@@ -104,7 +104,7 @@ class _Fitted(ExactStep):
 class ExactTransformer(TransformerMixin, _Fitted):
     """Base class of transformers."""
 
-    def fit_transform(self, X: Any, y: Any = None, ids: Any = None, **fit_params: Any) -> Any:
+    def fit_transform(self, X: Any, y: Any = None, *, ids: Any = None, **fit_params: Any) -> Any:
         """Fit, and return the transformed rows; ``ids`` may name a column, which is not a feature."""
         X, ids = split_ids(X, ids)
         self.fit(X, y, ids=ids, **fit_params)

@@ -85,7 +85,7 @@ class ForestEstimator(ReadsFeatures, Deletable):
     # ------------------------------------------------------------------ fit
 
     @all_or_nothing
-    def fit(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Any:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None, sample_weight: Any = None) -> Any:
         """Grow trees on all rows.
 
         Parameters

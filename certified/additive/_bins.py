@@ -66,6 +66,12 @@ class Axis(NamedTuple):
         """Bins; this is also the code of what belongs in none."""
         return self.size + self.missing
 
+    def counts(self, found: Tally) -> IntArray:
+        """Return how many rows are in each bin, of text."""
+        frequent = np.isin(found.values, self.categories)
+        pooled = [found.counts[~frequent].sum()] * self.pooled
+        return np.array([*found.counts[frequent], *pooled, *[found.missing] * self.missing], dtype=np.int64)
+
     def codes(self, column: Any) -> IntArray:
         """Return the bin of each value, ``rows`` for none."""
         absent = self.size  # the bin of missing values, or none

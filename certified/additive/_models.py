@@ -106,7 +106,8 @@ class _Additive(Pipeline):
         """Released values of each term, one for every code; of more than two classes, one for each class."""
         tables, coef = self._terms._served, np.atleast_2d(self.coef_)
         coef = coef[0] if len(coef) == 1 else coef.T
-        return [part @ coef[spot] for part, spot in zip(tables.parts, tables.spots, strict=True)]
+        parts = tables.scored(self._terms._statistic.tallies)
+        return [part @ coef[spot] for part, spot in zip(parts, tables.spots, strict=True)]
 
     @property
     def _several(self) -> Any:
@@ -201,11 +202,12 @@ class _Additive(Pipeline):
     def _release(self) -> _PlainPipeline:
         """Return a plain scikit-learn pipeline with the released functions; it holds no training row."""
         self._check_fitted()
-        features, coef = plain_features(self._terms, self._scores())
+        features, coef, start = plain_features(self._terms, self._scores())
         head = self._plain_head()
         classifies = isinstance(head, _PlainLogistic)
         head.coef_ = np.ascontiguousarray(np.atleast_2d(coef.T)) if classifies else coef
-        head.intercept_ = np.ravel(self.intercept_).copy() if classifies else float(np.ravel(self.intercept_)[0])
+        intercept = np.ravel(self.intercept_) + start
+        head.intercept_ = intercept if classifies else float(intercept[0])
         head.n_features_in_ = len(coef)
         return _PlainPipeline([("bins", features), ("head", head)])
 

@@ -6,13 +6,13 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-import polars as pl
 from sklearn.compose import ColumnTransformer
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer, OneHotEncoder, PolynomialFeatures
+from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, PolynomialFeatures
 
+from certified._steps.plain_reader import fitted_columns, made_up, numbers, text
 from certified.additive._bins import Axis
 from certified.additive._terms import Terms
 from certified.base import named_like
@@ -23,8 +23,10 @@ __all__ = ["plain_features"]
 _MISSING = float(np.finfo(np.float64).max)  # written for a missing number: above every cut
 
 
-def plain_features(terms: Terms, scores: list[FloatArray]) -> tuple[Any, FloatArray]:
-    """Return a plain transformer to sparse indicators, and the coefficients for it.
+def plain_features(terms: Terms, scores: list[FloatArray]) -> tuple[Any, FloatArray, Any]:
+    """Return a plain transformer to sparse indicators, the coefficients for it, and what to add to the intercept.
+
+    A text that belongs in no bin has no indicator: its score is part of the intercept, and the others are beside it.
 
     Parameters
     ----------
@@ -34,22 +36,24 @@ def plain_features(terms: Terms, scores: list[FloatArray]) -> tuple[Any, FloatAr
     layout, missing = terms._learned, terms._schema.missing if terms._schema else np.nan
     fine = [_encoder(axis, missing) for axis in layout.axes]
     coarse = [_encoder(axis, missing) for axis in layout.coarse]
-    parts, coefficients = [], []
-    for j, ((encoder, places), score) in enumerate(zip(fine, scores, strict=False)):
+    parts, coefficients, start = [], [], 0.0
+    for j, ((encoder, places), axis, score) in enumerate(zip(fine, layout.axes, scores, strict=False)):
         parts.append((f"term{j}", FrozenEstimator(encoder), [j]))
-        coefficients.append(score[places])
+        nowhere = score[-1] if axis.categories is not None else 0.0
+        coefficients.append(score[places] - nowhere)
+        start = start + nowhere
     for (i, j), score in zip(layout.pairs.tolist(), scores[len(fine) :], strict=True):
         parts.append((f"pair{i}_{j}", _product(coarse[i][0], coarse[j][0], i, j), [i, j]))
         cells = score.reshape(layout.coarse[i].rows + 1, layout.coarse[j].rows + 1, *score.shape[1:])
         coefficients.append(_of_products(cells[np.ix_(coarse[i][1], coarse[j][1])]))
-    out = ColumnTransformer(parts, sparse_threshold=1.0)
-    return named_like(out.fit(_row(terms)), terms), np.concatenate(coefficients)
+    out = fitted_columns(ColumnTransformer(parts, sparse_threshold=1.0), _row(terms))
+    return named_like(out, terms), np.concatenate(coefficients), start
 
 
 def _encoder(axis: Axis, missing: Any) -> tuple[Pipeline, IntArray]:
     """Return a fitted encoder of one column, and the bin of each of its columns."""
     if axis.cuts is not None:
-        number = FunctionTransformer(np.asarray, kw_args={"dtype": np.float64})
+        number = numbers()
         imputer = SimpleImputer(strategy="constant", fill_value=_MISSING).fit(np.zeros((1, 1)))
         bins = KBinsDiscretizer(encode="onehot", quantile_method="averaged_inverted_cdf", subsample=None)
         edges = np.concatenate([[-np.inf], axis.cuts, [_MISSING, np.inf]])
@@ -71,8 +75,8 @@ def _encoder(axis: Axis, missing: Any) -> tuple[Pipeline, IntArray]:
         {"min_frequency": 2, "handle_unknown": "infrequent_if_exist"} if axis.pooled else {"handle_unknown": "ignore"}
     )
     places = [*range(len(kept)), *[axis.size] * axis.missing, *[len(kept)] * axis.pooled]
-    text = FunctionTransformer(np.asarray, kw_args={"dtype": object}).fit(column)
-    return Pipeline([("text", text), ("bins", OneHotEncoder(categories=[known], **rule).fit(column))]), np.array(places)
+    bins = OneHotEncoder(categories=[known], **rule).fit(column)
+    return Pipeline([("text", text(missing).fit([["a"]])), ("bins", bins)]), np.array(places)
 
 
 def _product(first: Any, second: Any, i: int, j: int) -> Pipeline:
@@ -93,6 +97,4 @@ def _of_products(cells: FloatArray) -> FloatArray:
 def _row(terms: Terms) -> Any:
     """Return a row that is made up, of the form of the features."""
     cells = [0.0 if axis.cuts is not None else [*axis.categories.tolist(), "x"][0] for axis in terms._learned.axes]
-    if hasattr(terms, "feature_names_in_"):
-        return pl.DataFrame({name: [cell] for name, cell in zip(terms.feature_names_in_, cells, strict=True)})
-    return np.array([cells], dtype=object if any(isinstance(cell, str) for cell in cells) else np.float64)
+    return made_up(cells, getattr(terms, "feature_names_in_", None))

@@ -45,7 +45,8 @@ def basis(axis: Axis, rank: int) -> tuple[FloatArray, FloatArray]:
     K = axis.size
     k = np.arange(1, (min(rank, K - 1) if axis.ordered else K - 1) + 1)
     functions = np.zeros((axis.rows + 1, len(k) + axis.missing))
-    functions[:K, : len(k)] = np.sqrt(2.0 / K) * np.cos(np.pi / K * k * (np.arange(K)[:, None] + 0.5))
+    if K:  # a column of text without a value has no bin but that of missing values
+        functions[:K, : len(k)] = np.sqrt(2.0 / K) * np.cos(np.pi / K * k * (np.arange(K)[:, None] + 0.5))
     eigenvalues = 2.0 - 2.0 * np.cos(np.pi / K * k) if axis.ordered else np.ones(len(k))
     if axis.missing:
         functions[K, -1] = 1.0

@@ -79,6 +79,19 @@ class Tables:
         """One table for each term, shape (codes, n_columns)."""
         return [(main_table if len(features) == 1 else pair_table)(*made) for features, made in self.terms]
 
+    def scored(self, tallies: tuple[Tally, ...]) -> list[FloatArray]:
+        """Return the tables as rows to be scored need them, given the tallies of the rows retained.
+
+        A text that belongs in no bin, which no row of the fit has, gets the mean features of the rows retained. A
+        number, or a cell of a pair, gets zeros.
+        """
+        out = list(self.parts)
+        for j, (axis, found) in enumerate(zip(self.layout.axes, tallies, strict=True)):
+            if axis.categories is not None:
+                counts = axis.counts(found)[:, None]
+                out[j] = np.vstack([out[j][:-1], (counts * out[j][:-1]).sum(axis=0) / counts.sum()])
+        return out
+
     @cached_property
     def spots(self) -> list[slice]:
         """Where the coordinates of each term stand among all."""
@@ -97,10 +110,11 @@ class Tables:
                 out.append(rough(features[0]) * (second.rows + 1) + rough(features[1]))
         return out
 
-    def features(self, x: Any) -> FloatArray:
-        """Return the coordinates of every row."""
+    def features(self, x: Any, tallies: tuple[Tally, ...] | None = None) -> FloatArray:
+        """Return the coordinates of every row; tallies are needed for rows that may not be those of the fit."""
+        parts = self.parts if tallies is None else self.scored(tallies)
         out = np.empty((len(x), self.spots[-1].stop))
-        for spot, part, code in zip(self.spots, self.parts, self.codes(x), strict=True):
+        for spot, part, code in zip(self.spots, parts, self.codes(x), strict=True):
             out[:, spot] = part[code]
         return out
 
@@ -266,7 +280,8 @@ class Terms(MixedTransformer):
         return mine if mine is not None and mine.layout is layout else Tables(layout)
 
     def _apply(self, learned: Layout, X: Any) -> FloatArray:
-        return self._tables(learned).features(X)
+        mine = self.__dict__.get("_statistic")
+        return self._tables(learned).features(X, mine.tallies if mine is not None and mine.layout is learned else None)
 
     def _changed_features(self, learned: Layout, left: Callable[[], Table]) -> list[Any]:
         before, after = self._served, self._tables(learned)

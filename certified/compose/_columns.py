@@ -12,6 +12,7 @@ from sklearn.pipeline import _name_estimators
 from sklearn.utils import Bunch
 
 from certified._data.frames import Columns, row_of
+from certified._steps.plain_reader import fitted_columns
 from certified._steps.sequence import as_step
 from certified._steps.stateless import of_table
 from certified.base import named_like
@@ -128,7 +129,7 @@ class ColumnTransformer(Parallel):
             transformer_weights=self.transformer_weights,
             verbose_feature_names_out=self.verbose_feature_names_out,
         )
-        return named_like(out.fit(row), self)
+        return named_like(fitted_columns(out, row), self)
 
     def _kinds(self) -> tuple[str, ...]:
         kinds = ["float"] * self.n_features_in_

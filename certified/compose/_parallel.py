@@ -54,7 +54,7 @@ class Parallel(MixedTransformer, _BaseComposition):
         """Return the columns of each part in a frame or an array."""
         raise NotImplementedError
 
-    def fit(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Any:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None, sample_weight: Any = None) -> Any:
         """Fit every transformer on its columns.
 
         Parameters

@@ -126,9 +126,9 @@ class IsolationForest(OutlierMixin, ForestEstimator):
         self.warm_start = warm_start
         self.key = key
 
-    def fit(self, X: Any, y: Any = None, ids: Any = None) -> IsolationForest:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> IsolationForest:
         """Grow trees; ``ids`` names the subject of each row, an array or a column of the frame X."""
-        return super().fit(X, y, ids)
+        return super().fit(X, y, ids=ids)
 
     def _target(self, y: Any, n_rows: int) -> Any:
         return np.zeros((n_rows, 0), dtype=np.uint16)
@@ -242,9 +242,9 @@ class IsolationForest(OutlierMixin, ForestEstimator):
         """Return -1 for anomalies and 1 for the others, shape (n_rows,)."""
         return np.where(self.decision_function(X) < 0.0, -1, 1)
 
-    def fit_predict(self, X: Any, y: Any = None, ids: Any = None) -> IntArray:
+    def fit_predict(self, X: Any, y: Any = None, *, ids: Any = None) -> IntArray:
         """Fit, and return -1 for the anomalies among the rows and 1 for the others."""
-        return self.fit(X, y, ids).predict(X)
+        return self.fit(X, y, ids=ids).predict(X)
 
     @property
     def offset_(self) -> float:

@@ -90,7 +90,7 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         raise NotImplementedError
 
     @all_or_nothing
-    def fit(self, X: Any, y: Any, ids: Any = None, sample_weight: Any = None) -> Any:
+    def fit(self, X: Any, y: Any, *, ids: Any = None, sample_weight: Any = None) -> Any:
         """Fit on all rows.
 
         Parameters

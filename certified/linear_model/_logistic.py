@@ -148,7 +148,9 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         self.n_jobs = n_jobs
 
     @all_or_nothing
-    def fit(self, X: Any, y: Any, ids: Any = None, sample_weight: Any = None, offset: Any = None) -> LogisticRegression:
+    def fit(
+        self, X: Any, y: Any, *, ids: Any = None, sample_weight: Any = None, offset: Any = None
+    ) -> LogisticRegression:
         """Fit on all rows.
 
         Parameters

@@ -70,7 +70,7 @@ class _Regressor(RegressorMixin, CertifiedLinear):
 
     @all_or_nothing
     def fit(
-        self, X: Any, y: Any, ids: Any = None, sample_weight: Any = None, offset: Any = None, exposure: Any = None
+        self, X: Any, y: Any, *, ids: Any = None, sample_weight: Any = None, offset: Any = None, exposure: Any = None
     ) -> Any:
         """Fit on all rows.
 

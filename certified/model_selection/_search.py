@@ -17,10 +17,11 @@ from sklearn.utils.validation import _check_sample_weight, _num_samples
 
 from certified._data.frames import split_ids
 from certified._data.hashing import Key
+from certified._data.ids import named
 from certified._data.reproducible import digest
 from certified._data.row_order import by_owner_and_content
 from certified._data.rows import sharing
-from certified._data.subjects import Subjects, as_ids
+from certified._data.subjects import Subjects
 from certified._keyed import Keyed
 from certified.accounting import compose
 from certified.base import Plan, all_or_nothing
@@ -47,7 +48,7 @@ class Search(MetaEstimatorMixin, Keyed, Choice):
     # ------------------------------------------------------------------ fit
 
     @all_or_nothing
-    def fit(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Any:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None, sample_weight: Any = None) -> Any:
         """Fit every candidate without each fold, choose, and fit the winner on all rows.
 
         Parameters
@@ -76,13 +77,13 @@ class Search(MetaEstimatorMixin, Keyed, Choice):
         X, ids = split_ids(X, ids)
         X = X if hasattr(X, "shape") else np.asarray(X)
         n_rows = _num_samples(X)
-        ids = np.arange(n_rows) if ids is None else as_ids(ids, f"{type(self).__name__}.fit(ids=...)")
+        ids, source = named(ids, n_rows, f"{type(self).__name__}.fit(ids=...)")
         subjects = Subjects(ids, n_rows)
         y = y if y is None or hasattr(y, "shape") else np.asarray(y)
         weight = None if sample_weight is None else _check_sample_weight(sample_weight, X)
         key = Key.of(self.key, type(self).__name__)
         order = by_owner_and_content(fold_hashes(subjects, key), X, y, weight)
-        self._subjects, self._ids = Subjects(ids[order], n_rows, key), ids[order]
+        self._subjects, self._ids = Subjects(ids[order], n_rows, key, source), ids[order]
         self._X = _safe_indexing(X, order)
         self._y = None if y is None else _safe_indexing(y, order)
         self._weight = None if weight is None else weight[order]

@@ -113,6 +113,7 @@ class Pipeline(Transforming, Keyed, Deletable):
         self,
         X: Any,
         y: Any = None,
+        *,
         ids: Any = None,
         sample_weight: Any = None,
         offset: Any = None,

@@ -52,7 +52,7 @@ class Transforming(Entry, Delegation):
         return self._named_out(_wrap_data_with_container("transform", values, X, self._final))
 
     @available_if(final_has("transform"))
-    def fit_transform(self, X: Any, y: Any = None, ids: Any = None, sample_weight: Any = None) -> Any:
+    def fit_transform(self, X: Any, y: Any = None, *, ids: Any = None, sample_weight: Any = None) -> Any:
         """Fit every step, and return the transformed rows."""
         X, ids = split_ids(X, ids)
         self.fit(X, y, ids=ids, sample_weight=sample_weight)

@@ -108,9 +108,9 @@ class KBinsDiscretizer(Keyed, ExactTransformer):
         self.sample_size = sample_size
         self.key = key
 
-    def fit(self, X: Any, y: Any = None, ids: Any = None) -> KBinsDiscretizer:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> KBinsDiscretizer:
         """Learn the cuts; ``ids`` names the subject of each row, an array or a column of the frame X."""
-        return super().fit(X, y, ids)
+        return super().fit(X, y, ids=ids)
 
     def _count(self, table: Table) -> _Binned:
         self._check_parameters(table.x.shape[1])

@@ -18,7 +18,7 @@ from certified._data.reproducible import same
 from certified._data.table import Table
 from certified._exact.counts import Counts, as_text, codes_of, count, is_missing, subtracted
 from certified._steps.estimators import MixedTransformer
-from certified.base import named_like
+from certified._steps.plain_reader import read_plainly
 from certified.errors import InvalidInput
 from certified.typing import BoolArray, FloatArray, IntArray
 
@@ -52,9 +52,9 @@ class _Encoder(MixedTransformer):
     _unknowns: tuple[str, ...]
     _apart = False  # whether a missing value (NaN) is no category like others
 
-    def fit(self, X: Any, y: Any = None, ids: Any = None) -> Any:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Any:
         """Count the categories; ``ids`` names the subject of each row, an array or a column of the frame X."""
-        return super().fit(X, y, ids)
+        return super().fit(X, y, ids=ids)
 
     def _count(self, table: Table) -> Any:
         self._check_parameters()
@@ -159,7 +159,7 @@ class _Encoder(MixedTransformer):
             return as_text([self._missing() if v is None else v for v in values])
         kind = self._schema.kinds[j] if self._schema else "float"
         if kind == "bool" and self._missing() is None and np.isnan(values).any():
-            return as_text([None if np.isnan(v) else bool(v) for v in values.tolist()])  # objects, as in such a frame
+            return as_text([v if np.isnan(v) else bool(v) for v in values.tolist()])  # objects, as in such a frame
         if kind == "float" or np.isnan(values).any() or (kind == "number" and np.any(values % 1)):
             return values.copy()
         return values.astype(bool if kind == "bool" else np.int64)
@@ -206,7 +206,7 @@ class _Encoder(MixedTransformer):
             **{name: getattr(self, name) for name in ("handle_unknown", "unknown_value") if hasattr(self, name)}
         )
         out.categories_ = [c.copy() for c in self.categories_]  # numbers beside text would stay objects
-        return named_like(out, self)
+        return read_plainly(out, self, [category.values for category in self._learned])
 
     def _check_parameters(self) -> None:
         name = type(self).__name__
@@ -237,8 +237,8 @@ class OneHotEncoder(_Encoder):
     drop : {"first", "if_binary"}, array of shape (n_features,) or None, default=None
         Category of each feature without a column.
     sparse_output : bool, default=False
-        Return a CSR array. A linear model behind takes passes over the rows for a deletion then; with some hundreds
-        of columns or fewer, dense ones let it delete without.
+        Return a CSR array; in a pipeline, where the next step takes one. A linear model behind takes passes over the
+        rows for a deletion then: with some hundreds of columns or fewer, dense ones let it delete without.
     handle_unknown : {"error", "ignore", "infrequent_if_exist", "warn"}, default="error"
     min_frequency : int, float or None, default=None
         Categories with fewer rows (a smaller share of the rows) are one, "infrequent_sklearn".
@@ -388,8 +388,11 @@ class OneHotEncoder(_Encoder):
             out += [combine(name, label) for k, label in enumerate(labels) if k != dropped]
         return np.array(out, dtype=object)
 
-    def _release(self) -> _PlainOneHot:
-        """Return a plain scikit-learn encoder of the same categories; the counts are not in it."""
+    def _release(self) -> Any:
+        """Return a plain scikit-learn encoder of the same categories; the counts are not in it.
+
+        Where something was missing, a pipeline of a reader and the encoder: see :mod:`certified._steps.plain_reader`.
+        """
         self._check_fitted()
         return self._plain(
             _PlainOneHot,
@@ -473,8 +476,11 @@ class OrdinalEncoder(OneToOneFeatureMixin, _Encoder):
             raise InvalidInput(f"OrdinalEncoder(unknown_value={value!r}) is the number of a category. Choose another.")
         return learned
 
-    def _release(self) -> _PlainOrdinal:
-        """Return a plain scikit-learn encoder of the same categories; the counts are not in it."""
+    def _release(self) -> Any:
+        """Return a plain scikit-learn encoder of the same categories; the counts are not in it.
+
+        Where something was missing, a pipeline of a reader and the encoder: see :mod:`certified._steps.plain_reader`.
+        """
         self._check_fitted()
         return self._plain(_PlainOrdinal, encoded_missing_value=self.encoded_missing_value)
 

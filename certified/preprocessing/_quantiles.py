@@ -131,9 +131,9 @@ class MinMaxScaler(PartialFit, OneToOneFeatureMixin, Scaler):
         self.copy = copy
         self.clip = clip
 
-    def fit(self, X: Any, y: Any = None, ids: Any = None) -> MinMaxScaler:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> MinMaxScaler:
         """Learn the extremes of all rows; ``ids`` names the subject of each, an array or a column of the frame X."""
-        return super().fit(X, y, ids)
+        return super().fit(X, y, ids=ids)
 
     def _count(self, table: Table) -> Extremes:
         low, high = self.feature_range
@@ -231,9 +231,9 @@ class RobustScaler(OneToOneFeatureMixin, Keyed, Scaler):
         self.sample_size = sample_size
         self.key = key
 
-    def fit(self, X: Any, y: Any = None, ids: Any = None) -> RobustScaler:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> RobustScaler:
         """Learn the quantiles; ``ids`` names the subject of each row, an array or a column of the frame X."""
-        return super().fit(X, y, ids)
+        return super().fit(X, y, ids=ids)
 
     def _count(self, table: Table) -> Sample:
         low, high = self.quantile_range

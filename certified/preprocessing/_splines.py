@@ -86,9 +86,9 @@ class SplineTransformer(Keyed, ExactTransformer):
         self.sample_size = sample_size
         self.key = key
 
-    def fit(self, X: Any, y: Any = None, ids: Any = None) -> SplineTransformer:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> SplineTransformer:
         """Learn the knots; ``ids`` names the subject of each row, an array or a column of the frame X."""
-        return super().fit(X, y, ids)
+        return super().fit(X, y, ids=ids)
 
     @property
     def _allow_nan(self) -> bool:  # type: ignore[override]

@@ -17,7 +17,7 @@ from certified._exact.counts import Counts, codes_of, count, subtracted
 from certified._exact.sums import GroupSums
 from certified._keyed import Keyed
 from certified._steps.estimators import MixedTransformer
-from certified.base import named_like
+from certified._steps.plain_reader import read_plainly
 from certified.errors import InvalidInput, InvalidRequest
 from certified.typing import FloatArray, IntArray
 
@@ -46,9 +46,9 @@ class _ByTarget(OneToOneFeatureMixin, Keyed, MixedTransformer):
     _supervised = True
     cv: int | None
 
-    def fit(self, X: Any, y: Any, ids: Any = None) -> Any:
+    def fit(self, X: Any, y: Any, *, ids: Any = None) -> Any:
         """Learn the encoding; ``ids`` names the subject of each row, an array or a column of the frame X."""
-        return super().fit(X, y, ids)
+        return super().fit(X, y, ids=ids)
 
     def _fold_of(self, hashes: Any) -> IntArray:
         k = np.uint64(self._folds())
@@ -139,8 +139,11 @@ class _ByTarget(OneToOneFeatureMixin, Keyed, MixedTransformer):
         self.categories_ = [encoding.values.copy() for encoding in learned]
         self.encodings_ = [encoding.encoded[-1].copy() for encoding in learned]
 
-    def _release(self) -> _Plain:
-        """Return a plain scikit-learn TargetEncoder with the same encodings, fitted on rows made up of categories."""
+    def _release(self) -> Any:
+        """Return a plain scikit-learn TargetEncoder with the same encodings, fitted on rows made up of categories.
+
+        Where something was missing, a pipeline of a reader and the encoder: see :mod:`certified._steps.plain_reader`.
+        """
         self._check_fitted()
         missing = self._schema.missing if self._schema else np.nan
         n_rows = max(2, *(len(encoding.values) for encoding in self._learned))
@@ -158,7 +161,7 @@ class _ByTarget(OneToOneFeatureMixin, Keyed, MixedTransformer):
         out.categories_ = shown  # numbers beside text would stay objects
         out.encodings_ = [encoding.encoded[-1].copy() for encoding in self._learned]
         out.target_mean_ = float(self._learned[0].unknown[-1])
-        return named_like(out, self)
+        return read_plainly(out, self, [encoding.values for encoding in self._learned])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -1,15 +1,26 @@
 """certify: a scikit-learn pipeline becomes one that deletes, or the error names every step that cannot."""
 
+from inspect import signature
+
 import numpy as np
 import polars as pl
 import pytest
 from sklearn.base import BaseEstimator
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.decomposition import PCA, FastICA
-from sklearn.ensemble import AdaBoostClassifier, RandomForestClassifier
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    IsolationForest,
+    RandomForestClassifier,
+)
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, Ridge, TweedieRegressor
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import FeatureUnion, make_pipeline
@@ -20,8 +31,11 @@ from sklearn.preprocessing import (
     MinMaxScaler,
     OneHotEncoder,
     PolynomialFeatures,
+    SplineTransformer,
     StandardScaler,
 )
+from sklearn.svm import LinearSVC
+from sklearn.utils import all_estimators
 
 import certified
 from certified.additive import AdditiveClassifier, AdditiveRegressor
@@ -199,3 +213,91 @@ def test_folds_that_rows_would_influence_are_named_before_a_fit():
     with pytest.raises(NotDeletable, match="folds follow from the hashes"):
         certified.certify(GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=StratifiedKFold(3)))
     assert certified.certify(GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=np.int64(3))).cv == 3
+
+
+@pytest.mark.parametrize(
+    ("plain", "name"),
+    [
+        (GradientBoostingClassifier(), "max_depth"),
+        (GradientBoostingRegressor(max_depth=3), "max_depth"),
+        (TweedieRegressor(), "power"),
+        (make_pipeline(SplineTransformer(), Ridge()), "splinetransformer__knots"),
+        (make_pipeline(OneHotEncoder(), LogisticRegression()), "onehotencoder__sparse_output"),
+        (make_pipeline(KBinsDiscretizer(), LogisticRegression()), "kbinsdiscretizer__encode"),
+    ],
+)
+def test_a_value_that_is_the_default_of_scikit_learn_keeps_its_meaning(plain, name):
+    """It is carried over where the default here is another one, or refused by its name."""
+    found, refused = None, ""
+    try:
+        found = certified.certify(plain)
+    except NotDeletable as error:
+        refused = str(error)
+    if found is None:
+        assert name.rpartition("__")[2] in refused
+    else:
+        assert found.get_params()[name] == plain.get_params()[name]
+
+
+def test_every_parameter_of_every_counterpart_has_the_value_it_had():
+    """Whatever says what is fitted; how the work is done is ours where it was left at the default."""
+    from certified._convert import _WORK, _counterpart
+
+    seen = 0
+    for _, kind in all_estimators():
+        if _counterpart(kind.__new__(kind)) is None or signature_needs_more(kind):
+            continue
+        plain = kind()
+        try:
+            found = certified.certify(plain)
+        except NotDeletable:
+            continue
+        seen += 1
+        ours = found.get_params(deep=False)
+        for name, value in plain.get_params(deep=False).items():
+            if name in ours and name not in _WORK:
+                assert repr(ours[name]) == repr(value), f"{kind.__name__}({name}={value!r}) became {ours[name]!r}"
+    assert seen > 25
+
+
+def signature_needs_more(kind):
+    return any(p.default is p.empty for p in list(signature(kind.__init__).parameters.values())[1:])
+
+
+@pytest.mark.parametrize(
+    ("plain", "match"),
+    [
+        (IsolationForest(max_samples=0.5), "max_samples=0.5"),
+        (SimpleImputer(strategy="constant", fill_value=np.inf), "fill_value=inf"),
+        (GridSearchCV(LogisticRegression(), {"penalty": ["l1", "l2"]}), "'penalty'.*Use l1_ratio"),
+        (make_pipeline(StandardScaler(), IsolationForest(max_samples=0.5)), "isolationforest: .*max_samples=0.5"),
+    ],
+)
+def test_what_a_fit_would_refuse_is_refused_before(plain, match):
+    with pytest.raises(NotDeletable, match=match):
+        certified.certify(plain)
+
+
+@pytest.mark.parametrize(
+    ("plain", "match"),
+    [
+        (HistGradientBoostingClassifier(), "GradientBoostingClassifier.*from_booster.*ShardedClassifier"),
+        (LogisticRegressionCV(), "GridSearchCV"),
+        (LinearSVC(), "LogisticRegression"),
+        (TfidfVectorizer(), "HashingVectorizer"),
+        (CalibratedClassifierCV(), "calibrated"),
+    ],
+)
+def test_what_has_no_counterpart_has_a_hint(plain, match):
+    with pytest.raises(NotDeletable, match=match):
+        certified.certify(plain)
+
+
+def test_the_promise_is_given_to_every_part_that_adds_noise():
+    found = certified.certify(make_pipeline(StandardScaler(), LogisticRegression()), epsilon=0.5, delta=1e-7, noise=0.2)
+    final = found.steps[-1][1]
+    assert (final.epsilon, final.delta, final.noise) == (0.5, 1e-7, 0.2)
+    search = certified.certify(GridSearchCV(LogisticRegression(), {"C": [1.0]}), epsilon=0.5)
+    assert search.estimator.epsilon == 0.5
+    with pytest.raises(InvalidInput, match="no part of which adds noise"):
+        certified.certify(GaussianNB(), epsilon=1.0)

@@ -85,7 +85,7 @@ class Fragile(Median):
     """A fault that few requests show: once the row with the largest target was deleted, the median stays as it is."""
 
     def fit(self, X, y, ids=None):
-        super().fit(X, y, ids)
+        super().fit(X, y, ids=ids)
         self._top, self._stuck = float(self._y.max()), None
         return self
 

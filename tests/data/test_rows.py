@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from certified._data.ids import as_ids
 from certified._data.rows import BLOCK, Rows, padded
-from certified._data.subjects import Subjects, as_ids
+from certified._data.subjects import Subjects
 from certified.errors import InvalidInput, InvalidRequest, UnknownIds
 
 ABC = ["b", "a", "b", "c", "a", "b"]

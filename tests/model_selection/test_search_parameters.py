@@ -172,7 +172,7 @@ def test_the_limit_on_threads_holds_until_the_last_model_is_done():
 
     class Watched(Ridge):
         def fit(self, X, y, ids=None):
-            super().fit(X, y, ids)
+            super().fit(X, y, ids=ids)
             look()
             return self
 

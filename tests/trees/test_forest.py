@@ -504,6 +504,7 @@ def test_a_map_of_codes_that_remembers_deleted_rows_is_caught(monkeypatch):
         live.delete(range(10, 30))
         retained = np.r_[0:10, 30:40]
         same.append(
-            live.state_digest_ == RandomForestClassifier(3, key=0).fit(X[retained], y[retained], retained).state_digest_
+            live.state_digest_
+            == RandomForestClassifier(3, key=0).fit(X[retained], y[retained], ids=retained).state_digest_
         )
     assert not all(same)

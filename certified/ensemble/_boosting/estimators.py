@@ -116,7 +116,7 @@ class _Boosted(BoostedTrees):
         return {name: getattr(self, name) for name in _PASSED_ON if getattr(self, name) is not None}
 
     @all_or_nothing
-    def fit(self, X: Any, y: Any, ids: Any = None, sample_weight: Any = None) -> Any:
+    def fit(self, X: Any, y: Any, *, ids: Any = None, sample_weight: Any = None) -> Any:
         """Fit on all rows.
 
         Parameters
@@ -143,8 +143,8 @@ class _Boosted(BoostedTrees):
         booster: Any,
         X: Any,
         y: Any,
-        ids: Any = None,
         *,
+        ids: Any = None,
         structure_ids: Any = (),
         sample_weight: Any = None,
         **params: Any,

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from certified._convex.losses import Loss
-from certified._data.subjects import Subjects, as_ids
+from certified._data.ids import as_ids
+from certified._data.subjects import Subjects
 from certified.ensemble._boosting import kernels
 from certified.ensemble._boosting.release import BoostedState
 from certified.ensemble._boosting.structure import Structure

@@ -14,7 +14,8 @@ from sklearn.utils.validation import _check_sample_weight, has_fit_parameter, va
 from certified._acts.acts import parameters_of
 from certified._acts.turns import turn_of
 from certified._data.frames import split_ids
-from certified._data.subjects import Subjects, as_ids
+from certified._data.ids import named
+from certified._data.subjects import Subjects
 from certified.base import Deletable, all_or_nothing
 from certified.ensemble._sharding.fingerprint import fingerprint
 from certified.ensemble._sharding.private_answers import noise_for
@@ -65,7 +66,7 @@ class ShardedFit(Deletable):
     # ------------------------------------------------------------------ fit
 
     @all_or_nothing
-    def fit(self, X: Any, y: Any, ids: Any = None, sample_weight: Any = None) -> Any:
+    def fit(self, X: Any, y: Any, *, ids: Any = None, sample_weight: Any = None) -> Any:
         """Learn one model for each shard.
 
         Parameters
@@ -88,10 +89,10 @@ class ShardedFit(Deletable):
         validate_data(self, x, skip_check_array=True)
         n_rows = x.shape[0]
         table = Table(x, self._target(y, n_rows), self._weight(sample_weight, n_rows, x))
-        ids = np.arange(n_rows) if ids is None else as_ids(ids, "fit(ids=...)")
+        ids, source = named(ids, n_rows)
         self._check_shards(Subjects(ids, n_rows))
         order = by_subject_and_content(ids, table)
-        subjects = Subjects(ids[order], n_rows)
+        subjects = Subjects(ids[order], n_rows, source)
         key = secrets.randbits(128) if self.key is None else self.key
         self._learn(subjects, table.take(order), np.arange(n_rows), key, self.key is None)
         self._subjects = subjects

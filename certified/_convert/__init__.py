@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from inspect import signature
 from typing import Any
@@ -9,14 +10,17 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 
+from certified._convert.hints import hint
 from certified._steps.sequence import as_step
 from certified.base import Deletable
-from certified.errors import InvalidInput, NotDeletable
+from certified.errors import CertifiedError, InvalidInput, NotDeletable
 
 __all__ = ["certify"]
 
 # How the work is done or shown, not what is fitted; or a sample drawn otherwise here, by the hashes of the subjects.
-_WORK = {"copy", "copy_X", "n_jobs", "verbose", "solver", "svd_solver", "precompute", "warm_start", "subsample"}
+# A value of these that is scikit-learn's default becomes ours; any other value that differs from ours is carried.
+_WORK = {"max_iter", "tol", "random_state"}
+_WORK |= {"copy", "copy_X", "n_jobs", "verbose", "solver", "svd_solver", "precompute", "warm_start", "subsample"}
 _WORK |= {
     "iterated_power",
     "n_oversamples",
@@ -31,7 +35,10 @@ _ELSEWHERE = {
 _INSIDE = ("steps", "transformers", "transformer_list", "estimator", "remainder")
 
 
-def certify(estimator: Any) -> Any:
+_PROMISE = ("epsilon", "delta", "noise")
+
+
+def certify(estimator: Any, *, epsilon: Any = None, delta: Any = None, noise: Any = None) -> Any:
     """Return the deletable counterpart of an unfitted estimator; see :func:`certified.certify`."""
     if isinstance(estimator, type | str) or not hasattr(estimator, "get_params"):
         raise InvalidInput(
@@ -40,6 +47,9 @@ def certify(estimator: Any) -> Any:
         )
     problems: list[str] = []
     found = _converted(estimator, "", problems, top=True)
+    if not problems:
+        _promise(found, dict(zip(_PROMISE, (epsilon, delta, noise), strict=True)))
+        _try(found, estimator, type(found).__name__, problems)
     if problems:
         raise NotDeletable(
             "certify found no counterpart for:\n"
@@ -48,6 +58,63 @@ def certify(estimator: Any) -> Any:
             "what learns nothing. Any estimator, a whole pipeline too, deletes in shards: `certified.ensemble`."
         )
     return found
+
+
+def _promise(found: Any, given: dict[str, Any]) -> None:
+    """Set epsilon, delta and noise of every part that has them."""
+    parameters = found.get_params(deep=True)
+    for name, value in given.items():
+        if value is None:
+            continue
+        places = [key for key in parameters if key.rpartition("__")[2] == name]
+        if not places:
+            raise InvalidInput(
+                f"certify({name}={value!r}) was given for {type(found).__name__}, no part of which adds noise: its "
+                f"deletions are exact. Leave {name} out."
+            )
+        found.set_params(**dict.fromkeys(places, value))
+
+
+def _try(found: Any, plain: Any, where: str, problems: list[str]) -> None:
+    """Name what a fit would refuse: parameters of ours that fail on made-up rows on which the plain ones work."""
+    for name, step, other in _parts(found, plain):
+        _try(step, other, name, problems)
+    if _parts(found, plain) or not isinstance(found, Deletable) or isinstance(plain, Deletable):
+        return
+    changed = {name for name, value in found.get_params(deep=False).items() if not _is_default(found, name, value)}
+    if not changed - set(_PROMISE):
+        return
+    rows = np.linspace(0.5, 1.5, 96)[np.arange(96) * 37 % 96].reshape(24, 4)
+    y = np.arange(24) % 2 + (0 if hasattr(found, "predict_proba") or "Classifier" in where else 1)
+    small = {"n_estimators": 2} if "n_estimators" in found.get_params(deep=False) else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            clone(found).set_params(**small).fit(rows, y)
+        except CertifiedError as error:
+            try:
+                clone(plain).set_params(**small).fit(rows, y)
+            except Exception:
+                return  # made-up rows that do not fit
+            problems.append(f"{where}: {str(error).replace(' Nothing was changed.', '')}")
+        except Exception:
+            return
+
+
+def _parts(found: Any, plain: Any) -> list[tuple[str, Any, Any]]:
+    """Return the estimators in another, with their names, and the plain ones they come from."""
+    out: list[tuple[str, Any, Any]] = []
+    for parameter in _INSIDE:
+        ours, theirs = getattr(found, parameter, None), getattr(plain, parameter, None)
+        if isinstance(ours, list) and isinstance(theirs, list):
+            out += [(ours[k][0], ours[k][1], theirs[k][1]) for k in range(len(ours))]
+        elif isinstance(ours, Deletable):
+            out.append((parameter, ours, theirs))
+    return out
+
+
+def _is_default(estimator: Any, name: str, value: Any) -> bool:
+    return _equal(value, _defaults(type(estimator)).get(name))
 
 
 def _converted(estimator: Any, name: str, problems: list[str], top: bool = False) -> Any:
@@ -65,23 +132,43 @@ def _converted(estimator: Any, name: str, problems: list[str], top: bool = False
         else:
             stateless = not top
         if not stateless:
-            problems.append(f"{where}: {type(estimator).__name__} learns from the data and has no counterpart here.")
+            kind = type(estimator).__name__
+            problems.append(f"{where}: {kind} learns from the data and has no counterpart here.{hint(kind)}")
         return estimator
-    own, defaults = set(signature(counterpart.__init__).parameters), _defaults(type(estimator))
+    own, defaults = _defaults(counterpart), _defaults(type(estimator))
+    elsewhere = not type(estimator).__module__.startswith("sklearn.")  # its defaults are another library's
     given: dict[str, Any] = {}
     for parameter, value in estimator.get_params(deep=False).items():
+        untouched = _equal(value, defaults.get(parameter))
         if parameter in _INSIDE:
             given[parameter] = _inside(value, name, problems)
-        elif _equal(value, defaults.get(parameter)):
+        elif untouched and (elsewhere or parameter in _WORK or parameter not in own or _equal(value, own[parameter])):
             continue
-        elif (type(estimator).__name__, parameter) in _MEANS:
+        elif not untouched and (type(estimator).__name__, parameter) in _MEANS:
             given |= _MEANS[type(estimator).__name__, parameter](value, where, problems)
         elif parameter in own and parameter != "solver":  # ours chooses by itself
             given[parameter] = value
         elif parameter not in _WORK:
             why = _why(type(estimator).__name__, parameter)
             problems.append(f"{where}: {type(estimator).__name__}({parameter}={value!r}) is not supported{why}.")
-    return counterpart(**given)
+    found = counterpart(**given)
+    _check_grid(found, where, problems)
+    return found
+
+
+def _check_grid(found: Any, where: str, problems: list[str]) -> None:
+    """Name the parameters of a search that its converted estimator does not have."""
+    grids = getattr(found, "param_grid", getattr(found, "param_distributions", None))
+    if grids is None or not hasattr(found.estimator, "get_params"):
+        return
+    known = found.estimator.get_params(deep=True)
+    for parameter in dict.fromkeys(key for grid in ([grids] if isinstance(grids, dict) else grids) for key in grid):
+        if parameter not in known:
+            instead = " Use l1_ratio (1 for l1, 0 for l2)." if parameter.rpartition("__")[2] == "penalty" else ""
+            problems.append(
+                f"{where}: the search is over {parameter!r}, which {type(found.estimator).__name__} does not have "
+                f"here.{instead}"
+            )
 
 
 def _inside(value: Any, name: str, problems: list[str]) -> Any:
@@ -125,10 +212,6 @@ def _penalty(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
     if value is None or value == "none":
         return {"C": np.inf}
     return {"l1": {"l1_ratio": 1.0}, "l2": {"l1_ratio": 0.0}}.get(value, {})  # l1_ratio of its own for "elasticnet"
-
-
-def _dense(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
-    return {}  # our features are dense; the values are the same
 
 
 def _seedless(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
@@ -201,8 +284,6 @@ _MEANS: dict[tuple[str, str], Any] = {
     ("ExplainableBoostingClassifier", "interactions"): _pairs,
     ("ExplainableBoostingRegressor", "interactions"): _pairs,
     ("LogisticRegression", "penalty"): _penalty,
-    ("OneHotEncoder", "sparse_output"): _dense,
-    ("ColumnTransformer", "sparse_threshold"): _dense,
     **{(name, "random_state"): _key for name in ("KMeans", "Nystroem", "RandomizedSearchCV")},
     ("GridSearchCV", "cv"): _folds,
     ("RandomizedSearchCV", "cv"): _folds,
