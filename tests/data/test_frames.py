@@ -60,7 +60,7 @@ def test_the_same_rows_give_the_same_model_whatever_frame_they_come_in(kind):
         other.delete([gone])
     with pytest.raises(InvalidRequest, match="a row of class"):
         other.delete(np.setdiff1d(np.unique(frame["person"].to_numpy()[y == 1]), gone))
-    with pytest.raises(ValueError, match="now missing"):
+    with pytest.raises(ValueError, match="columns are missing"):
         other.predict(KINDS["polars"](frame).drop("person", "city"))
 
 
