@@ -267,7 +267,7 @@ def signature_needs_more(kind):
     ("plain", "match"),
     [
         (SimpleImputer(strategy="constant", fill_value=np.inf), "fill_value=inf"),
-        (GridSearchCV(LogisticRegression(), {"penalty": ["l1", "l2"]}), "'penalty'.*Use l1_ratio"),
+        (GridSearchCV(LogisticRegression(), {"gama": [1.0, 2.0]}), "the search is over 'gama'"),
         (make_pipeline(SimpleImputer(strategy="constant", fill_value=np.inf), Ridge()), "simpleimputer: .*fill_value"),
     ],
 )

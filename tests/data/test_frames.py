@@ -92,7 +92,7 @@ def test_a_class_whose_every_row_leaves_is_refused_in_an_additive_model_too():
     frame, y = _frame()
     model = AdditiveClassifier(interactions=0).fit(frame, y, ids="person")
     before = model.certificate_
-    with pytest.raises(InvalidInput, match="rows of two"):
+    with pytest.raises(InvalidRequest, match="a row of class"):
         model.delete(np.unique(frame["person"].to_numpy()[y == 1]))
     with pytest.raises(ValueError, match="now missing"):
         model.predict(frame.drop("person", "city"))

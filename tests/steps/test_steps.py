@@ -177,7 +177,7 @@ def test_the_last_number_of_a_column_that_no_type_declares_is_not_deleted(last):
         with pytest.raises(InvalidRequest, match="last number of column 1"):
             model.delete([3])
         assert model.state_digest_ == before
-    text = np.where(X == last, "x", X)
+    text = np.where(last == X, "x", X)
     model = OneHotEncoder().fit(text)
     model.delete([1, 3])
     assert model.state_digest_ == OneHotEncoder().fit(text[[0, 2]], ids=[0, 2]).state_digest_

@@ -92,7 +92,7 @@ class ShardedFit(Deletable):
         ids, source = named(ids, n_rows)
         self._check_shards(Subjects(ids, n_rows))
         order = by_subject_and_content(ids, table)
-        subjects = Subjects(ids[order], n_rows, source)
+        subjects = Subjects(ids[order], n_rows, source=source)
         key = secrets.randbits(128) if self.key is None else self.key
         self._learn(subjects, table.take(order), np.arange(n_rows), key, self.key is None)
         self._subjects = subjects
