@@ -13,7 +13,7 @@ from certified.ensemble import GradientBoostingClassifier, GradientBoostingRegre
 from certified.ensemble._boosting import kernels  # noqa: E402
 from certified.ensemble._boosting import leaf_metric as metric  # noqa: E402
 from certified.ensemble._boosting import leaf_solver as head  # noqa: E402
-from certified.errors import InvalidInput  # noqa: E402
+from certified.errors import InvalidInput, InvalidRequest  # noqa: E402
 from certified.testing import check_delete_equals_refit  # noqa: E402
 
 SMALL = {"n_estimators": 4, "max_depth": 2, "sample_size": 40, "leaf_penalty": 2.0}
@@ -278,3 +278,54 @@ def test_balanced_classes_are_those_of_the_sample_and_others_are_refused():
         other.fit(X, y)
     with pytest.raises(InvalidInput, match=r"numbers have no classes"):
         GradientBoostingRegressor(**small, class_weight={0: 2.0}).fit(X, X[:, 0])
+
+
+@pytest.mark.parametrize("structure", ["sample", "random"])
+@pytest.mark.parametrize("classes", [3, 4])
+def test_the_only_person_of_a_class_takes_it_along(structure, classes):
+    X, codes, s, ids = data(3)
+    y = np.array(["a", "b", "c"])[codes].astype(object)
+    y[[0, 1]], y[[2, 3]] = "rare", "rare"  # subjects 0 and 1
+    if classes == 3:
+        y[y == "c"] = "a"
+    small = {
+        **SMALL,
+        "key": 3,
+        "structure": structure,
+        "feature_ranges": (-3.0, 3.0) if structure == "random" else None,
+    }
+    model = GradientBoostingClassifier(**small).fit(X, y, ids=ids, sample_weight=s)
+    model.delete([0])
+    assert "rare" in model.classes_
+    receipt = model.delete([1, 5])
+    assert "rare" not in model.classes_
+    assert receipt.certificate.mu <= receipt.certificate.mu_target
+    kept = np.isin(ids, model.ids_)
+    refit = GradientBoostingClassifier(**small).fit(X[kept], y[kept], ids=ids[kept], sample_weight=s[kept])
+    assert model.structure_digest_ == refit.structure_digest_
+    assert np.array_equal(model.classes_, refit.classes_)
+    assert np.allclose(model.private_coef_, refit.private_coef_, atol=1e-3)
+    assert np.array_equal(model.release_metric_, refit.release_metric_)
+    assert np.array_equal(model.release().classes_, refit.classes_)
+    assert not np.any(model._X[~np.isin(ids, model.ids_)])
+    model.delete([7])
+    model.add(X[14:16], y[14:16], ids=ids[14:16], sample_weight=s[14:16])
+    assert model.structure_digest_ == refit.structure_digest_
+
+
+def test_a_class_that_a_refit_could_not_leave_out_is_refused():
+    X, y, s, _ = data(4)
+    for labels, structure in ((np.minimum(y, 1), "sample"), (y, None)):
+        if structure is None:
+            inner = xgboost.XGBClassifier(n_estimators=2, max_depth=2).fit(X, labels)
+            structure = inner.get_booster()
+        model = GradientBoostingClassifier(**{**SMALL, "structure": structure}).fit(X, labels)
+        before = model.structure_digest_
+        with pytest.raises(InvalidRequest, match=r"class 1.*Nothing was changed"):
+            model.delete(np.flatnonzero(labels == 1))
+        assert model.structure_digest_ == before
+    s[y == 2] = 0.0
+    s[np.flatnonzero(y == 2)[0]] = 1.0
+    model = GradientBoostingClassifier(**SMALL).fit(X, y, sample_weight=s)
+    with pytest.raises(InvalidRequest, match="class 2"):  # rows of weight 0 stay, and a refit refuses them
+        model.delete([np.flatnonzero(y == 2)[0]])

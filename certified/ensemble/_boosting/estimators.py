@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import xgboost
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 
 from certified._convex.losses import Gamma, Logistic, Poisson, Softmax, Squared, Tweedie
 from certified._data.frames import split_ids
-from certified._data.targets import codes_among, target_column
+from certified._data.targets import target_column
 from certified.base import all_or_nothing
+from certified.ensemble._boosting.classes import BoostedClasses
 from certified.ensemble._boosting.labels import labelled
 from certified.ensemble._boosting.leaf_metric import LeafRows
 from certified.ensemble._boosting.model import BoostedTrees
-from certified.ensemble._boosting.objective import Objective, weights_of_classes
+from certified.ensemble._boosting.objective import Objective
 from certified.errors import InvalidInput
 from certified.typing import FloatArray, IntArray
 
@@ -199,7 +199,7 @@ class _Boosted(BoostedTrees):
         return model
 
 
-class GradientBoostingClassifier(ClassifierMixin, _Boosted):
+class GradientBoostingClassifier(ClassifierMixin, BoostedClasses, _Boosted):
     """Boosted trees for classes whose subjects can be deleted, with a certificate.
 
     The splits are those of XGBoost, trained on the subjects with the smallest hashes (``sample_size``). The leaf
@@ -309,51 +309,6 @@ class GradientBoostingClassifier(ClassifierMixin, _Boosted):
                 f"{found.name!r} is."
             )
         return found
-
-    def _targets(self, y: Any, weight: FloatArray) -> FloatArray:
-        check_classification_targets(y)
-        classes, encoded = np.unique(y, return_inverse=True)
-        counts = np.bincount(encoded[weight > 0], minlength=len(classes))
-        if len(classes) < 2 or np.any(counts == 0):
-            raise InvalidInput(
-                "Classifier can't train when only one class is present: two classes or more, each with a positive "
-                f"weight, are needed; y has {np.unique(classes[counts > 0]).tolist()}."
-            )
-        if len(classes) > 2 and self.monotone_constraints is not None:
-            raise InvalidInput(
-                f"{type(self).__name__}(monotone_constraints=...) is not allowed with {len(classes)} classes: a "
-                "predictor of a class that rises does not make its probability rise. Leave it out."
-            )
-        if len(classes) > 2 and self.structure_groups > 1:
-            raise InvalidInput(
-                f"{type(self).__name__}(structure_groups={self.structure_groups}) is not allowed with {len(classes)} "
-                "classes: the sums over rows take all trees of a class together, and groups would mix them. Set "
-                "structure_groups=1."
-            )
-        self.classes_, self._counts = classes, counts
-        return encoded.astype(np.float64)
-
-    def _class_weights(self, rows: LeafRows, sample: IntArray) -> Any:
-        """Weights by class: those given, or "balanced" by the structure sample."""
-        counts = np.bincount(rows.y[sample >= 0].astype(np.int64), minlength=len(self.classes_))
-        each = weights_of_classes(self.class_weight, self.classes_.tolist(), counts, type(self).__name__)
-        return each[rows.y.astype(np.int64)]
-
-    def _class_counts(self, rows: IntArray) -> IntArray:
-        return self._counts - self._count(rows)
-
-    def _more_targets(self, y: Any, weight: FloatArray) -> FloatArray:
-        return codes_among(self.classes_, y, len(weight), f"{type(self).__name__}.add").astype(np.float64)
-
-    def _counted_in(self, y: FloatArray, weight: FloatArray) -> dict[str, Any]:
-        return {"_counts": self._counts + np.bincount(y[weight > 0].astype(np.int64), minlength=len(self.classes_))}
-
-    def _counted_out(self, rows: IntArray) -> dict[str, Any]:
-        return {"_counts": self._counts - self._count(rows)}
-
-    def _count(self, rows: IntArray) -> IntArray:
-        labels = self._rows.y[rows][self._rows.s[rows] > 0]
-        return np.bincount(labels.astype(np.int64), minlength=len(self.classes_))
 
     def decision_function(self, X: Any) -> FloatArray:
         """Return the released predictor (log-odds), shape (n_rows,); for more than two classes (n_rows, n_classes)."""

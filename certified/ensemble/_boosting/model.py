@@ -72,6 +72,9 @@ class BoostedTrees(BoostedFit):
     # --------------------------------------------------------------- delete
 
     def _plan_deletion(self, rows: IntArray) -> Plan:
+        fewer = self._with_fewer_classes(rows)
+        if fewer is not None:
+            return self._plan_anew(fewer, rows, self._X)
         if np.any(self._sample[rows] >= 0):
             return self._plan_rebuild(rows)
         state, inside = self._state, self._inside()
@@ -157,21 +160,35 @@ class BoostedTrees(BoostedFit):
         retained = self._subjects.retained[:n].copy()
         retained[rows] = False
         fresh = self._narrowed(np.where(retained[:, None], X, 0.0))
+        draft = self._with_fewer_classes(rows) or self._draft()
+        draft.__dict__.update(() if draft._rows is not self._rows else self._counted_out(rows))
+        draft.n_features_in_ = X.shape[1]
+        return self._plan_anew(draft, rows, fresh)
+
+    def _plan_anew(self, draft: Any, rows: IntArray, X: Any) -> Plan:
+        """Plan to delete rows where all is learned anew: for other features, or for fewer classes."""
+        retained = self._subjects.retained[: len(X)].copy()
+        retained[rows] = False
         try:
-            built = self._build(fresh, self._rows, retained, None, self.tol)
+            built = draft._build(X, draft._rows, retained, None, self.tol)
         except InvalidInput as error:
             raise CannotCertify(str(error)) from None
         require(built.state.solution, self._acceptable(built.state.solution), "delete(ids=...)")
-
-        counted, before = self._counted_out(rows), self._X
+        draft.__dict__.update(_X=X, _released=None, _model=None)
+        draft._store(draft._rows, built, np.inf)
+        replaced = [old for old, new in ((self._X, X), (self._rows.y, draft._rows.y)) if old is not new]
 
         def commit() -> None:
-            self.__dict__.update(counted, _X=fresh, n_features_in_=X.shape[1], _released=None, _model=None)
-            self._store(self._rows, built, np.inf)
+            self._become(draft)
             self._erase(rows)
-            before[:] = 0
+            for old in replaced:
+                old[:] = 0
 
         return Plan(commit, True, built.state.solution.method, np.inf, built.state.solution.passes)
+
+    def _with_fewer_classes(self, rows: IntArray) -> Any:
+        """Return a draft without the classes that leave with these rows, or None where none does."""
+        return None
 
     def _erase(self, rows: IntArray) -> None:
         for part in (self._X, self._rows.y, self._rows.s, self._w, self._m, self._hashes):
