@@ -305,7 +305,7 @@ def test_the_only_person_of_a_class_takes_it_along(structure, classes):
     assert model.structure_digest_ == refit.structure_digest_
     assert np.array_equal(model.classes_, refit.classes_)
     assert np.allclose(model.private_coef_, refit.private_coef_, atol=1e-3)
-    assert np.array_equal(model.release_metric_, refit.release_metric_)
+    assert np.array_equal(model.noise_metric_, refit.noise_metric_)
     assert np.array_equal(model.release().classes_, refit.classes_)
     assert not np.any(model._X[~np.isin(ids, model.ids_)])
     model.delete([7])
