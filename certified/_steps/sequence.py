@@ -240,8 +240,8 @@ def admit(step: ExactStep, x: Any) -> None:
         return
     if issparse(x) and not tags.sparse:
         raise InvalidInput(
-            f"{name} got sparse features, and takes dense ones. Set sparse_output=False in the encoder or "
-            "sparse_threshold=0 in the ColumnTransformer in front of it."
+            f"{name} got sparse features, and takes dense ones. Set sparse_output=False in the encoder "
+            "(encode='onehot-dense' for bins), or sparse_threshold=0 in the ColumnTransformer in front of it."
         )
     if not (tags.allow_nan or np.isfinite(values_of(x)).all()):
         raise InvalidInput(

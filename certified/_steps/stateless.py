@@ -286,6 +286,11 @@ def _in_blocks(transform: Callable[[Any], Any], X: Any, name: str) -> Any:
         n = part.shape[0]
         whole = part[np.minimum(np.arange(_ROWS), n - 1)]
         block = transform(whole if sparse else np.ascontiguousarray(whole))
+        if getattr(getattr(block, "dtype", None), "kind", "f") in "OUT" and _fails(_dense, block):
+            raise InvalidInput(
+                f"{name} made values that are no numbers, for example {np.ravel(block)[0]!r}. Numbers are needed. "
+                "Apply it to the data before, or encode the text by a transformer of `certified`. Nothing was changed."
+            )
         made = canonical(csr_array(block, dtype=np.float64)) if sparse and issparse(block) else _dense(block)
         if made.ndim != 2 or made.shape[0] != _ROWS or (out and made.shape[1] != out[0].shape[1]):
             raise NotDeletable(

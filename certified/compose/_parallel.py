@@ -18,6 +18,7 @@ from certified._data.frames import Columns, Schema, eager, is_frame, joined, rea
 from certified._data.table import RemainingRows, Table
 from certified._steps.estimators import MixedTransformer
 from certified._steps.sequence import admit, served, targets
+from certified._steps.stateless import as_named
 from certified._steps.step import ExactStep
 from certified.errors import InvalidInput
 from certified.typing import IntArray
@@ -227,7 +228,7 @@ class Parallel(MixedTransformer, _BaseComposition):
         return out
 
     def _members(self) -> tuple[Any, ...]:
-        return tuple(part.step for part in self._parts)
+        return tuple(part.step for part in self.__dict__.get("_parts", ()))
 
     def _twin(self) -> Any:
         out = super()._twin()
@@ -287,7 +288,7 @@ class Parallel(MixedTransformer, _BaseComposition):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        steps = [step for _, step in self._steps if not isinstance(step, str)]
+        steps = [step for _, step in self._steps if not isinstance(as_named(step), str)]
         tags.input_tags.allow_nan = all(get_tags(step).input_tags.allow_nan for step in steps)
         return tags
 

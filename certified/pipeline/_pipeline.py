@@ -289,7 +289,7 @@ class Pipeline(Transforming, Keyed, Deletable):
         self.steps_ = steps
 
     def _members(self) -> tuple[Any, ...]:
-        steps = dict.fromkeys([*self._before, self._final])
+        steps = dict.fromkeys([*self._before, self._final]) if "_before" in self.__dict__ else ()  # not fitted
         return tuple(step for step in steps if isinstance(step, Deletable))
 
     # ------------------------------------------------------------------ add

@@ -102,6 +102,8 @@ def test_pipelines_without_steps_and_steps_that_are_none():
         assert np.array_equal(model.transform(X), StandardScaler().fit_transform(X))
         assert np.array_equal(model.release().transform(X), model.transform(X))
         model.delete([3])
+    both = make_union(StandardScaler(), None)
+    assert np.array_equal(make_pipeline(both, None).fit(X).transform(X)[:, 3:], X)
     with pytest.raises(InvalidInput, match="memory="):
         make_pipeline(StandardScaler(), Ridge(), memory="cache").fit(X, Y)
     assert make_pipeline(StandardScaler(), Ridge(), verbose=True).fit(X, Y).n_rows_ == 60

@@ -1,5 +1,7 @@
 """What steps of pipelines promise: a row comes out by itself, kinds come from retained rows, a commit cannot fail."""
 
+import itertools
+import pickle
 import sys
 from copy import deepcopy
 
@@ -7,6 +9,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.kernel_approximation import RBFSampler
@@ -376,6 +379,46 @@ def test_knots_of_values_that_lie_too_close_are_made_before_a_deletion_changes_a
     model.delete([3])
     assert model.state_digest_ == make().fit(X[:2], ids=[1, 2]).state_digest_
     assert np.isfinite(model.transform(X[:2])).all()
+
+
+def test_a_pipeline_of_columns_is_loaded_as_it_was_saved_and_deletes_on():
+    X, model = table(), mixed()
+    model.fit(X)
+    loaded = pickle.loads(pickle.dumps(model))
+    for one in (model, loaded):
+        one.delete([5, 9])
+    assert loaded.state_digest_ == model.state_digest_
+    assert pickle.loads(pickle.dumps(mixed())).get_params().keys() == mixed().get_params().keys()
+
+
+def test_sparse_rows_in_any_order_give_the_same_state():
+    rng = np.random.default_rng(0)
+    X, y = sparse.random(200, 30, density=0.2, random_state=1, format="csr"), rng.integers(0, 2, 200)
+    mixed_up = X.copy()
+    for start, stop in itertools.pairwise(mixed_up.indptr):
+        order = rng.permutation(stop - start)
+        mixed_up.indices[start:stop] = mixed_up.indices[start:stop][order]
+        mixed_up.data[start:stop] = mixed_up.data[start:stop][order]
+    mixed_up.has_sorted_indices = False
+    zero = sparse.csr_matrix(
+        (np.append(X.data, 0.0), (np.append(X.nonzero()[0], 5), np.append(X.nonzero()[1], 7))), X.shape
+    )
+    for step in (Normalizer("l1"), Normalizer("l2"), FunctionTransformer(accept_sparse=True)):
+        states = set()
+        for rows in (X, mixed_up, zero, X.tocsc()):
+            model = make_pipeline(step, LogisticRegression(noise=0)).fit(rows, y)
+            model.delete(range(0, 200, 9))
+            states.add((model._table.x.data.tobytes(), model.private_coef_.tobytes()))
+        assert len(states) == 1, step
+    learns = FunctionTransformer(lambda X: X.multiply(1.0 / (X.max() + 1.0)).tocsr(), accept_sparse=True)
+    with pytest.raises(NotDeletable, match="other rows are beside it"):
+        make_pipeline(learns, LogisticRegression()).fit(X, y)
+
+
+def test_text_that_a_function_makes_is_refused_with_a_reason():
+    upper = FunctionTransformer(lambda X: np.char.upper(X.astype(str)).astype(object))
+    with pytest.raises(InvalidInput, match="made values that are no numbers, for example 'A'"):
+        make_pipeline(make_column_transformer((upper, ["t"])), Ridge()).fit(pl.DataFrame({"t": ["a", "b"]}), [0, 1])
 
 
 def test_a_subject_of_weight_zero_can_be_deleted_behind_text():
