@@ -12,7 +12,7 @@ from certified.errors import InvalidInput, NotVerified
 from certified.ledger import Ledger, LogProof, SigningKey, VerifyingKey, Witness
 from certified.report import open_document
 
-__all__ = ["keys", "ledger", "verify"]
+__all__ = ["keys", "ledger", "verify", "write_secret"]
 
 
 def verify(given: argparse.Namespace) -> Answer:
@@ -110,7 +110,7 @@ def keys(given: argparse.Namespace) -> Answer:
                 "certified keys new needs --name, and a path that does not exist yet. Nothing was written."
             )
         made = SigningKey.generate(given.name, given.algorithm)
-        _write_secret(given.path, made.to_pem())
+        write_secret(given.path, made.to_pem())
         return Answer({"vkey": made.public.vkey, "file": str(given.path)}, [made.public.vkey])
     with Ledger.open(_database(given.path)) as log:
         if given.what == "rotate":
@@ -125,7 +125,7 @@ def _rotate(log: Ledger, given: argparse.Namespace) -> Answer:
     log.key = SigningKey.from_pem(log.origin, file.read_bytes())
     new = SigningKey.generate(log.origin, given.algorithm)
     waiting = file.with_name(file.name + ".next")  # kept until the log names it, so that no crash can lose it
-    _write_secret(waiting, new.to_pem())
+    write_secret(waiting, new.to_pem())
     log.rotate(new)
     os.replace(waiting, file)
     return Answer({"vkey": new.public.vkey}, [new.public.vkey])
@@ -139,7 +139,8 @@ def _keys(path: Path) -> list[VerifyingKey]:
     return [VerifyingKey.parse(line) for line in path.read_text().splitlines() if line.strip()]
 
 
-def _write_secret(path: Path, data: bytes) -> None:
+def write_secret(path: Path, data: bytes) -> None:
+    """Write a file that its owner alone may read, durably."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(handle, "wb") as file:
         file.write(data)

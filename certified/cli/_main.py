@@ -127,8 +127,11 @@ def _parser() -> argparse.ArgumentParser:
     keys.add_argument("--algorithm", choices=("ed25519", "ecdsa-p256", "witness"), default="ed25519")
     keys.add_argument("--key-file", type=Path, help="present private key (PEM), if the vault does not keep it")
 
-    vault = command("vault", "search a vault for ids, or hold subjects")
-    vault.add_argument("what", choices=("trace", "hold", "unhold"))
+    vault = command("vault", "search a vault for ids, hold subjects, make or restore a backup")
+    vault.add_argument("what", choices=("trace", "hold", "unhold", "backup", "restore"))
+    vault.add_argument("--file", type=Path, help="of the backup")
+    vault.add_argument("--backup-key", type=Path, help="file with the key of the backup, written or read")
+    vault.add_argument("--against", type=Path, metavar="HEAD", help="a signed head that you kept, for restore")
     vault.add_argument("--ids", default="-", metavar="FILE", help="one id a line; - is standard input")
     vault.add_argument("--reason", default="", help="of a hold")
     return parser

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from certified.cli._answer import DONE, NOTHING, REFUSED, Answer
+from certified.cli._light import write_secret
 from certified.errors import InvalidInput, StorageFailed
 from certified.ledger import SigningKey
 from certified.ledger._database import connect
@@ -181,7 +182,9 @@ def audit(given: argparse.Namespace) -> Answer:
 
 
 def vault(given: argparse.Namespace) -> Answer:
-    """Search for ids, or hold subjects."""
+    """Search for ids, hold subjects, make or restore a backup."""
+    if given.what in ("backup", "restore"):
+        return _backup(given)
     with _open(given, read_only=given.what == "trace") as opened:
         ids = _as_held(opened, _ids(given.ids))
         if given.what == "trace":
@@ -197,6 +200,22 @@ def vault(given: argparse.Namespace) -> Answer:
         else:
             opened.unhold(ids)
     return Answer({given.what: len(ids)}, [f"{given.what}: {len(ids)} subjects."])
+
+
+def _backup(given: argparse.Namespace) -> Answer:
+    if given.file is None or given.backup_key is None:
+        raise InvalidInput(f"certified vault {given.what} needs --file, the backup, and --backup-key, its key.")
+    if given.what == "backup":
+        with _open(given) as opened:
+            key = opened.backup(given.file)
+        write_secret(given.backup_key, key.hex().encode() + b"\n")
+        lines = [f"{given.file} is written, its key is in {given.backup_key}. Keep them apart."]
+        return Answer({"file": str(given.file), "key": str(given.backup_key)}, lines)
+    key = bytes.fromhex(given.backup_key.read_text().strip())
+    against = given.against.read_text() if given.against else None
+    with Vault.restore(given.file, given.vault, key, against=against) as opened:
+        values = opened.status()
+    return Answer(values, [f"{given.vault} is restored; its log has {values['entries']} entries."])
 
 
 def _open(given: argparse.Namespace, *, read_only: bool = False) -> Vault:

@@ -192,7 +192,7 @@ def _common(vault: Folder, files: list[str]) -> DeletionRecord:
             "volumeEncryption": encrypted,
             "keeper": "nothing" if sealed else "what algebra could tell, until the vault is sealed",
         },
-        not_covered={**NOT_COVERED, "earlier releases": _out(releases, len(told))},
+        not_covered={**NOT_COVERED, "earlier releases": _out(releases, len(told)), "backups": _backed_up(vault)},
         budget={"releases": releases, **transcript},
         lineage={"stateBefore": before, "stateAfter": after, "recipients": told},
         log={"origin": vault.ledger.origin},
@@ -211,6 +211,15 @@ def _record(vault: Folder, n: int, common: DeletionRecord) -> DeletionRecord:
         common,
         request={"key": key, "basis": basis, "actorRole": actor, **dates},
         deletion={**common.deletion, **counts},
+    )
+
+
+def _backed_up(vault: Folder) -> str:
+    (made,) = vault.db.execute("select count(*) from backup").fetchone()
+    if not made:
+        return "the vault made none; others are not known to it"
+    return (
+        f"{made} made by the vault cannot be read any more: their keys in it are destroyed; destroy copies of them too"
     )
 
 

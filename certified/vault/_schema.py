@@ -26,6 +26,7 @@ STATEMENTS = (
        digest text not null, entry integer not null, body text not null)""",
     """create table release(n integer primary key, at text not null, generation integer not null, claim text not null,
        mu text not null, digest text not null, written integer not null)""",
+    "create table backup(n integer primary key, at text not null, key blob)",
     "create table recipient(release integer not null references release(n), name text not null, since text not null)",
 )
 """Columns with ids are emptied once a request is carried out; SQLite overwrites what is deleted."""

@@ -13,7 +13,7 @@ from typing import Any
 from certified.errors import InvalidInput, InvalidRequest, Locked, NewerFormat, StorageFailed
 from certified.ledger import Ledger, Note, SigningKey
 from certified.ledger._database import connect, transaction, translated
-from certified.vault import _documents, _trace, _verify, _work
+from certified.vault import _backup, _documents, _trace, _verify, _work
 from certified.vault._files import storage, sync_folder, write_new
 from certified.vault._folder import Folder
 from certified.vault._keeper import Keeper
@@ -303,6 +303,46 @@ class Vault(Folder):
         with self._writing("Recording a recipient"), self.ledger.transaction():
             self.db.execute("insert into recipient values(?, ?, ?)", (release, recipient, utc()))
             self.ledger.append("exported", release=release)
+
+    def backup(self, path: str | Path) -> bytes:
+        """Write an encrypted copy of the vault to a new file, and return its key.
+
+        The next deletion destroys the key in the vault, so that no backup brings a subject back; make a new one after
+        each batch. Keep a copy of the key apart from vault and backup, for the case that the vault is lost, and destroy
+        it
+        when you make the next one.
+        """
+        with self._working("Writing a backup"):
+            return _backup.backup(self, Path(path))
+
+    @classmethod
+    def restore(cls, file: str | Path, path: str | Path, key: bytes, *, against: Note | str | None = None) -> Vault:
+        """Return the vault in a backup, in a folder that does not exist yet.
+
+        Parameters
+        ----------
+        file, path : path-like
+        key : bytes
+            That :meth:`backup` returned.
+        against : Note, str or None
+            A signed head that is known from elsewhere; a backup from before it is refused. What was logged after the
+            backup
+            and is not in it has to be done again.
+        """
+        path = Path(path)
+        if path.exists():
+            raise StorageFailed(f"Vault.restore(..., {str(path)!r}): the path exists. Nothing was restored.")
+        making = path.with_name(path.name + ".new")
+        _remove_unfinished(making)
+        _backup.unpack(Path(file), making, key)
+        cls.open(making, against=against, read_only=True).close()
+        with storage("Restoring the backup"):
+            os.rename(making, path)
+            sync_folder(path.parent)
+        vault = cls.open(path, against=against)
+        if vault.ledger.key is not None:
+            vault.ledger.append("restored")
+        return vault
 
     # looking
 

@@ -21,7 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from certified._data.subjects import as_ids
 from certified.errors import CannotCertify, InvalidRequest
+from certified.vault._backup import forget_keys
 from certified.vault._documents import find, issue, publish
 from certified.vault._files import sync_folder, write_new
 from certified.vault._folder import Folder
@@ -51,10 +53,12 @@ def process(vault: Folder, sealing: bool, limit: int | None) -> Processed:
     model = vault.keeper().model
     wanted: list[Wanted] = []
     gone: set[Any] = set()
+    known = set(_held(model, list(dict.fromkeys(subject for _, _, ids, _ in taken for subject in ids)))[0])
     for n, key, ids, missing in taken:
-        held, absent = _held(model, ids)
+        held = [subject for subject in ids if subject in known]
+        absent = len(ids) - len(held)
         if absent and missing == "raise":
-            _refuse(vault, n, key, f"{len(absent)} of its ids are not held.")
+            _refuse(vault, n, key, f"{absent} of its ids are not held.")
             continue
         new = [subject for subject in held if subject not in gone]
         rows = int(model._subjects.rows_of(np.array(new)).size) if new else 0
@@ -97,16 +101,13 @@ def _reasons_to_keep(vault: Folder, ids: list[Any]) -> list[str]:
 
 def _held(model: Any, ids: list[Any]) -> tuple[list[Any], list[Any]]:
     """Return which of these ids the model holds, and which it does not."""
-    from certified._data.subjects import as_ids
-
-    known = model._subjects
-    wanted = as_ids(ids, "request(ids=...)")
-    if wanted.dtype.kind != known._sorted.dtype.kind:
-        return [], ids
-    low, high = (known._sorted.searchsorted(wanted, side=side) for side in ("left", "right"))
-    spans = zip(low, high, strict=True)
-    mask = np.array([bool(known.retained[known._order[a:b]].any()) for a, b in spans], dtype=bool)
-    return wanted[mask].tolist(), wanted[~mask].tolist()
+    whole = model._subjects.by_position()[0].dtype.kind == "i"
+    known = set()
+    possible = [subject for subject in ids if isinstance(subject, int) == whole]
+    if possible:
+        wanted = as_ids(possible, "request(ids=...)")
+        known = set(wanted[model._subjects.holds(wanted, "request(ids=...)")].tolist())
+    return [subject for subject in ids if subject in known], [subject for subject in ids if subject not in known]
 
 
 def _refuse(vault: Folder, n: int, key: str, reason: str) -> None:
@@ -204,6 +205,7 @@ def finish(vault: Folder) -> bool:
     with vault.ledger.transaction():
         db.execute("delete from journal")
         if waiting:
+            forget_keys(vault)
             issue(vault, waiting, parts)
             for n, _ in waiting:
                 digests = db.execute("select digest from commitment where request = ?", (n,)).fetchall()
@@ -248,7 +250,6 @@ def _refine(model: Any) -> bool:
 def add(vault: Folder, X: Any, y: Any, ids: Any, readmit: bool, more: dict[str, Any]) -> None:
     """Add rows, unless a subject was deleted before."""
     from certified._data.frames import split_ids
-    from certified._data.subjects import as_ids
 
     finish(vault)
     new = as_ids(split_ids(X, ids)[1], "add(ids=...)").tolist()
@@ -337,23 +338,16 @@ def _remove_folder(folder: Path) -> None:
 
 
 def plan(vault: Folder, ids: Any) -> dict[str, Any]:
-    """Try a deletion on the model in memory and throw the result away."""
-    from certified._data.subjects import as_ids
-
-    keeper = vault.keeper()
+    """Tell what a request would do."""
+    model = vault.keeper().model
     wanted = list(dict.fromkeys(as_ids(ids, "plan(ids=...)").tolist()))
-    held, absent = _held(keeper.model, wanted)
+    held, absent = _held(model, wanted)
     out: dict[str, Any] = {"subjects": len(held), "absent": len(absent), "held": _reasons_to_keep(vault, wanted)}
     if not held:
         return {**out, "rows": 0, "refused": ""}
-    out["rows"] = int(keeper.model._subjects.rows_of(np.array(held)).size)
-    try:
-        receipt = keeper.model.delete(held)
-    except (InvalidRequest, CannotCertify) as error:
-        return {**out, "refused": str(error)}
-    finally:
-        vault._keeper = None
-    return {**out, "refused": "", "method": receipt.method, "passes": receipt.passes, "changed": list(receipt.changed)}
+    found = model.plan(held)
+    told = {"rows": found.n_rows, "refused": found.refused, "method": found.method, "passes": found.passes}
+    return {**out, **told, "changed": list(found.changed), "seconds": found.seconds}
 
 
 def status(vault: Folder) -> dict[str, Any]:

@@ -132,6 +132,14 @@ def test_holds_and_plans(vault, capsys, monkeypatch):
         assert run(capsys, *words)[0] == code, words
 
 
+def test_a_backup_is_made_and_restored(vault, capsys):
+    words = ["--file", vault.parent / "b", "--backup-key", vault.parent / "b.key"]
+    assert run(capsys, "vault", vault, "backup", *words)[0] == 0
+    assert run(capsys, "vault", vault.parent / "again", "restore", *words)[1]["entries"] == 2
+    assert run(capsys, "verify", vault.parent / "again")[1]["verified"]
+    assert run(capsys, "vault", vault, "backup")[0] == 2
+
+
 def test_the_log_is_read_proved_witnessed_and_exported(vault, capsys):
     folder = vault.parent
     assert run(capsys, "ledger", "show", vault)[1]["entries"][0]["kind"] == "created"
