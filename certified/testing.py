@@ -216,10 +216,10 @@ def _target(estimator: Any, X: FloatArray, y: FloatArray) -> FloatArray:
 
 
 def _fresh(estimator: Any) -> Any:
-    """Return an unfitted copy; keys that would be drawn are 0, so that two fits have the same."""
+    """Return an unfitted copy; keys that would be drawn are one that was given, or 0, so that two fits agree."""
     out = clone(estimator)
-    drawn = [name for name, value in out.get_params().items() if name.split("__")[-1] == "key" and value is None]
-    return out.set_params(**dict.fromkeys(drawn, 0))
+    keys = {name: value for name, value in out.get_params().items() if name.split("__")[-1] == "key"}
+    return out.set_params(**dict.fromkeys(keys, next((key for key in keys.values() if key is not None), 0)))
 
 
 def _fit(estimator: Any, X: FloatArray, y: FloatArray, ids: IntArray) -> Any:

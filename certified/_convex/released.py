@@ -40,6 +40,7 @@ class Released(Deletable):
     _transcript: Transcript
     _differencing: float
     _released: Any
+    _adaptivity = ""  # which requests are covered, where that depends on a key
     _share = 1.0  # of the promised mu, where this is part of a whole that promises it
 
     def _noised(self, w: FloatArray) -> FloatArray:
@@ -148,6 +149,7 @@ class Released(Deletable):
             n_features=int(self.n_features_in_),
             expected_excess_loss=0.5 * self.noise**2 * len(found.w),
             versions=self._versions(),
+            adaptivity=self._adaptivity,
         )
 
     @property

@@ -47,6 +47,8 @@ def part_of(key: Key | None = None, share: float = 1.0) -> Iterator[None]:
 def key_for(estimator: Any) -> Key:
     """Return the key with which to fit: one that was given to a part or all, else that of the whole, else a new one.
 
+    What depends on no key has the key 0.
+
     Raises
     ------
     InvalidInput
@@ -60,7 +62,11 @@ def key_for(estimator: Any) -> Key:
             f"{name} got parts with {len(given)} keys. A whole has one key, from which its parts derive theirs. Give "
             "one to the whole, or none. Nothing was changed."
         )
-    return handed if handed is not None and not given else Key.of(given[0] if given else None, name)
+    if given:
+        return Key.of(given[0], name)
+    if not depends_on_key(estimator):
+        return Key(0)
+    return Key.of(None, name) if handed is None else handed
 
 
 def depends_on_key(estimator: Any) -> bool:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from certified._convex.bounds import check_range
+from certified._data.hashing import Key
 from certified._data.subjects import Subjects
-from certified._data.whole import share_of_promise
+from certified._data.whole import key_for, share_of_promise
 from certified.accounting import Transcript
 from certified.ensemble._boosting import kernels
 from certified.ensemble._boosting import structure as trees
@@ -51,7 +52,8 @@ class BoostedFit(ReleasedTrees):
     structure_weight: float
     shrink_to: str
     max_iter: int
-    key: int
+    key: int | None
+    _key: Key
     _rows: LeafRows
     _X: Any
     _sample: IntArray
@@ -78,7 +80,9 @@ class BoostedFit(ReleasedTrees):
         self._share = share_of_promise()
         check_range(f"{type(self).__name__}.fit", targets=y, weights=weight)
         subjects = Subjects.of(ids, len(X))
-        self._X, self._hashes = X, subjects.hashes(self.key)
+        self._key = key_for(self)
+        self._adaptivity = self._key.adaptivity
+        self._X, self._hashes = X, subjects.hashes(self._key.value)
         self._given = None if booster is None else Given.of(self._foreign(booster), structure_ids, subjects)
         rows = LeafRows(np.zeros((len(X), 0), dtype=np.int16), y, weight, np.zeros(len(X)))
         built = self._build(X, rows, subjects.retained, None, self.tol)
@@ -123,7 +127,7 @@ class BoostedFit(ReleasedTrees):
             rounds=self.n_estimators,
             depth=self.max_depth,
             constraints=None if self.interaction_constraints is None else self._constraints(),
-            key=self.key,
+            key=self._key.value,
         )
 
     def _store(self, rows: LeafRows, built: Built, differencing: float) -> None:

@@ -76,7 +76,7 @@ class _Boosted(BoostedTrees):
         noise: float = 0.1,
         tol: float = 1e-4,
         max_iter: int = 100,
-        key: int = 0,
+        key: int | None = None,
         random_state: Any = None,
     ) -> None:
         self.n_estimators = n_estimators
@@ -263,8 +263,9 @@ class GradientBoostingClassifier(ClassifierMixin, BoostedClasses, _Boosted):
         ``fit`` stops when the distance to the minimiser is at most this, in standard errors.
     max_iter : int, default=100
         Largest number of passes over the rows for a fit or a deletion.
-    key : int, default=0
-        128-bit key of the hash of the subjects. Whoever may choose ids or requests by it should not know it.
+    key : int or None, default=None
+        Key of the hash of the subjects, 128 bits; None draws one. Whoever may choose ids or requests by it should not
+        know it.
     random_state : int, RandomState or None, default=None
         None draws the noise from the operating system. A seed makes simulations repeatable and voids the certificate.
 

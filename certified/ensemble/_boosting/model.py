@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight
 
+from certified._acts.acts import parameters_of
+from certified._acts.turns import turn_of
 from certified._convex.bounds import check_range
 from certified._data.feature_change import FeatureChange
+from certified._data.hashing import Key
 from certified.base import DeletionCost, Plan
 from certified.ensemble._boosting.building import BoostedFit
 from certified.ensemble._boosting.leaf_metric import (
@@ -51,7 +54,7 @@ class BoostedTrees(BoostedFit):
             np.full(len(subjects.retained), state.base),
         )
         draft._sample = np.concatenate([self._sample[retained], np.full(len(X), -1)])
-        draft._hashes = subjects.hashes(self.key)
+        draft._hashes = subjects.hashes(self._key.value)
         if self._given is not None:
             declared = np.concatenate([self._given.declared[retained], np.zeros(len(X), dtype=bool)])
             draft._given = replace(self._given, declared=declared)
@@ -68,6 +71,41 @@ class BoostedTrees(BoostedFit):
     def _counted_in(self, y: FloatArray, weight: FloatArray) -> dict[str, Any]:
         """Return counts that these rows change, with them, by the name of the attribute."""
         return {}
+
+    # ------------------------------------------------------------------ key
+
+    @property
+    def key_(self) -> int:
+        """The key, private: a refit with it has the same structure; who knows it can choose who is in the sample."""
+        self._check_fitted()
+        return self._key.value
+
+    def rekey(self, key: int | None = None) -> Any:
+        """Grow the structure again with another key, and learn all leaf values anew, as a fit would.
+
+        Parameters
+        ----------
+        key : int or None, default=None
+            The new key, and the parameter ``key`` from now on; None draws one.
+
+        Returns
+        -------
+        self
+        """
+        self._check_whole("rekey")
+        draft = self._draft()
+        draft._key, draft.key = Key.of(key, f"{type(self).__name__}.rekey"), key
+        draft._adaptivity = draft._key.adaptivity
+        draft._hashes = self._subjects.hashes(draft._key.value)
+        if self._given is not None and isinstance(self.structure, str) and self.structure == "random":
+            draft._given = replace(self._given, structure=draft._foreign("random"))
+        draft._fitted_with = parameters_of(draft)
+        built = draft._build(self._X, self._rows, self._subjects.retained, None, self.tol)
+        require(built.state.solution, self._acceptable(built.state.solution), "rekey()")
+        draft.__dict__.update(_released=None, _model=None)
+        draft._store(self._rows, built, np.inf)
+        turn_of(self).commit(lambda: self._become(draft))
+        return self
 
     # --------------------------------------------------------------- delete
 

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
+from certified._data.hashing import Key
 from certified._data.reproducible import digest
 from certified._data.subjects import Subjects
 from certified.base import DeletionCost, Plan
@@ -209,11 +210,9 @@ class Sharded(ShardedFit):
         )
 
     def _adaptivity(self) -> str:
+        if not self._drawn or self.aggregation != "private":
+            return Key(self._key, self._drawn).adaptivity
         same = "all requests, against a refit with the same key"
-        if not self._drawn:
-            return f"{same}; the key was given, not drawn, so nothing is said about a refit with a fresh key"
-        if self.aggregation != "private":
-            return f"{same}; against a refit with a fresh key, requests that do not depend on what this model answered"
         once = " to one call" if self.at_once else ""
         return (
             f"{same}; against a refit with a fresh key, requests that depend on answers of the private aggregation"

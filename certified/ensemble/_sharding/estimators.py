@@ -43,7 +43,7 @@ class ShardedClassifier(ClassifierMixin, Sharded):
     aggregation : {"average", "vote", "private"}, default="average"
         Mean of the probabilities; shares of the votes; mean with noise, which covers requests that depend on
         earlier answers.
-    key : int or None, default=0
+    key : int or None, default=None
         128-bit key of the hashes. None draws a secret one from the operating system, which a statement about a
         fresh key needs; it is then in ``key_``.
     epsilon, delta : float, default=1.0 and 1e-6
@@ -100,7 +100,7 @@ class ShardedClassifier(ClassifierMixin, Sharded):
         *,
         n_slices: int = 1,
         aggregation: str = "average",
-        key: int | None = 0,
+        key: int | None = None,
         epsilon: float = 1.0,
         delta: float = 1e-6,
         n_answers: int = 1,
@@ -232,7 +232,7 @@ class ShardedRegressor(RegressorMixin, Sharded):
         n_slices: int = 1,
         aggregation: str = "average",
         output_range: Any = None,
-        key: int | None = 0,
+        key: int | None = None,
         epsilon: float = 1.0,
         delta: float = 1e-6,
         n_answers: int = 1,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +13,10 @@ from sklearn.utils.validation import _check_sample_weight, has_fit_parameter, va
 from certified._acts.acts import parameters_of
 from certified._acts.turns import turn_of
 from certified._data.frames import split_ids
+from certified._data.hashing import Key
 from certified._data.ids import named
 from certified._data.subjects import Subjects
+from certified._data.whole import key_for
 from certified.base import Deletable, all_or_nothing
 from certified.ensemble._sharding.fingerprint import fingerprint
 from certified.ensemble._sharding.private_answers import noise_for
@@ -93,8 +94,8 @@ class ShardedFit(Deletable):
         self._check_shards(Subjects(ids, n_rows))
         order = by_subject_and_content(ids, table)
         subjects = Subjects(ids[order], n_rows, source=source)
-        key = secrets.randbits(128) if self.key is None else self.key
-        self._learn(subjects, table.take(order), np.arange(n_rows), key, self.key is None)
+        key, drawn = key_for(self)
+        self._learn(subjects, table.take(order), np.arange(n_rows), key, drawn)
         self._subjects = subjects
         return self
 
@@ -125,8 +126,7 @@ class ShardedFit(Deletable):
         retained, first = np.unique(positions, return_index=True)
         table = Table.added([shard.table for shard in self._shards]).take(first)
         order = by_subject_and_content(self._subjects.ids_at(retained), table)
-        drawn = secrets.randbits(128) if key is None else key
-        draft._learn(self._subjects, table.take(order), retained[order], drawn, key is None)
+        draft._learn(self._subjects, table.take(order), retained[order], *Key.of(key, f"{type(self).__name__}.rekey"))
         draft._fitted_with = parameters_of(draft)
         turn_of(self).commit(lambda: self._become(draft))
         return self
@@ -169,7 +169,9 @@ class ShardedFit(Deletable):
     def _set_course(self) -> Course:
         estimator = unfitted(self.estimator)
         found = estimator.get_params()
-        seeded = tuple(n for n, value in found.items() if last_name(n) == "random_state" and not _is_int(value))
+        seeded = tuple(
+            n for n, value in found.items() if last_name(n) in ("random_state", "key") and not _is_int(value)
+        )
         estimator.set_params(
             **{n: 1 for n, value in found.items() if value is None and all_threads(estimator, found, n)}
         )
