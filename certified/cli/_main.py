@@ -134,4 +134,9 @@ def _parser() -> argparse.ArgumentParser:
     vault.add_argument("--against", type=Path, metavar="HEAD", help="a signed head that you kept, for restore")
     vault.add_argument("--ids", default="-", metavar="FILE", help="one id a line; - is standard input")
     vault.add_argument("--reason", default="", help="of a hold")
+    serve = command("serve", "serve a vault over HTTP; tokens are made with `certified token`")
+    serve.add_argument("--host", default="127.0.0.1", help="by default this machine alone")
+    serve.add_argument("--port", type=int, default=8400)
+    token = command("token", "make a bearer token for the service; it is shown once")
+    token.add_argument("--role", choices=("submit", "officer", "audit"), required=True)
     return parser

@@ -12,12 +12,14 @@ from typing import Any
 
 from certified.cli._answer import DONE, NOTHING, REFUSED, Answer
 from certified.cli._light import write_secret
-from certified.errors import InvalidInput, StorageFailed
+from certified.errors import InvalidInput, MissingExtra, StorageFailed
 from certified.ledger import SigningKey
 from certified.ledger._database import connect
 from certified.vault import Request, Vault
 
-__all__ = ["audit", "fit", "process", "release", "report", "request", "seal", "status", "vault", "verify"]
+__all__ = [
+    *("audit", "fit", "process", "release", "report", "request", "seal", "serve", "status", "token", "vault", "verify"),
+]
 
 
 def fit(given: argparse.Namespace) -> Answer:
@@ -52,7 +54,7 @@ def request(given: argparse.Namespace) -> Answer:
     """Record a request."""
     ids = _ids(given.ids)
     with _open(given) as vault:
-        chosen = _as_held(vault, ids)
+        chosen = vault.as_held(ids)
         if given.plan:
             told = vault.plan(chosen)
             lines = [f"{name}: {value}" for name, value in told.items()]
@@ -186,7 +188,7 @@ def vault(given: argparse.Namespace) -> Answer:
     if given.what in ("backup", "restore"):
         return _backup(given)
     with _open(given, read_only=given.what == "trace") as opened:
-        ids = _as_held(opened, _ids(given.ids))
+        ids = opened.as_held(_ids(given.ids))
         if given.what == "trace":
             found = opened.trace(ids)
             lines = [f"{name}: {', '.join(files)}" for name, files in found.items()] or [
@@ -218,6 +220,26 @@ def _backup(given: argparse.Namespace) -> Answer:
     return Answer(values, [f"{given.vault} is restored; its log has {values['entries']} entries."])
 
 
+def serve(given: argparse.Namespace) -> Answer:
+    """Serve a vault over HTTP until it is stopped."""
+    from certified.service import create_app
+
+    try:
+        import uvicorn
+    except ImportError:
+        raise MissingExtra("certified serve", "uvicorn", "service") from None
+    uvicorn.run(create_app(given.vault), host=given.host, port=given.port, access_log=False, server_header=False)
+    return Answer({"stopped": True})
+
+
+def token(given: argparse.Namespace) -> Answer:
+    """Make a token for the service."""
+    from certified.service import new_token
+
+    made = new_token(given.vault, given.role)
+    return Answer({"token": made, "role": given.role}, [made])
+
+
 def _open(given: argparse.Namespace, *, read_only: bool = False) -> Vault:
     key = None
     if given.key_file is not None:
@@ -234,12 +256,6 @@ def _ids(source: str) -> list[str]:
     """Read ids, one a line, from a file or standard input; never from the command line, which others can see."""
     text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
     return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def _as_held(vault: Vault, ids: list[str]) -> list[Any]:
-    """Ids as integers, where the vault holds integers and all of these are some."""
-    kind = vault.model._subjects._sorted.dtype.kind
-    return [int(i) for i in ids] if kind == "i" and all(i.lstrip("-").isdigit() for i in ids) else list(ids)
 
 
 def _released(folder: Path, n: int, digest: str) -> Any:

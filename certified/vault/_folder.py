@@ -37,6 +37,7 @@ class Folder:
         self.ledger = Ledger(db, key)
         self._keeper: tuple[int, Keeper] | None = None
         self._closed = ""
+        self._whole: bool | None = None
 
     @property
     def model(self) -> Any:
@@ -68,6 +69,18 @@ class Folder:
                 loaded = Keeper.load(self.path, generation, digest, tuple(json.loads(trusted)))
             self._keeper = generation, loaded
         return self._keeper[1]
+
+    def as_held(self, ids: list[Any]) -> list[Any]:
+        """Return ids as integers where the vault holds integers and all of these are some; else as they are."""
+        if (
+            self._whole is None
+        ):  # once: the kind of ids never changes, and another process may replace the state meanwhile
+            self._whole = bool(self.model._subjects.by_position()[0].dtype.kind == "i")
+        whole = self._whole
+        texts = [str(subject) for subject in ids]
+        if whole and all(text.lstrip("-").isdecimal() for text in texts):
+            return [int(text) for text in texts]
+        return list(ids) if whole else texts
 
     def keyed(self, subject: Any) -> bytes:
         """Return the keyed digest by which a subject is recognised without its id."""
