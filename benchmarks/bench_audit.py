@@ -271,15 +271,15 @@ def audit_others(small: bool) -> None:
     n, k, runs = (300, 20, 40) if small else (2000, 50, 400)
     full = newton(X, y)
     loss = np.abs(expit(X @ full[:-1] + full[-1]) - y)
-    forget = np.argsort(-loss)[: 4 * k : 4]  # surprising rows: those whose deletion matters
-    pool = np.setdiff1d(np.arange(len(y)), forget)
+    leavers = np.argsort(-loss)[: 4 * k : 4]  # surprising rows: those whose deletion matters
+    pool = np.setdiff1d(np.arange(len(y)), leavers)
     print(f"logistic regression, {n} rows drawn anew for each run, {k} surprising rows deleted, {runs} runs a side")
     print("distance: to a refit, in standard errors, without noise; refuted above 0.0237, which noise of 0.1 hides at")
     print("epsilon = 1. rank: of a deleted row, for a holder of both models; 1 is found, also after a perfect refit")
     print(
         f"{'method':17} {'distance':>9} {'eps_lo':>7} {'control':>7} {'LiRA AUC':>9} {'p':>8} {'rank':>6}  refuted by"
     )
-    F = X[forget], y[forget]
+    F = X[leavers], y[leavers]
 
     def run(method: Callable[..., Any], seed: int, some: Any = slice(None)) -> Any:
         rows = np.random.default_rng(seed).choice(pool, n, replace=False)
@@ -304,7 +304,7 @@ def audit_others(small: bool) -> None:
         found = audit.empirical(*pair, n_runs=runs, gaussian=False, delta=1e-5, alpha=0.01, detect=1.0)
         control = found.epsilon_control
         member = attacked(method, run, F, small)
-        rank = differenced(method, X, y, pool[:n], forget[k // 2])
+        rank = differenced(method, X, y, pool[:n], leavers[k // 2])
         hits = {"distance": distance > 0.1 * PROMISED, "samples": found.refuted, "membership": member.refuted}
         note = ", ".join(name for name, hit in hits.items() if hit) or "-"
         print(

@@ -74,7 +74,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, Keyed, ExactTransfor
     >>> from sklearn.datasets import load_iris
     >>> from certified.cluster import KMeans
     >>> X, _ = load_iris(return_X_y=True)
-    >>> model = KMeans(3, max_subjects=50).fit(X)
+    >>> model = KMeans(3, sample_size=50).fit(X)
     >>> model.delete([1]).certificate.claim
     'exact'
     """
@@ -107,7 +107,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, ClusterMixin, Keyed, ExactTransfor
     def _count(self, table: Table) -> _State:
         table = table.some("KMeans")
         if not self.sample_size >= 1:
-            raise InvalidInput(f"KMeans(max_subjects={self.sample_size!r}) is not allowed: at least 1 subject.")
+            raise InvalidInput(f"KMeans(sample_size={self.sample_size!r}) is not allowed: at least 1 subject.")
         cut = bottom_k(table.hashes, self.sample_size)
         inside = table.hashes <= cut
         x, weight, hashes = table.x[inside] + 0.0, table.weight[inside], table.hashes[inside]

@@ -111,7 +111,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, Keyed, ExactTransformer):
         self._number(np.ones(table.x.shape[1]))
         k = len(table.x) if self.sample_size is None else self.sample_size
         if not k >= 1:
-            raise InvalidInput(f"PCA(max_subjects={self.sample_size!r}) is not allowed: at least 1, or None.")
+            raise InvalidInput(f"PCA(sample_size={self.sample_size!r}) is not allowed: at least 1, or None.")
         cut = np.array(2**64 - 1, dtype=np.uint64) if self.sample_size is None else bottom_k(table.hashes, k)
         x = table.x if self.sample_size is None else table.x[table.hashes <= cut]
         return _Sums(cut, Products.of(_with_ones(x), limbs=2))

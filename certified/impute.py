@@ -294,7 +294,7 @@ class SimpleImputer(Keyed, MixedTransformer):
                 f"SimpleImputer(fill_value={self.fill_value!r}) is not allowed: text, or a finite number."
             )
         if not self.sample_size >= 1:
-            raise InvalidInput(f"SimpleImputer(max_subjects={self.sample_size!r}) is not allowed: at least 1.")
+            raise InvalidInput(f"SimpleImputer(sample_size={self.sample_size!r}) is not allowed: at least 1.")
 
 
 def _empty(x: Any) -> BoolArray:

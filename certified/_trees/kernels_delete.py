@@ -179,7 +179,7 @@ def ask(node, mine, size, n_left, codes, targets, weights, retained, rule, total
 def subtract_rows(node, mine, size, codes, tbuf, wbuf, rule, hist, span, is_categorical):
     """Subtract rows from the counts of a node; return 0 where they must be counted again, 1 if a cell has emptied.
 
-    And 2 if every cell that held rows still does, which is looked at for counts of classes without weights alone.
+    And 2 if every cell that had rows still does, which is looked at for counts of classes without weights alone.
     """
     good = np.int64(2 if rule.kind == COUNTS else 1)
     for at in range(rule.max_features):

@@ -330,7 +330,7 @@ class AdditiveRegressor(RegressorMixin, _Additive):
     Parameters
     ----------
     loss : {"squared_error", "poisson", "gamma"}, default="squared_error"
-    max_bins, max_interaction_bins, max_categories, min_frequency, interactions, max_subjects
+    max_bins, max_interaction_bins, max_categories, min_frequency, interactions, sample_size
         As in :class:`AdditiveClassifier`.
     smoothness : "auto" or float, default="auto"
         As there, on the scale of the linear predictor; for the squared loss, of the noise: ``sigma^2 / s`` is the prior

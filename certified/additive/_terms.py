@@ -126,7 +126,7 @@ class Terms(MixedTransformer):
     ----------
     loss : str
         "logistic", "squared_error", "poisson" or "gamma": of the model that follows.
-    max_bins, max_interaction_bins, max_categories, min_frequency, smoothness, interactions, max_subjects
+    max_bins, max_interaction_bins, max_categories, min_frequency, smoothness, interactions, sample_size
         As in :class:`certified.additive.AdditiveClassifier`.
     """
 

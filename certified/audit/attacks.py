@@ -125,20 +125,20 @@ def unlearned(estimator: Any, X: Any, y: Any, candidates: Any, base: Any = None,
 
 
 def retained(
-    estimator: Any, X: Any, y: Any, candidates: Any, forget: Any, base: Any = None, release: bool = True
+    estimator: Any, X: Any, y: Any, candidates: Any, deleted: Any, base: Any = None, release: bool = True
 ) -> Learn:
-    """Return ``learn`` for records that stay: the candidates that are in are kept, the rows `forget` deleted.
+    """Return ``learn`` for records that stay: the candidates that are in are kept, the rows `deleted` go.
 
     So the attacks measure how exposed retained records are after a deletion; compare with the same for :func:`trained`.
-    The other parameters are those of :func:`unlearned`; `base` should not hold the rows of `forget`.
+    The other parameters are those of :func:`unlearned`; `base` should not hold the rows of `deleted`.
     """
-    X, y, candidates, forget = np.asarray(X), np.asarray(y), np.asarray(candidates), np.asarray(forget)
-    always = np.setdiff1d(_others(len(y), candidates, base), forget)
+    X, y, candidates, deleted = np.asarray(X), np.asarray(y), np.asarray(candidates), np.asarray(deleted)
+    always = np.setdiff1d(_others(len(y), candidates, base), deleted)
 
     def learn(included: BoolArray) -> Any:
-        rows = np.concatenate([always, candidates[included], forget])
+        rows = np.concatenate([always, candidates[included], deleted])
         model = clone(estimator).fit(X[rows], y[rows], ids=rows)
-        model.delete(forget)
+        model.delete(deleted)
         return model.release() if release and hasattr(model, "release") else model
 
     return learn

@@ -297,7 +297,7 @@ class CertifiedLinear(ReleasedLinear):
         self._state, self._differencing = state, differencing
 
     def _plan_refinement(self) -> Plan:
-        """Plan to form the Hessian on the rows that are held, and to pass until the parameter is within ``tol``."""
+        """Plan to form the Hessian on the retained rows, and to pass until the parameter is within ``tol``."""
         state, head, rows = self._state, self._solver, self._rows
         problem, target = head.posed(state.problem, state.products), self._close(len(state.solution.w))
         noise_metric = head.noise_metric(problem, state.products, self._subjects.n_rows)

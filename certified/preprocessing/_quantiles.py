@@ -51,7 +51,7 @@ class Sample(NamedTuple):
 def sample(table: Table, sample_size: int, caller: str) -> Sample:
     """Return all rows of this many subjects."""
     if not sample_size >= 1:
-        raise InvalidInput(f"{caller}(max_subjects={sample_size!r}) is not allowed: at least 1.")
+        raise InvalidInput(f"{caller}(sample_size={sample_size!r}) is not allowed: at least 1.")
     cut = bottom_k(table.hashes, sample_size)
     return Sample(cut, np.sort(table.x[table.hashes <= cut] + 0.0, axis=0))
 

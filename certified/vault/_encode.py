@@ -35,7 +35,7 @@ class Encoder:
         self._outside = outside
         self._trusted = trusted
         self._seen: dict[int, int] = {}
-        self._alive: list[Any] = []  # so that no identity is used twice
+        self._references: list[Any] = []  # so that no identity is used twice
         self._where: list[str] = []
 
     def __call__(self, value: Any) -> Any:
@@ -53,7 +53,7 @@ class Encoder:
             return {"r": self._seen[id(value)]}
         n = len(self._seen)
         self._seen[id(value)] = n
-        self._alive.append(value)
+        self._references.append(value)
         return {"n": n, **self._object(value)}
 
     def _object(self, value: Any) -> dict[str, Any]:

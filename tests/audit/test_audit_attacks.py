@@ -81,7 +81,7 @@ def test_attacks_find_nothing_after_an_exact_deletion_and_the_control_says_that_
 
 
 def test_records_that_stay_are_attacked_too():
-    learn = attacks.retained(Ridge(alpha=1e-6), XD, YD, ROWS, forget=np.arange(40, 60), base=np.arange(60, 90))
+    learn = attacks.retained(Ridge(alpha=1e-6), XD, YD, ROWS, deleted=np.arange(40, 60), base=np.arange(60, 90))
     model = learn(np.ones(40, dtype=bool))
     oracle = PlainRidge(alpha=1e-6).fit(XD[np.r_[:40, 60:90]], YD[np.r_[:40, 60:90]])
     assert np.allclose(model.coef_, oracle.coef_, rtol=1e-6)

@@ -106,7 +106,7 @@ class Deleting(RuleBasedStateMachine):
     def held(self):
         return np.isin(self.person, self.live.ids_)
 
-    def forget(self, rows):
+    def delete_where(self, rows):
         """Delete the people of these rows; a request that is refused must change nothing."""
         people = np.unique(self.person[rows & self.held()])
         if len(people) == 0 or len(self.live.ids_) - len(people) < 6:
@@ -119,34 +119,34 @@ class Deleting(RuleBasedStateMachine):
 
     @rule(k=st.integers(0, 10**6))
     def anybody(self, k):
-        self.forget(self.person == self.live.ids_[k % len(self.live.ids_)])
+        self.delete_where(self.person == self.live.ids_[k % len(self.live.ids_)])
 
     @rule(name=st.sampled_from(WORDS), k=st.integers(0, 3))
     def everybody_of_a_category(self, name, k):
         values = self.frame[name].to_numpy()
         found, counts = np.unique(values[self.held()].astype(str), return_counts=True)
-        self.forget(values.astype(str) == found[np.argsort(counts)[k % len(found)]])
+        self.delete_where(values.astype(str) == found[np.argsort(counts)[k % len(found)]])
 
     @rule(name=st.sampled_from(KNOWN + GAPS), low=st.booleans())
     def whoever_sets_an_extreme(self, name, low):
         values = self.frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
         seen = self.held() & ~np.isnan(values)
         if seen.any():
-            self.forget(values == (values[seen].min() if low else values[seen].max()))
+            self.delete_where(values == (values[seen].min() if low else values[seen].max()))
 
     @rule(value=st.sampled_from([0.0, 0.5, 1.0, 2.5]))
     def all_rows_of_a_bin(self, value):
-        self.forget(self.frame["level"].to_numpy() == value)
+        self.delete_where(self.frame["level"].to_numpy() == value)
 
     @rule(k=st.integers(0, 3))
     def one_of_two_equal_rows(self, k):
-        self.forget(np.arange(len(self.y)) == N + k)
+        self.delete_where(np.arange(len(self.y)) == N + k)
 
     @rule(name=st.sampled_from(["age", "ward"]))
     def somebody_with_a_gap(self, name):
         rows = np.flatnonzero(self.frame[name].is_null().to_numpy() & self.held())
         if rows.size:
-            self.forget(np.arange(len(self.y)) == rows[-1])
+            self.delete_where(np.arange(len(self.y)) == rows[-1])
 
     @invariant()
     def the_state_is_that_of_a_fit_on_the_rows_left(self):

@@ -300,8 +300,10 @@ def test_the_only_person_of_a_class_takes_it_along(structure, classes):
     receipt = model.delete([1, 5])
     assert "rare" not in model.classes_
     assert receipt.certificate.mu <= receipt.certificate.mu_target
-    kept = np.isin(ids, model.ids_)
-    refit = GradientBoostingClassifier(**small).fit(X[kept], y[kept], ids=ids[kept], sample_weight=s[kept])
+    retained = np.isin(ids, model.ids_)
+    refit = GradientBoostingClassifier(**small).fit(
+        X[retained], y[retained], ids=ids[retained], sample_weight=s[retained]
+    )
     assert model.structure_digest_ == refit.structure_digest_
     assert np.array_equal(model.classes_, refit.classes_)
     assert np.allclose(model.private_coef_, refit.private_coef_, atol=1e-3)

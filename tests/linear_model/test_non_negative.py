@@ -38,8 +38,8 @@ def test_the_minimum_over_coefficients_not_below_zero_is_found_and_forgets(model
     assert (ours.coef_ >= 0).all()
     assert (objective(ours, X, Y, s) <= objective(theirs, X, Y, s) * (1 + 1e-9)).all()
     ours.delete([1, 5, 9])
-    kept = ~np.isin(np.arange(n), [1, 5, 9])
-    refit = type(model)(**model.get_params()).fit(X[kept], Y[kept], sample_weight=s[kept])
+    retained = ~np.isin(np.arange(n), [1, 5, 9])
+    refit = type(model)(**model.get_params()).fit(X[retained], Y[retained], sample_weight=s[retained])
     assert ours.state_digest_ == refit.state_digest_
     assert ours.release().positive
 

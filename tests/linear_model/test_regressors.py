@@ -385,12 +385,14 @@ def test_counts_with_exposure_and_frequencies_with_weights_are_one_model():
     claims = rng.poisson(np.exp(-1.0 + 0.5 * x[:, 0]) * years)
     counts = PoissonRegressor(alpha=0.0, noise=0).fit(x, claims, exposure=years)
     rates = PoissonRegressor(alpha=0.0, noise=0).fit(x, claims / years, sample_weight=years)
-    for kept in (np.arange(n), np.arange(2, n)):
-        if len(kept) < n:
+    for retained in (np.arange(n), np.arange(2, n)):
+        if len(retained) < n:
             counts.delete([0, 1])
             rates.delete([0, 1])
         family = sm.families.Poisson()
-        oracle = sm.GLM(claims[kept], sm.add_constant(x[kept]), family=family, exposure=years[kept]).fit().params
+        oracle = (
+            sm.GLM(claims[retained], sm.add_constant(x[retained]), family=family, exposure=years[retained]).fit().params
+        )
         for model in (counts, rates):
             found = np.append(model.private_intercept_, model.private_coef_)
             np.testing.assert_allclose(found, oracle, atol=1e-5)

@@ -114,8 +114,8 @@ def test_a_pipeline_may_end_in_what_learns_nothing():
     model = make().fit(X)
     assert np.array_equal(model.transform(X), PolynomialFeatures(2).fit_transform(StandardScaler().fit_transform(X)))
     model.delete([3, 9])
-    kept = np.delete(np.arange(60), [3, 9])
-    assert model.state_digest_ == make().fit(X[kept], ids=kept).state_digest_
+    retained = np.delete(np.arange(60), [3, 9])
+    assert model.state_digest_ == make().fit(X[retained], ids=retained).state_digest_
     assert model.get_feature_names_out().tolist() == model.release().get_feature_names_out().tolist()
 
 
@@ -217,8 +217,8 @@ def test_missing_values_have_a_bin_of_their_own_which_goes_with_the_last(encode,
     assert np.array_equal(np.isnan(back), np.isnan(table))
     model.delete([3])
     model.delete([8])
-    kept = np.delete(np.arange(40), [3, 8])
-    assert model.state_digest_ == make().fit(table[kept], ids=kept).state_digest_
+    retained = np.delete(np.arange(40), [3, 8])
+    assert model.state_digest_ == make().fit(table[retained], ids=retained).state_digest_
     assert model.n_bins_.tolist() == [3, 3]
     with pytest.raises(InvalidInput, match="no row of the fit had one"):
         model.transform(table)

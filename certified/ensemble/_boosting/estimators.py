@@ -149,7 +149,7 @@ class _Boosted(BoostedTrees):
         sample_weight: Any = None,
         **params: Any,
     ) -> Any:
-        """Return a fitted model with the structure of a trained one (XGBoost or LightGBM), whose leaves can forget.
+        """Return a fitted model with the structure of a trained one (XGBoost or LightGBM), with leaves that can delete.
 
         Parameters
         ----------
