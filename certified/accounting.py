@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 
 from certified.errors import InvalidInput
 
-__all__ = ["Transcript", "compose", "delta_of", "epsilon_of", "group", "lattice_mu", "mu_of"]
+__all__ = ["Transcript", "compose", "delta_of", "epsilon_of", "group", "lattice_mu", "mu_of", "together"]
 
 _U = 2.0**-53
 _LIBM = 16 * _U
@@ -321,6 +321,20 @@ def lattice_mu(distance: float, sigma: float, dimension: int, step: float, arith
     shift = math.fsum(_up(_up(term)) for term in terms) if max(terms) < 1e300 else math.inf
     # 1 - 16 step^2 >= 3/4: its relative error is below 2 u, that of the root below 2 u, of quotient and sum 2 u.
     return _up(_up(shift) / math.sqrt(1 - 16 * step * step) * (1 + 8 * _U))
+
+
+def together(target: float, releases: int) -> float:
+    """Return the mu of so many releases of which none tells more than `target`, sqrt(releases) * target, rounded up.
+
+    This is what is proved for requests that are chosen after seeing releases: each release keeps a limit that was
+    fixed before. The composed values of what was measured (:class:`Transcript`) are facts about the data at hand.
+
+    Examples
+    --------
+    >>> round(together(0.3, 4), 6)
+    0.6
+    """
+    return math.sqrt(releases) * target * (1.0 + 2.0**-50)
 
 
 class Transcript:

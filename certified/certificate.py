@@ -470,7 +470,11 @@ def _claim_lines(c: Certificate) -> list[str]:
     if c.adaptivity:
         lines.append(f"Requests covered: {c.adaptivity}.")
     if not math.isnan(c.mu_transcript):
-        lines.append(f"All releases so far together: mu = {c.mu_transcript:.4g}.")
+        promised = c.extra.get("mu_transcript_promised")
+        lines.append(
+            f"All releases so far together: mu = {c.mu_transcript:.4g} as composed of measured values"
+            + (f", mu = {promised:.4g} as promised whatever was asked." if promised is not None else ".")
+        )
     return lines
 
 

@@ -112,7 +112,7 @@ def reach(loss: Loss, rows: Blocks, move: Any) -> Any:
 def curvature(loss: Loss, rows: Blocks, w: Any) -> Any:
     """Return the Hessian of the data term at w, shape (P, P), without the penalty."""
     if loss.outputs == 1 and on_host():
-        return _symmetric(rows.x, np.sqrt(rows.s * _bends(loss, rows.y, predictors(loss, rows, w))))
+        return _symmetric(rows.x, np.sqrt(_weighted_bends(loss, rows.y, rows.s, predictors(loss, rows, w))))
     return sum(np.asarray(part) for part in [_hessian(loss, group, w) for group in _groups(rows)])
 
 
@@ -137,6 +137,11 @@ def predictors(loss: Loss, rows: Blocks, w: Any) -> Any:
 def bends(loss: Loss, y: Any, z: Any) -> Any:
     """Return the curvature of every row, for one output."""
     return _bends(loss, y, z)
+
+
+@partial(jax.jit, static_argnums=0)
+def _weighted_bends(loss: Loss, y: Any, s: Any, z: Any) -> Any:
+    return jnp.where(s > 0, s * loss.curvature(y, z), 0.0)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -171,8 +176,10 @@ def _gradient(loss: Loss, rows: Blocks, w: Any) -> Any:
 @partial(jax.jit, static_argnums=0)
 def _slopes(loss: Loss, y: Any, s: Any, z: Any) -> Any:
     """Slopes with their weights, and the other parts of a :class:`Pass`."""
-    slopes, sizes = loss.gradient(y, z), loss.rounding_scale(y, z)
     weights = s if loss.outputs == 1 else s[..., None]
+    slopes, sizes = (  # a row of weight 0 may be infinite: it has no part in anything
+        jnp.where(weights > 0, found, 0.0) for found in (loss.gradient(y, z), loss.rounding_scale(y, z))
+    )
     if math.isfinite(loss.curvature_bound):
         bend = jnp.full((), loss.curvature_bound)
     else:
@@ -204,7 +211,7 @@ def _hessian(loss: Loss, rows: Blocks, w: Any) -> Any:
         return jnp.einsum("bij,bik->bjk", x * weights[..., None], x).sum(axis=0)
 
     if loss.outputs == 1:
-        scaled = x * jnp.sqrt(s * bends)[..., None]
+        scaled = x * jnp.sqrt(jnp.where(s > 0, s * bends, 0.0))[..., None]
         return jnp.einsum("bij,bik->bjk", scaled, scaled).sum(axis=0)
     K = loss.outputs
     upper = {

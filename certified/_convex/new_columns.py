@@ -34,7 +34,7 @@ def column_warm_start(
         return None
     stays, fresh = np.flatnonzero(source >= 0), np.flatnonzero(source < 0)
     z = derivatives.predictors(loss, _blocks(before), metric.point)
-    bends = after.weight * derivatives.bends(loss, after.y, z.ravel())
+    bends = np.where(after.weight > 0.0, after.weight * derivatives.bends(loss, after.y, z.ravel()), 0.0)
     root = np.linalg.inv(metric.inverse_factor)
     old = root @ (np.eye(len(root)) - metric.W) @ root.T
     hessian = np.empty((len(source), len(source)))

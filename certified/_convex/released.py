@@ -14,6 +14,7 @@ import numpy as np
 from certified import accounting, noise
 from certified._convex.bounds import gamma
 from certified._convex.state import Solution
+from certified._data.hashing import ANY_REQUEST
 from certified.accounting import Transcript
 from certified.base import Deletable
 from certified.certificate import Certificate
@@ -99,6 +100,7 @@ class Released(Deletable):
         """Draw the release of the present state: fresh noise, once."""
         found = self._state.solution
         if self.noise == 0:
+            self._transcript.record(np.inf)
             self._released = found.w
             return
         self._check_promise(found)
@@ -108,7 +110,7 @@ class Released(Deletable):
 
     def _check_promise(self, found: Solution) -> None:
         """Raise CannotCertify where a release would tell more than was promised: the door of every release."""
-        mu, allowed = self._told(found), _mu_target(self.epsilon, self.delta)
+        mu, allowed = self._told(found), self._share * _mu_target(self.epsilon, self.delta)
         if not mu <= allowed:
             raise CannotCertify(
                 f"A release of {type(self).__name__} was asked for, of a state at a distance of at most "
@@ -131,6 +133,8 @@ class Released(Deletable):
         self._check_fitted()
         found, mu = self._state.solution, self._mu()
         drawn = self._released is not None
+        target = self._share * _mu_target(self.epsilon, self.delta) if np.isfinite(mu) else np.inf
+        releases = self._transcript.releases + (not drawn)
         return Certificate(
             claim="none" if np.isinf(mu) else "indistinguishable",
             scope="estimator",
@@ -140,7 +144,7 @@ class Released(Deletable):
             distance_bound=found.distance,
             sigma=float(self.noise),
             noise=noise.source(self.noise, self._rng),
-            mu_target=self._share * _mu_target(self.epsilon, self.delta) if np.isfinite(mu) else np.inf,
+            mu_target=target,
             mu_transcript=self._transcript.mu if drawn else self._transcript.with_next(mu),
             mu_differencing=self._differencing,
             assumptions=found.assumptions,
@@ -149,7 +153,8 @@ class Released(Deletable):
             n_features=int(self.n_features_in_),
             expected_excess_loss=0.5 * self.noise**2 * len(found.w),
             versions=self._versions(),
-            adaptivity=self._adaptivity,
+            adaptivity=self._adaptivity or ANY_REQUEST,
+            extra={"mu_transcript_promised": accounting.together(target, releases)} if np.isfinite(target) else {},
         )
 
     @property

@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 
 from certified.errors import InvalidInput
 
-__all__ = ["Key", "bottom_k", "rehashed", "subject_hash"]
+__all__ = ["ANY_REQUEST", "Key", "bottom_k", "rehashed", "subject_hash"]
 
 _SAME = "all requests, against a refit with the same key"
+ANY_REQUEST = "all, also those that were chosen after seeing earlier releases"
+"""What a certificate that depends on no key covers."""
 
 
 class Key(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -226,13 +227,39 @@ class CertifiedLinear(ReleasedLinear):
         problem = self._solver.posed(problem, products)
         noise_metric = self._solver.noise_metric(problem, products, int(np.count_nonzero(base)))
         start = solution.w if np.all(np.isfinite(solution.w)) and np.isfinite(solution.distance) else state.solution.w
-        anchor, found = self._solver.improve(
-            problem, retained, weight, noise_metric, start, target, self.max_iter, anchor
-        )
-        self._require(found, self._acceptable(found))
+        anchor, found = self._passed(problem, totals, retained, weight, noise_metric, start, target, anchor)
         moved = noise_metric.whitened(found.w - state.solution.w)
         state = State(problem, totals, Sizes.of(base), anchor, found, products)
         return self._planned(rows, state, moved, weight)
+
+    def _passed(
+        self,
+        problem: Problem,
+        totals: Totals | None,
+        rows: Any,
+        weight: FloatArray,
+        noise_metric: Any,
+        start: FloatArray,
+        target: float,
+        anchor: Any,
+        rest: float = 0.0,
+    ) -> tuple[Any, Solution]:
+        """Pass over the rows from `start`; where that leads nowhere, from where a fit starts, with nothing of before.
+
+        So that what is refused here a refit would refuse too.
+        """
+        with suppress(CannotCertify):
+            after, found = self._solver.improve(
+                problem, rows, weight, noise_metric, start, target, self.max_iter, anchor, rest
+            )
+            if found.distance <= self._acceptable(found):
+                return after, found
+        fresh = self._start(problem, totals, rows)
+        after, found = self._solver.improve(
+            problem, rows, weight, noise_metric, fresh, target, self.max_iter, None, rest
+        )
+        self._require(found, self._acceptable(found))
+        return after, found
 
     def _require(self, found: Solution, target: float) -> None:
         if found.distance > target:
@@ -302,10 +329,9 @@ class CertifiedLinear(ReleasedLinear):
         problem, target = head.posed(state.problem, state.products), self._close(len(state.solution.w))
         noise_metric = head.noise_metric(problem, state.products, self._subjects.n_rows)
         w = state.solution.w
-        anchor, found = head.improve(
-            problem, rows, rows.weight, noise_metric, w, target, self.max_iter, state.anchor, 0.25 * target
+        anchor, found = self._passed(
+            problem, state.totals, rows, rows.weight, noise_metric, w, target, state.anchor, 0.25 * target
         )
-        self._require(found, self._acceptable(found))
         after = State(problem, state.totals, Sizes.of(rows.base_weight), anchor, found, state.products)
         return self._stored(after, noise_metric.whitened(found.w - w))
 
@@ -371,8 +397,7 @@ class CertifiedLinear(ReleasedLinear):
             if np.isfinite(solution.distance):
                 w = solution.w
         problem = self._solver.posed(problem, products)
-        anchor, found = self._solver.improve(problem, rows, rows.weight, noise_metric, w, target, self.max_iter, anchor)
-        self._require(found, self._acceptable(found))
+        anchor, found = self._passed(problem, totals, rows, rows.weight, noise_metric, w, target, anchor)
         return State(problem, totals, sizes, anchor, found, products), noise_metric.whitened(found.w - state.solution.w)
 
     def _encoded(self, y: Any, weight: FloatArray) -> tuple[FloatArray, FloatArray]:

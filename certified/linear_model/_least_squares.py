@@ -15,6 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from certified import noise as lattice
 from certified._data.feature_change import FeatureChange
 from certified._data.frames import split_ids
+from certified._data.hashing import ANY_REQUEST
 from certified._data.reproducible import digest, on_one_thread, one_thread
 from certified._data.rows import Rows
 from certified._data.subjects import Subjects
@@ -332,6 +333,7 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
             n_features=int(self.n_features_in_),
             expected_excess_loss=0.5 * self.noise**2 * self._solution.parameter.size,
             versions=self._versions(),
+            adaptivity=ANY_REQUEST,
         )
 
     @property

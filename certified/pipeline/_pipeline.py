@@ -407,7 +407,7 @@ class Pipeline(Transforming, Keyed, Deletable):
             estimator=" > ".join(type(step).__name__ for _, step in self.steps_),
             n_features=int(self.n_features_in_),
             declared="; ".join(clause for step in self._before for clause in step._declared()),
-            adaptivity=self._adaptivity,
+            adaptivity=self._adaptivity or found.adaptivity,
         )
 
     # -------------------------------------------------------------- predict

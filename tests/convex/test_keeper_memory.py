@@ -5,9 +5,12 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from certified._convex import newton_cholesky
+from certified._convex import derivatives, newton_cholesky
 from certified._convex.iteration import Iteration
-from certified.linear_model import ElasticNet, LogCoshRegressor, LogisticRegression, PoissonRegressor
+from certified._convex.losses import Poisson
+from certified._data.hashing import ANY_REQUEST
+from certified.errors import CannotCertify
+from certified.linear_model import ElasticNet, LogCoshRegressor, LogisticRegression, PoissonRegressor, Ridge
 from certified.linear_model._solvers import Cholesky
 from certified.testing import _unlike, check_nothing_follows_the_deleted_row
 
@@ -207,3 +210,70 @@ def test_the_metric_of_the_noise_is_that_of_a_refit_bit_for_bit_with_any_weights
         model.delete(gone)
         refit = LogisticRegression(noise=1.0).fit(X[retained], y[retained], sample_weight=s[retained])
         assert np.array_equal(model.noise_metric_, refit.noise_metric_)
+
+
+# ------------------------------------------------------------- refusals and transcripts
+
+
+@pytest.mark.parametrize("solver", ["auto", "newton-cg"])
+def test_a_deletion_is_refused_only_where_a_refit_is(solver):
+    """One row a thousand times the others, whose mean overflows once it has no weight."""
+    refused = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        X = rng.standard_normal((200, 3))
+        X[0] *= 1000
+        y = rng.poisson(np.exp(0.3 * np.clip(X[:, 0], -3, 3)))
+        refit = PoissonRegressor(alpha=1e-3, solver=solver).fit(X[1:], y[1:])
+        try:
+            model = PoissonRegressor(alpha=1e-3, solver=solver).fit(X, y)
+        except CannotCertify:
+            continue
+        model.delete([0])
+        gap = np.append(model.private_coef_ - refit.private_coef_, model.private_intercept_ - refit.private_intercept_)
+        metric = refit.noise_metric_
+        distance = float(np.sqrt(gap @ (metric @ gap)))
+        assert distance <= model.certificate_.distance_bound + refit.certificate_.distance_bound
+        refused += 1
+    assert refused >= 10
+
+
+def test_rows_without_weight_have_no_part_in_a_pass_though_they_overflow():
+    rng = np.random.default_rng(0)
+    x, y, s = rng.standard_normal((1, 8, 2)), np.ones((1, 8)), np.ones((1, 8))
+    x[0, 3], s[0, 3] = 5000.0, 0.0
+    found = derivatives.gradient(Poisson(), derivatives.Blocks(x, y, s, np.zeros((1, 1))), np.ones(2))
+    assert all(np.all(np.isfinite(part)) for part in found)
+    assert np.isfinite(
+        derivatives.curvature(Poisson(), derivatives.Blocks(x, y, s, np.zeros((1, 1))), np.ones(2))
+    ).all()
+
+
+def test_a_transcript_says_what_is_promised_beside_what_was_measured():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((300, 3))
+    y = (X[:, 0] + rng.standard_normal(300) > 0) * 1
+    model = LogisticRegression().fit(X, y)
+    for k in range(4):
+        model.delete([k])
+        model.release()
+    certificate = model.certificate_
+    assert certificate.extra["mu_transcript_promised"] == pytest.approx(np.sqrt(5) * certificate.mu_target)
+    assert certificate.mu_transcript < certificate.extra["mu_transcript_promised"]
+    assert "as promised whatever was asked" in str(certificate)
+    assert "mu_transcript_promised" not in certificate.public().extra
+    bare = LogisticRegression(noise=0).fit(X, y)
+    bare.release()
+    assert bare.certificate_.mu_transcript == np.inf
+
+
+@pytest.mark.parametrize(
+    "model", [LogisticRegression(), PoissonRegressor(solver="newton-cg"), Ridge(), ElasticNet()], ids=str
+)
+def test_which_requests_are_covered_is_said_in_one_way(model):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 3))
+    fitted = model.fit(X, (X[:, 0] > 0) * 1)
+    assert fitted.certificate_.adaptivity == ANY_REQUEST
+    assert f"Requests covered: {ANY_REQUEST}." in str(fitted.certificate_)
+    assert fitted.certificate_.public().adaptivity == ANY_REQUEST
