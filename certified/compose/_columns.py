@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy.sparse import issparse
 from sklearn.compose import ColumnTransformer as _PlainColumns
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import _name_estimators
@@ -39,8 +40,12 @@ class ColumnTransformer(Parallel):
     sparse_threshold : float, default=0.3
         0 for dense features. Otherwise they are sparse where a transformer gives sparse ones, however dense they are:
         a density that a deletion moves past a threshold would turn every feature around.
+    n_jobs : int or None, default=None
+        Accepted for scikit-learn's sake: transformers work one after the other.
     transformer_weights : dict or None, default=None
         Factors of the output, by name of the transformer.
+    verbose : bool, default=False
+        Accepted for scikit-learn's sake.
     verbose_feature_names_out : bool, default=True
         Prefix the names of the features that come out by that of the transformer.
 
@@ -48,6 +53,7 @@ class ColumnTransformer(Parallel):
     ----------
     transformers_ : list of (name, fitted transformer, columns)
     named_transformers_ : Bunch
+    sparse_output_ : bool
     output_indices_ : dict of slices
 
     Examples
@@ -69,12 +75,16 @@ class ColumnTransformer(Parallel):
         *,
         remainder: Any = "drop",
         sparse_threshold: float = 0.3,
+        n_jobs: int | None = None,
         transformer_weights: Any = None,
+        verbose: bool = False,
         verbose_feature_names_out: bool = True,
     ) -> None:
         self.transformers = transformers
         self.remainder = remainder
         self.sparse_threshold = sparse_threshold
+        self.n_jobs = n_jobs
+        self.verbose = verbose
         self.transformer_weights = transformer_weights
         self.verbose_feature_names_out = verbose_feature_names_out
 
@@ -99,6 +109,12 @@ class ColumnTransformer(Parallel):
         self._check_fitted()
         used = self._used(self._learned)
         return [(part.name, part.step, self._given(columns).tolist()) for part, columns, _ in used]
+
+    @property
+    def sparse_output_(self) -> bool:
+        """Whether the features that come out are sparse."""
+        self._check_fitted()
+        return issparse(self._apply(self._learned, self._table.x[:1]))
 
     @property
     def named_transformers_(self) -> Bunch:

@@ -71,7 +71,7 @@ class Parallel(MixedTransformer, _BaseComposition):
         -------
         self
         """
-        return super().fit(X, y, ids, sample_weight)
+        return super().fit(X, y, ids=ids, sample_weight=sample_weight)
 
     def _validated(self, X: Any, reset: bool) -> Any:
         if reset:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import FeatureUnion as _PlainUnion
 from sklearn.pipeline import _name_estimators
+from sklearn.utils import Bunch
 
 from certified._steps.sequence import as_step
 from certified._steps.stateless import is_of_text, of_table
@@ -23,6 +24,8 @@ class FeatureUnion(Parallel):
     ----------
     transformer_list : list of (name, transformer)
         As those of :class:`ColumnTransformer`.
+    n_jobs, verbose
+        Accepted for scikit-learn's sake: transformers work one after the other.
     transformer_weights : dict or None, default=None
         Factors of the output, by name of the transformer.
     verbose_feature_names_out : bool, default=True
@@ -39,12 +42,22 @@ class FeatureUnion(Parallel):
         self,
         transformer_list: list[tuple[str, Any]],
         *,
+        n_jobs: int | None = None,
         transformer_weights: Any = None,
+        verbose: bool = False,
         verbose_feature_names_out: bool = True,
     ) -> None:
+        self.n_jobs = n_jobs
+        self.verbose = verbose
         self.transformer_list = transformer_list
         self.transformer_weights = transformer_weights
         self.verbose_feature_names_out = verbose_feature_names_out
+
+    @property
+    def named_transformers(self) -> Bunch:
+        """The transformers by name: the fitted ones after ``fit``."""
+        parts = self.__dict__.get("_parts")
+        return Bunch(**(dict(self.transformer_list) if parts is None else {part.name: part.step for part in parts}))
 
     @property
     def _steps(self) -> list[tuple[str, Any]]:

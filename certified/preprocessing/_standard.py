@@ -106,6 +106,14 @@ class StandardScaler(PartialFit, OneToOneFeatureMixin, Scaler):
         self.var_ = learned[1] ** 2 if self.with_std else None
         self.n_samples_seen_ = seen(statistic.n_rows, statistic.missing)
 
+    def transform(self, X: Any, copy: bool | None = None) -> Any:
+        """Return the scaled rows, a copy whatever `copy` says, shape (n_rows, n_features)."""
+        return super().transform(X)
+
+    def inverse_transform(self, X: Any, copy: bool | None = None) -> FloatArray:
+        """Return rows of scaled features as they were before, shape (n_rows, n_features)."""
+        return super().inverse_transform(X)
+
     def _inverse(self, X: FloatArray) -> FloatArray:
         return X * (self.scale_ if self.with_std else 1.0) + (self.mean_ if self.with_mean else 0.0)
 
