@@ -199,12 +199,15 @@ def eager(X: Any, caller: str) -> Any:
     InvalidInput
         The frame is lazy, or two of its columns have the same name.
     """
+    lazy = "{} got a lazy frame. The rows themselves are needed: call X.{}() first. Nothing was changed."
+    if type(X).__module__.partition(".")[0] == "dask":
+        raise InvalidInput(lazy.format(caller, "compute"))
     try:
         frame = nw.from_native(X, pass_through=True)
     except DuplicateError as error:
         raise InvalidInput(f"{caller} got a frame with two columns of one name. Rename or drop one: {error}") from None
     if isinstance(frame, nw.LazyFrame):
-        raise InvalidInput(f"{caller} got a lazy frame. The rows themselves are needed: call X.collect() first.")
+        raise InvalidInput(lazy.format(caller, "collect" if frame.implementation.is_polars() else "compute"))
     return frame if isinstance(frame, nw.DataFrame) else None
 
 
@@ -289,7 +292,8 @@ def _of_series(series: Any, name: str) -> tuple[Any, str]:
     dtype = series.dtype
     if dtype == nw.Boolean or dtype.is_numeric():
         kind = "bool" if dtype == nw.Boolean else "int" if dtype.is_integer() else "float"
-        if kind == "int" and len(series) and max(abs(series.min() or 0), abs(series.max() or 0)) > _LARGEST:
+        known = series.drop_nulls() if kind == "int" else series
+        if kind == "int" and len(known) and max(abs(known.min()), abs(known.max())) > _LARGEST:
             raise InvalidInput(_TOO_LARGE.format(name))
         return _exact(series.cast(nw.Float64).to_numpy(), name), kind
     if dtype in (nw.String, nw.Categorical, nw.Enum) and series.implementation.is_polars():
@@ -299,8 +303,12 @@ def _of_series(series: Any, name: str) -> tuple[Any, str]:
     if dtype == nw.Unknown and all(value is None for value in series.to_list()):  # a column without a single value
         return np.array(series.to_list(), dtype=object), "text"
     raise InvalidInput(
-        f"{name} got column {series.name!r} of type {dtype}. Numbers, booleans and text are allowed; turn dates into "
-        "numbers, for example days since a date."
+        f"{name} got column {series.name!r} of type {dtype}. Numbers, booleans and text are allowed"
+        + (
+            "; turn dates into numbers, for example days since a date."
+            if dtype.is_temporal()
+            else ": cast the column, for example to text by `.astype(str)`, or leave it out."
+        )
     )
 
 

@@ -11,7 +11,7 @@ from sklearn.utils import assert_all_finite, column_or_1d
 from certified.errors import InvalidInput
 from certified.typing import IntArray
 
-__all__ = ["codes_among", "target_column"]
+__all__ = ["codes_among", "known_targets", "target_column"]
 
 
 def target_column(y: Any, n_rows: int, name: str) -> Any:
@@ -20,10 +20,29 @@ def target_column(y: Any, n_rows: int, name: str) -> Any:
         raise InvalidInput(f"{name} requires y to be passed, but the target y is None.")
     if issparse(y):
         raise InvalidInput(f"{name} got a sparse y. A dense array is needed; call y.toarray() first.")
+    y = known_targets(y, name)
     y = column_or_1d(y.to_numpy() if hasattr(y, "to_numpy") else y, warn=True)
     if len(y) != n_rows:
         raise InvalidInput(f"{name} got X and y of inconsistent numbers of rows: {n_rows} and {len(y)}.")
     assert_all_finite(y, estimator_name=name, input_name="y")
+    return y
+
+
+def known_targets(y: Any, name: str) -> Any:
+    """Return targets as an array where they are one of Arrow; raise where one among Python objects is missing."""
+    if hasattr(y, "to_pylist") and hasattr(y, "type"):  # an array of Arrow
+        y = np.array(y.to_pylist(), dtype=None if y.null_count == 0 else object)
+    if isinstance(y, str) or y is None or issparse(y):
+        return y
+    values = np.asarray(y, dtype=object) if isinstance(y, list | tuple) or hasattr(y, "to_numpy") else y
+    if isinstance(values, np.ndarray) and values.dtype == object and values.ndim == 1:
+        missing = [v is None or type(v).__name__ in ("NAType", "NaTType") for v in values.tolist()]
+        if any(missing):
+            raise InvalidInput(
+                f"{name} got a target y that is missing in {sum(missing)} rows, the first at position "
+                f"{missing.index(True)}. Input y contains NaN: a target is needed in every row. Leave these rows out. "
+                "Nothing was changed."
+            )
     return y
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight
 
 from certified._acts.acts import take_turns
 from certified._data.frames import Columns, Schema, is_frame, read, split_column, split_ids
+from certified._data.numbers import validate_data
 from certified._data.subjects import Subjects
 from certified._data.table import Table
 from certified._data.targets import codes_among, target_column

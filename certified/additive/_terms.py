@@ -10,12 +10,13 @@ from collections.abc import Callable
 from functools import cache, cached_property
 from typing import Any, NamedTuple
 
+import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_feature_names_in
 
-from certified._data.frames import columns_of
+from certified._data.frames import columns_of, eager
 from certified._data.hashing import bottom_k
 from certified._data.reproducible import same
 from certified._data.table import Table
@@ -168,6 +169,19 @@ class Terms(MixedTransformer):
         number = isinstance(self.smoothness, int | float | np.number) and np.isfinite(self.smoothness)
         if not (auto or (number and self.smoothness > 0)):
             raise InvalidInput(f"smoothness={self.smoothness!r} is not allowed: 'auto' or a number > 0 is needed.")
+
+    def _see(self, X: Any, names: Any, schema: Any) -> None:
+        super()._see(X, names, schema)
+        frame = eager(X, "An additive model")
+        if frame is None:
+            return
+        for (label, dtype), kind in zip(frame.schema.items(), schema.kinds, strict=True):
+            if dtype in (nw.Categorical, nw.Enum) and kind != "text":
+                raise InvalidInput(
+                    f"An additive model got column {label!r}, a categorical whose categories are numbers. Categories "
+                    "are told apart by text here, and numbers lie on a line: cast the column, by `.astype(str)` for "
+                    "categories or to numbers. Nothing was changed."
+                )
 
     def _target(self, y: Any, n_rows: int) -> Any:
         y = target_column(y, n_rows, "An additive model")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight
 
 from certified._convex.bounds import check_range
 from certified._convex.derivatives import Blocks
@@ -16,6 +16,7 @@ from certified._convex.problem import Problem
 from certified._convex.state import Solution, reweighted
 from certified._data.feature_change import FeatureChange
 from certified._data.frames import split_column
+from certified._data.numbers import validate_data
 from certified._data.subjects import Subjects
 from certified._data.whole import share_of_promise
 from certified.accounting import Transcript

@@ -10,12 +10,13 @@ import numpy as np
 from scipy.linalg import LinAlgError, block_diag, cholesky
 from scipy.sparse import issparse
 from sklearn.base import MultiOutputMixin, RegressorMixin
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight
 
 from certified import noise as lattice
 from certified._data.feature_change import FeatureChange
 from certified._data.frames import split_ids
 from certified._data.hashing import ANY_REQUEST
+from certified._data.numbers import validate_data
 from certified._data.reproducible import digest, on_one_thread, one_thread
 from certified._data.rows import Rows
 from certified._data.subjects import Subjects

@@ -12,11 +12,12 @@ from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression as _SklearnLogisticRegression
 from sklearn.utils.extmath import softmax
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight
 
 from certified._convex.losses import Logistic, Loss, Softmax
 from certified._convex.problem import Problem
 from certified._data.frames import split_column, split_ids
+from certified._data.numbers import validate_data
 from certified._data.targets import codes_among
 from certified.base import all_or_nothing
 from certified.errors import CannotCertify, InvalidInput

@@ -13,13 +13,14 @@ from sklearn.linear_model import LinearRegression as _SklearnLinear
 from sklearn.linear_model import PoissonRegressor as _SklearnPoisson
 from sklearn.linear_model import TweedieRegressor as _SklearnTweedie
 from sklearn.metrics import d2_tweedie_score
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight
 
 from certified._convex.bounds import LARGEST
 from certified._convex.losses import Gamma, LogCosh, Loss, Poisson, Squared, Tweedie
 from certified._convex.newton_cg import improve
 from certified._convex.problem import Problem
 from certified._data.frames import split_column, split_ids
+from certified._data.numbers import validate_data
 from certified.base import all_or_nothing
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
 from certified.linear_model._certified import CertifiedLinear

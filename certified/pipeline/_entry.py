@@ -7,13 +7,10 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array, issparse
 from sklearn.utils import get_tags
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    has_fit_parameter,
-    validate_data,
-)
+from sklearn.utils.validation import _check_sample_weight, has_fit_parameter
 
 from certified._data.frames import Schema, eager, is_frame, read
+from certified._data.numbers import validate_data
 from certified._steps.sequence import (
     as_named,
 )
