@@ -74,6 +74,8 @@ class ElasticNet(LeastSquares):
     True
     """
 
+    _adjustable = LeastSquares._adjustable | {"max_iter"}  # how long to try; where it ends does not depend on it
+
     def __init__(
         self,
         alpha: float = 1.0,

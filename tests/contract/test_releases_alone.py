@@ -73,7 +73,7 @@ def test_releases_answer_without_the_package(tmp_path):
 class Homesick(Ridge):
     """Its release is an object of this package."""
 
-    def release(self):
+    def _release(self):
         return GaussianNB()
 
 
