@@ -15,7 +15,7 @@ from certified.errors import InvalidInput
 __all__ = ["FrozenMap", "Record", "canonical", "convert", "parse", "thaw"]
 
 
-class FrozenMap(Mapping):
+class FrozenMap(Mapping[str, Any]):
     """An immutable, hashable and picklable mapping with sorted string keys; nested lists become tuples."""
 
     __slots__ = ("_items",)
@@ -39,7 +39,7 @@ class FrozenMap(Mapping):
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError("a FrozenMap cannot be changed")
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (dict(self._items),)
 
     def __getitem__(self, key: str) -> Any:

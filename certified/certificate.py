@@ -135,7 +135,7 @@ class Certificate(_Shown):
     schema: int = 1
     extra: Mapping[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, kind in _KINDS.items():
             value = getattr(self, name)
             if type(value) is not kind:
@@ -330,7 +330,7 @@ class Receipt(_Shown):
     ignored: tuple[Any, ...] = ()
     ids: str = "given"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, kind in (("n_subjects", int), ("n_rows", int), ("passes", int), ("mu_differencing", float)):
             object.__setattr__(self, name, convert(kind, name, getattr(self, name)))
         object.__setattr__(self, "changed", tuple(self.changed))

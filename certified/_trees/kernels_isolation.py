@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from certified._trees.compile import compiled
@@ -64,7 +66,7 @@ def isolate(codes, rows, path, depth, nodes, order, picks, centre, scale, blocks
     return used
 
 
-def mean_length(n):
+def mean_length(n: Any) -> Any:
     """Return the mean depth of a leaf in a random tree of n rows: ``2 H(n - 1) - 2 (n - 1) / n``."""
     n = np.asarray(n, dtype=np.float64)
     large = np.maximum(n, 3.0)

@@ -80,7 +80,8 @@ def _column(values: list[Any], given: list[bool]) -> Any:
         found = np.array([value for value, here in zip(values, given, strict=True) if here])
     except ValueError:  # lists of several lengths
         found = np.empty(0, dtype=object)
-    column = np.ma.masked_all(len(values), dtype=found.dtype if found.ndim == 1 and found.dtype.kind != "U" else object)
+    masked: Any = np.ma.masked_all
+    column = masked(len(values), dtype=found.dtype if found.ndim == 1 and found.dtype.kind != "U" else object)
     for k in np.flatnonzero(given):
         column[k] = values[k]
     return column

@@ -11,10 +11,7 @@ from sklearn.utils.validation import _check_sample_weight, has_fit_parameter
 
 from certified._data.frames import Schema, eager, is_frame, read
 from certified._data.numbers import validate_data
-from certified._steps.sequence import (
-    as_named,
-)
-from certified._steps.stateless import StatelessStep, is_of_text
+from certified._steps.stateless import StatelessStep, as_named, is_of_text
 from certified._steps.step import ExactStep, canonical
 from certified.compose import Parallel
 from certified.errors import InvalidInput

@@ -34,15 +34,13 @@ from certified._data.whole import depends_on_key, key_for, part_of
 from certified._keyed import Keyed
 from certified._steps.sequence import (
     admit,
-    as_named,
     as_step,
     delete_through,
     fit_through,
-    is_stateless,
     served,
     targets,
 )
-from certified._steps.stateless import StatelessStep, is_of_text, is_passthrough, of_table
+from certified._steps.stateless import StatelessStep, as_named, is_of_text, is_passthrough, is_stateless, of_table
 from certified._steps.step import ExactStep
 from certified.base import Deletable, Plan, all_or_nothing
 from certified.certificate import Certificate

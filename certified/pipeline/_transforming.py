@@ -16,10 +16,8 @@ from sklearn.utils.validation import (
 
 from certified._data.frames import is_frame, split_ids
 from certified._data.table import Table
-from certified._steps.sequence import (
-    admit,
-    as_named,
-)
+from certified._steps.sequence import admit
+from certified._steps.stateless import as_named
 from certified.pipeline._delegation import Delegation, final_has
 from certified.pipeline._entry import Entry
 
