@@ -71,10 +71,12 @@ class Subjects:
         return ids, self.retained
 
     _stored: tuple[Any, BoolArray] | None = None  # what `restored` was given, kept up to date
+    by_position_alone = ("_order", "_sorted", "retained", "n_rows", "_rank", "_first", "_stored")
+    """Attributes that `restored` makes from what `by_position` tells."""
 
     @classmethod
     def restored(cls, ids: Any, retained: BoolArray) -> Subjects:
-        """Return the subjects that `by_position` told."""
+        """Return the subjects that `by_position` told; what else they know is to be set by the caller."""
         out = cls.__new__(cls)
         places = np.flatnonzero(retained)
         out._order = places[np.argsort(ids[places], kind="stable")]
@@ -182,7 +184,7 @@ class Subjects:
     def rekeyed(self, key: Key) -> Subjects:
         """Return a copy with another key; positions stay."""
         out = copy(self)
-        out.retained, out.key = self.retained.copy(), key
+        out.retained, out.key, out._stored = self.retained.copy(), key, None
         out._sorted, out._order = self._sorted.copy(), self._order.copy()
         return out
 

@@ -13,7 +13,8 @@ padding:.45rem;border:1px solid #b8c1cb;border-radius:4px}button{font:inherit;ma
 border:0;border-radius:4px;background:#0b5c8a;color:#fff;cursor:pointer}table{border-collapse:collapse;width:100%}
 th,td{text-align:left;padding:.35rem .6rem .35rem 0;border-bottom:1px solid #d8dee5;vertical-align:top}
 .late{color:#b3261e;font-weight:600}td button{margin:0;padding:.2rem .6rem}
-@media(max-width:40rem){td:nth-child(3),th:nth-child(3){display:none}td:nth-child(4){white-space:nowrap}}#told{min-height:1.5rem;margin:.8rem 0}.wide{overflow-x:auto}
+@media(max-width:40rem){td:nth-child(3),th:nth-child(3){display:none}td:nth-child(4){white-space:nowrap}}
+#told{min-height:1.5rem;margin:.8rem 0}.wide{overflow-x:auto}
 </style></head><body><main><h1>Requests for deletion</h1>
 <label for="token">Token</label><input id="token" type="password" autocomplete="off">
 <button id="show">Show requests</button><button id="work">Carry out what waits</button>

@@ -70,8 +70,11 @@ class Decoder:
         if "p" in tree:
             return self._sparse(tree)
         if "s" in tree:
+            rest = {key: self(item) for key, item in tree["d"].items()}
             ids, held = (self(part) for part in tree["l"])
-            return find_class(tree["s"]).restored(ids, held)
+            subjects = find_class(tree["s"]).restored(ids, held)
+            subjects.__dict__.update(rest)
+            return subjects
         return self._instance(tree, n) if "c" in tree else self._container(tree, n)
 
     def _sparse(self, tree: dict[str, Any]) -> Any:

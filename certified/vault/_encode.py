@@ -94,7 +94,8 @@ class Encoder:
         find_class(name, self._trusted)
         if hasattr(kind, "by_position") and hasattr(kind, "restored"):
             ids, held = value.by_position()
-            return {"s": name, "l": [self._at("ids", ids), self._at("held", held)]}
+            rest = {key: self._at(key, item) for key, item in vars(value).items() if key not in kind.by_position_alone}
+            return {"s": name, "l": [self._at("ids", ids), self._at("held", held)], "d": rest}
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
             return {"c": name, "f": [self._at(field, item) for field, item in zip(kind._fields, value, strict=True)]}
         state = {key: self._at(key, item) for key, item in state_of(value).items()}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import calendar
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["Processed", "Published", "Request", "Verification", "month_after", "utc"]
+from certified.errors import InvalidRequest
+
+__all__ = ["Processed", "Published", "Request", "Verification", "moment", "month_after", "utc"]
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,23 @@ def utc(when: datetime | None = None) -> str:
     return (when or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def moment(text: str, name: str) -> datetime:
+    """Return a moment that is given as text; InvalidRequest where it is none."""
+    try:
+        when = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        if when.tzinfo is None or not 1900 <= when.year < 9000:
+            raise ValueError
+    except (ValueError, AttributeError):
+        raise InvalidRequest(
+            f"request({name}={text!r}): a moment with its time zone is needed, such as 2026-11-02T09:14:00Z. "
+            "Nothing was recorded."
+        ) from None
+    return when
+
+
 def month_after(received: str) -> str:
     """Return a month later: the same day of the next month, or its last one (Art. 12(3) of the GDPR)."""
-    when = datetime.fromisoformat(received.replace("Z", "+00:00"))
+    when = moment(received, "received")
     year, month = (when.year + when.month // 12, when.month % 12 + 1)
     day = min(when.day, calendar.monthrange(year, month)[1])
-    return utc(when.replace(year=year, month=month, day=day) + timedelta(0))
+    return utc(when.replace(year=year, month=month, day=day))

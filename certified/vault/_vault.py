@@ -18,7 +18,7 @@ from certified.vault._files import storage, sync_folder, write_new
 from certified.vault._folder import Folder
 from certified.vault._keeper import Keeper
 from certified.vault._schema import FORMAT, STATEMENTS
-from certified.vault._values import Processed, Published, Request, Verification, month_after, utc
+from certified.vault._values import Processed, Published, Request, Verification, moment, month_after, utc
 
 __all__ = ["Vault"]
 
@@ -215,8 +215,8 @@ class Vault(Folder):
         wanted = list(dict.fromkeys(as_ids(ids, "request(ids=...)").tolist()))
         if not wanted:
             raise InvalidRequest("request(ids=...) got no ids. Name at least one subject. Nothing was recorded.")
-        received = utc() if received is None else received
-        due = month_after(received) if due is None else due
+        received = utc() if received is None else utc(moment(received, "received"))
+        due = month_after(received) if due is None else utc(moment(due, "due"))
         with self._writing("Recording the request"), self.ledger.transaction():
             known = self.db.execute("select ids from request where key = ?", (key,)).fetchone()
             if known is not None:

@@ -101,6 +101,8 @@ def test_what_is_no_request_is_refused_and_nothing_is_recorded(served, body):
     answer = client.post("/requests", json=body, headers={**who["submit"], "Idempotency-Key": "k"})
     assert answer.status_code == 422
     assert client.post("/requests", json={"ids": ["a"]}, headers=who["submit"]).status_code == 422, "no key"
+    never = {"ids": ["a"], "received": "0000-00-00T00:00:00Z"}
+    assert client.post("/requests", json=never, headers={**who["submit"], "Idempotency-Key": "k"}).status_code == 400
     assert client.get("/requests", headers=who["submit"]).json() == []
 
 

@@ -136,7 +136,7 @@ _ALIVE = []
 
 def _attributes(value):
     state = state_of(value) if type(value).__module__.startswith("certified.") else vars(value)
-    return {key: item for key, item in state.items() if key not in (*_DERIVED, *_TIMES)}
+    return {key: state[key] for key in sorted(state) if key not in (*_DERIVED, *_TIMES)}
 
 
 @pytest.mark.parametrize(("name", "estimator"), [pytest.param(*pair, id=pair[0]) for pair in (*every(), *trees())])

@@ -304,6 +304,17 @@ def test_what_cannot_be_a_vault_is_refused(tmp_path, vault):
     assert not (tmp_path / "x").exists()
 
 
+def test_moments_are_read_and_written_in_one_way(vault):
+    asked = vault.request(IDS[[1]], key="a", received="2026-12-31T23:30:00+02:00", due="2027-01-05T00:00:00Z")
+    assert (asked.received, asked.due) == ("2026-12-31T21:30:00Z", "2027-01-05T00:00:00Z")
+    assert vault.request(IDS[[1]], key="b", received="2023-12-31T10:00:00Z").due == "2024-01-31T10:00:00Z"
+    for wrong in ("0000-00-00T00:00:00Z", "yesterday", "2026-11-02", "9999-12-31T00:00:00Z"):
+        for name in ("received", "due"):
+            with pytest.raises(InvalidRequest, match="a moment with its time zone"):
+                vault.request(IDS[[1]], key="c", **{name: wrong})
+    assert len(vault.requests()) == 2
+
+
 def test_a_key_of_ones_own_is_not_stored(tmp_path):
     key = SigningKey.generate("bank.example/own", "ecdsa-p256")
     Vault.create(tmp_path / "v", StandardScaler().fit(X, ids=IDS), origin="bank.example/own", key=key).close()
