@@ -26,7 +26,7 @@ from certified.pipeline import make_pipeline  # noqa: E402
 from certified.preprocessing import RobustScaler  # noqa: E402
 from certified.testing import check_delete_equals_refit, yield_deletion_checks  # noqa: E402
 
-SMALL = {"n_estimators": 5, "max_depth": 2, "sample_size": 40}
+SMALL = {"key": 0, "n_estimators": 5, "max_depth": 2, "sample_size": 40}
 ESTIMATORS = {
     "classifier, two groups": GradientBoostingClassifier(**{**SMALL, "sample_size": 15}, structure_groups=2),
     "regressor": GradientBoostingRegressor(**SMALL),
@@ -188,7 +188,7 @@ def test_the_structure_is_what_xgboost_grows_on_the_sample():
     )
     assert len(chosen) == 30
     ours = model._state.structures[0].booster()
-    matrix = xgboost.DMatrix(X.astype(np.float32))
+    matrix = xgboost.DMatrix(X[chosen].astype(np.float32))
     assert np.array_equal(ours.predict(matrix), plain.predict(matrix))
 
 
@@ -339,7 +339,7 @@ def test_kernels_agree_with_dense_indicators_and_bounds_hold(seed):
 def test_an_existing_booster_gets_leaves_that_forget():
     X, y, s, ids = data(6, repeats=1)
     plain = xgboost.XGBClassifier(n_estimators=6, max_depth=2, n_jobs=1).fit(X[:50], y[:50])
-    model = GradientBoostingClassifier.from_booster(plain, X, y, ids, structure_ids=ids[:50], leaf_penalty=2.0)
+    model = GradientBoostingClassifier.from_booster(plain, X, y, ids=ids, structure_ids=ids[:50], leaf_penalty=2.0)
     nodes = plain.get_booster().predict(xgboost.DMatrix(X), pred_leaf=True)
     assert np.array_equal(model.release().get_booster().predict(xgboost.DMatrix(X), pred_leaf=True), nodes)
     assert model.deletion_cost().parts == 50 / len(X)
@@ -352,7 +352,7 @@ def test_an_existing_booster_gets_leaves_that_forget():
     model.delete(ids[10])
     assert model.structure_digest_ != before
     assert np.count_nonzero(model._sample == 0) == 49
-    free = GradientBoostingClassifier.from_booster(plain, X, y, ids)
+    free = GradientBoostingClassifier.from_booster(plain, X, y, ids=ids)
     assert free.deletion_cost().parts == 0.0
 
 
@@ -360,10 +360,10 @@ def test_foreign_boosters_that_cannot_be_covered_are_refused():
     X, y, _, ids = data(6, repeats=1)
     dart = xgboost.XGBClassifier(n_estimators=3, booster="dart").fit(X, y)
     with pytest.raises(InvalidInput, match="gbtree"):
-        GradientBoostingClassifier.from_booster(dart, X, y, ids)
+        GradientBoostingClassifier.from_booster(dart, X, y, ids=ids)
     counts = xgboost.XGBRegressor(n_estimators=3, objective="count:poisson").fit(X, y)
     with pytest.raises(InvalidInput, match="count:poisson"):
-        GradientBoostingRegressor.from_booster(counts, X, y, ids)
+        GradientBoostingRegressor.from_booster(counts, X, y, ids=ids)
 
 
 def test_a_refused_rebuild_changes_nothing(monkeypatch):

@@ -19,7 +19,7 @@ from certified.errors import InvalidInput  # noqa: E402
 from certified.pipeline import make_pipeline  # noqa: E402
 from certified.preprocessing import StandardScaler  # noqa: E402
 
-SMALL = {"n_estimators": 5, "max_depth": 2, "sample_size": 40, "leaf_penalty": 2.0, "tol": 1e-2}
+SMALL = {"key": 0, "n_estimators": 5, "max_depth": 2, "sample_size": 40, "leaf_penalty": 2.0, "tol": 1e-2}
 
 
 def window(seed, n=240, classes=2):
@@ -119,7 +119,7 @@ def test_rows_join_a_declared_structure_and_whole_pipelines():
     X, y, _, ids = window(3)
     plain = xgboost.XGBClassifier(n_estimators=4, max_depth=2).fit(X[:100], y[:100])
     model = GradientBoostingClassifier.from_booster(
-        plain, X[:200], y[:200], ids[:200], structure_ids=ids[:100], n_estimators=4
+        plain, X[:200], y[:200], ids=ids[:200], structure_ids=ids[:100], n_estimators=4
     )
     before = model.structure_digest_
     model.add(X[200:], y[200:], ids=ids[200:])

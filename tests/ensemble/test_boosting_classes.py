@@ -16,7 +16,7 @@ from certified.ensemble._boosting import leaf_solver as head  # noqa: E402
 from certified.errors import InvalidInput, InvalidRequest  # noqa: E402
 from certified.testing import check_delete_equals_refit  # noqa: E402
 
-SMALL = {"n_estimators": 4, "max_depth": 2, "sample_size": 40, "leaf_penalty": 2.0}
+SMALL = {"key": 0, "n_estimators": 4, "max_depth": 2, "sample_size": 40, "leaf_penalty": 2.0}
 
 
 def data(seed=0, n=240, classes=3):

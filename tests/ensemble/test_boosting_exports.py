@@ -8,7 +8,7 @@ pytest.importorskip("numba", reason="the extra `trees` is not installed")
 
 from certified.ensemble import GradientBoostingClassifier, GradientBoostingRegressor  # noqa: E402
 
-SMALL = {"n_estimators": 6, "max_depth": 3, "sample_size": 200}
+SMALL = {"key": 0, "n_estimators": 6, "max_depth": 3, "sample_size": 200}
 
 
 def rows():

@@ -29,7 +29,7 @@ N = 700
 X = RNG.normal(size=(N, 4))
 Z = X[:, 0] - 2 * X[:, 1]
 X[RNG.random(X.shape) < 0.1] = np.nan
-SMALL = {"n_estimators": 6, "max_depth": 3, "sample_size": 300, "noise": 0.02}
+SMALL = {"key": 0, "n_estimators": 6, "max_depth": 3, "sample_size": 300, "noise": 0.02}
 LABELS = {
     "0, 1": (0, 1),
     "1, 2": (1, 2),

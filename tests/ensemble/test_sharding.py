@@ -150,13 +150,15 @@ def test_a_pipeline_takes_weights_in_its_last_step():
     X, y = load_breast_cancer(return_X_y=True)
     weight = np.where(y == 1, 3.0, 1.0)
     base = make_pipeline(StandardScaler(), LogisticRegression())
-    model = ShardedClassifier(base, 1).fit(X, y, sample_weight=weight)
+    model = ShardedClassifier(base, 1, key=0).fit(X, y, sample_weight=weight)
     order = np.concatenate([shard.positions for shard in model._shards])
     plain = clone(base).fit(X[order], y[order], logisticregression__sample_weight=weight[order])
     assert np.array_equal(model.predict_proba(X), plain.predict_proba(X))
     model.delete([5, 6])
     retained = np.setdiff1d(np.arange(len(y)), [5, 6])
-    again = ShardedClassifier(base, 1).fit(X[retained], y[retained], ids=retained, sample_weight=weight[retained])
+    again = ShardedClassifier(base, 1, key=0).fit(
+        X[retained], y[retained], ids=retained, sample_weight=weight[retained]
+    )
     assert model.state_digest_ == again.state_digest_
     with pytest.raises(InvalidInput, match="does not take"):
         ShardedClassifier(make_pipeline(StandardScaler(), KNeighborsClassifier()), 2).fit(X, y, sample_weight=weight)
@@ -189,10 +191,10 @@ def test_frames_with_text_go_to_the_estimator_as_they_are_and_lose_what_is_delet
     frame, y, ids = mixed_rows()
     mix = np.random.default_rng(0).permutation(len(y))
     frames = {"pandas": lambda rows: frame.iloc[rows], "polars": lambda rows: pl.from_pandas(frame)[rows]}
-    model = ShardedClassifier(of_columns(), 4).fit(frames[kind](np.arange(len(y))), y, ids=ids)
+    model = ShardedClassifier(of_columns(), 4, key=0).fit(frames[kind](np.arange(len(y))), y, ids=ids)
     model.delete([5, 20])
     retained = mix[np.isin(ids[mix], model.ids_)]
-    refit = ShardedClassifier(of_columns(), 4).fit(frames[kind](retained), y[retained], ids=ids[retained])
+    refit = ShardedClassifier(of_columns(), 4, key=0).fit(frames[kind](retained), y[retained], ids=ids[retained])
     assert model.state_digest_ == refit.state_digest_
     assert model.release().predict(frames[kind](retained)).tolist() == model.predict(frames[kind](retained)).tolist()
     dump = pickle.dumps(model)
@@ -217,8 +219,8 @@ def test_rows_of_a_subject_share_its_shard_and_their_order_does_not_matter():
     ids = np.arange(len(y)) % 100
     mix = np.random.default_rng(1).permutation(len(y))
     # a stochastic fit sees the order of its rows
-    model = ShardedClassifier(SGDClassifier(loss="log_loss"), 4).fit(X, y, ids=ids)
-    again = ShardedClassifier(SGDClassifier(loss="log_loss"), 4).fit(X[mix], y[mix], ids=ids[mix])
+    model = ShardedClassifier(SGDClassifier(loss="log_loss"), 4, key=0).fit(X, y, ids=ids)
+    again = ShardedClassifier(SGDClassifier(loss="log_loss"), 4, key=0).fit(X[mix], y[mix], ids=ids[mix])
     assert model.state_digest_ == again.state_digest_
     assert model.deletion_cost([17]).parts == 1
 
@@ -299,7 +301,7 @@ def test_a_shard_that_cannot_learn_refuses_the_request_and_changes_nothing():
         (KNeighborsClassifier(), "_fit_X"),
         (SVC(), "support_vectors_"),
         (make_pipeline(StandardScaler(), SVC()), "support_vectors_"),
-        (make_pipeline(StandardScaler(), Nystroem(n_components=20, key=7), SGDClassifier()), "components_"),
+        (make_pipeline(StandardScaler(), Nystroem(n_components=20), SGDClassifier()), "components_"),
     ],
     ids=["neighbours", "support vectors", "scaled support vectors", "landmarks"],
 )
@@ -361,9 +363,9 @@ def test_a_key_is_drawn_where_none_is_given_and_rekey_is_a_fresh_fit():
 
 def test_the_certificate_says_against_which_refit_and_for_which_requests():
     X, y = load_iris(return_X_y=True)
-    given_key = ShardedClassifier(DecisionTreeClassifier(), 4).fit(X, y)
+    given_key = ShardedClassifier(DecisionTreeClassifier(), 4, key=0).fit(X, y)
     assert "key was given" in given_key.certificate_.adaptivity
-    drawn = ShardedClassifier(DecisionTreeClassifier(), 4, key=None).fit(X, y)
+    drawn = ShardedClassifier(DecisionTreeClassifier(), 4).fit(X, y)
     assert "do not depend on what this model answered" in drawn.certificate_.adaptivity
     assert "fresh key" in str(drawn.certificate_)
     assert drawn.certificate_.public().adaptivity == drawn.certificate_.adaptivity
@@ -410,10 +412,10 @@ def test_parameters_that_cannot_be_are_refused(changed, message):
 def test_a_search_over_sharded_ensembles_forgets_and_says_for_which_requests():
     X, y = load_iris(return_X_y=True)
     grid = {"estimator__max_depth": [1, 3], "n_shards": [2, 4]}
-    search = GridSearchCV(ShardedClassifier(DecisionTreeClassifier()), grid, cv=3).fit(X, y)
+    search = GridSearchCV(ShardedClassifier(DecisionTreeClassifier()), grid, cv=3, key=0).fit(X, y)
     search.delete([3, 100])
     retained = np.isin(np.arange(150), search.ids_)
-    fresh = GridSearchCV(ShardedClassifier(DecisionTreeClassifier()), grid, cv=3)
+    fresh = GridSearchCV(ShardedClassifier(DecisionTreeClassifier()), grid, cv=3, key=0)
     fresh.fit(X[retained], y[retained], ids=np.flatnonzero(retained))
     assert search.state_digest_ == fresh.state_digest_
     assert "same key" in search.certificate_.adaptivity

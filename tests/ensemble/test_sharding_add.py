@@ -28,12 +28,12 @@ from certified.testing import check_rows_that_join_meet_the_refit, data_sets
 SGD = SGDClassifier(loss="log_loss", max_iter=5, tol=None)
 PRIVATE = {"aggregation": "private", "epsilon": 30.0}
 MODELS = {
-    "tree": lambda: ShardedClassifier(DecisionTreeClassifier(max_features=2), 4),
-    "slices": lambda: ShardedClassifier(SGD, 2, n_slices=4),
-    "warm start": lambda: ShardedClassifier(GradientBoostingClassifier(n_estimators=4), 2, n_slices=3),
-    "one shard": lambda: ShardedClassifier(LogisticRegression(max_iter=20), 1),
-    "private": lambda: ShardedClassifier(DecisionTreeClassifier(), 40, **PRIVATE),
-    "votes": lambda: ShardedClassifier(DecisionTreeClassifier(), 6, aggregation="vote"),
+    "tree": lambda: ShardedClassifier(DecisionTreeClassifier(max_features=2), 4, key=0),
+    "slices": lambda: ShardedClassifier(SGD, 2, n_slices=4, key=0),
+    "warm start": lambda: ShardedClassifier(GradientBoostingClassifier(n_estimators=4), 2, n_slices=3, key=0),
+    "one shard": lambda: ShardedClassifier(LogisticRegression(max_iter=20), 1, key=0),
+    "private": lambda: ShardedClassifier(DecisionTreeClassifier(), 40, **PRIVATE, key=0),
+    "votes": lambda: ShardedClassifier(DecisionTreeClassifier(), 6, aggregation="vote", key=0),
 }
 
 
@@ -103,9 +103,14 @@ def test_only_shards_with_new_rows_learn_and_from_the_first_slice_that_has_one(n
 
 def test_rows_that_join_the_remainder_of_private_shards_are_not_learned(monkeypatch):
     X, y = load_iris(return_X_y=True)
-    model = ShardedClassifier(DecisionTreeClassifier(), 40, **PRIVATE).fit(X, y)
+    model = ShardedClassifier(DecisionTreeClassifier(), 40, **PRIVATE, key=0).fit(X, y)
     place = shard.deal(
-        shard.Subjects(None, 400), shard.Table(np.zeros((400, 1)), np.zeros(400), None), np.arange(400), 0, 40, True
+        shard.Subjects(None, 400),
+        shard.Table(np.zeros((400, 1)), np.zeros(400), None),
+        np.arange(400),
+        0,
+        40,
+        True,
     )
     nowhere = place[-1].positions
     nowhere = nowhere[nowhere >= 150][:3]
@@ -170,12 +175,12 @@ def test_frames_with_text_and_a_column_of_ids(kind):
     def part(start, end):
         return as_kind(frame[start:end].reset_index(drop=True))
 
-    model = ShardedClassifier(base, 3).fit(part(0, 61), y[:61], ids="who")
+    model = ShardedClassifier(base, 3, key=0).fit(part(0, 61), y[:61], ids="who")
     model.delete([2])
     model.add(part(61, 90), y[61:], ids="who")
     retained = frame["who"].to_numpy() != 2
     whole = as_kind(frame[retained].reset_index(drop=True))
-    assert model.state_digest_ == ShardedClassifier(base, 3).fit(whole, y[retained], ids="who").state_digest_
+    assert model.state_digest_ == ShardedClassifier(base, 3, key=0).fit(whole, y[retained], ids="who").state_digest_
 
 
 def test_whole_numbers_join_numbers_of_a_frame_and_of_arrays_sparse_and_dense():
@@ -188,9 +193,9 @@ def test_whole_numbers_join_numbers_of_a_frame_and_of_arrays_sparse_and_dense():
             more = more.astype(int) if make is pd.DataFrame else more.cast(pl.Int64)
         else:
             first, more, rows = make(X[:-20]), make(whole.astype(int)), make(both)
-        model = ShardedClassifier(DecisionTreeClassifier(), 3).fit(first, y[:-20])
+        model = ShardedClassifier(DecisionTreeClassifier(), 3, key=0).fit(first, y[:-20])
         model.add(more, y[-20:], ids=ids[-20:])
-        assert model.state_digest_ == ShardedClassifier(DecisionTreeClassifier(), 3).fit(rows, y).state_digest_
+        assert model.state_digest_ == ShardedClassifier(DecisionTreeClassifier(), 3, key=0).fit(rows, y).state_digest_
 
 
 def test_tables_of_pyarrow_are_compared_by_their_types_too():
