@@ -30,6 +30,7 @@ from certified.preprocessing import (
     SplineTransformer,
     StandardScaler,
     TargetEncoder,
+    WOEEncoder,
 )
 
 rng = np.random.default_rng(0)
@@ -256,3 +257,55 @@ def test_components_have_scores_and_covariances():
         assert model.covariance_.shape == (3, 3)
     with pytest.raises(InvalidInput, match="covariance_estimator"):
         LinearDiscriminantAnalysis(covariance_estimator=PCA()).fit(X, Y)
+
+
+# --------------------------------------------------------------------- scorecards and ties
+
+
+@pytest.mark.parametrize("n_bins", [2, 3, 5, 10])
+@pytest.mark.filterwarnings("ignore:Bins whose width", "ignore:Feature 0 is constant")
+def test_bins_of_tied_values_are_those_of_scikit_learn_and_none_is_empty(n_bins):
+    generator = np.random.default_rng(8)
+    for values in (
+        np.r_[np.zeros(40), 1.0, 2.0, 3.0],
+        generator.integers(0, 4, 60) * 1.0,
+        np.full(9, 2.5),
+        np.r_[np.zeros(30), np.ones(5)],
+    ):
+        column = values[:, None]
+        ours = KBinsDiscretizer(n_bins, encode="ordinal").fit(column)
+        theirs = plain.KBinsDiscretizer(n_bins, encode="ordinal", quantile_method="averaged_inverted_cdf").fit(column)
+        mine, other = ours.transform(column).ravel(), theirs.transform(column).ravel()
+        assert len(set(zip(mine, other, strict=True))) == len(set(mine)) == len(set(other))
+        assert np.array_equal(ours.release().transform(column).ravel(), mine)
+        assert np.all(np.diff(ours.bin_edges_[0]) > 0)
+
+
+def test_codes_and_missing_values_have_weights_of_evidence_of_their_own():
+    generator = np.random.default_rng(3)
+    x = generator.choice([-999.0, np.nan, 0.0, 1.0, 2.0], 3000)
+    risk = np.select([x == -999.0, np.isnan(x), x == 0.0], [0.7, 0.1, 0.4], 0.3)
+    y = (generator.random(3000) < risk).astype(int)
+    encoder = WOEEncoder().fit(x[:, None], y)
+    probe = np.array([[-999.0], [np.nan], [0.0], [-0.0], [7.0]])
+    found = encoder.transform(probe).ravel()
+    base = np.log(y.sum() / (3000 - y.sum()))
+    masks = (x == -999.0, np.isnan(x), x == 0.0)
+    want = [np.log(y[mask].sum() / (mask.sum() - y[mask].sum())) - base for mask in masks]
+    assert np.abs(found[:3] - want).max() < 0.25
+    assert found[2] == found[3]
+    assert found[4] == 0.0
+    assert np.array_equal(encoder.release().transform(probe).ravel(), found)
+
+
+def test_a_column_leaves_with_its_last_value():
+    table = np.column_stack([rng.normal(size=80), np.full(80, np.nan)])
+    table[11, 1] = 4.0
+    make = lambda: make_pipeline(SimpleImputer(), StandardScaler(), Ridge())  # noqa: E731
+    y, kept = rng.normal(size=80), np.delete(np.arange(80), 11)
+    model = make().fit(table, y)
+    model.delete([11])
+    refit = make().fit(table[kept], y[kept], ids=kept)
+    assert model.state_digest_ == refit.state_digest_
+    assert model.private_coef_.shape == (1,)
+    np.testing.assert_allclose(model.release().predict(table), model.predict(table))
