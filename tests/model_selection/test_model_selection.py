@@ -15,7 +15,8 @@ from sklearn.exceptions import FitFailedWarning
 import certified
 from certified._data.rows import Rows
 from certified._data.subjects import Subjects
-from certified.accounting import compose
+from certified.accounting import compose, mu_of
+from certified.audit import private_parameter
 from certified.decomposition import PCA
 from certified.errors import CannotCertify, CertifiedError, InvalidInput, NotDeletable
 from certified.linear_model import LogisticRegression, Ridge
@@ -106,6 +107,29 @@ def test_a_certified_search_composes_all_the_releases_that_the_choice_saw():
     assert certified.certificate.Certificate.from_json(certificate.to_json()) == certificate
     silent = GridSearchCV(LogisticRegression(noise=0), {"C": [1.0]}, cv=2, key=7).fit(X / X.std(axis=0), y)
     assert silent.certificate_.claim == "none"
+
+
+def test_all_models_of_a_search_together_keep_the_promise_that_was_asked_for():
+    X, y = load_breast_cancer(return_X_y=True)
+    X = X[:, :4] / X[:, :4].std(axis=0)
+    search = GridSearchCV(LogisticRegression(epsilon=1), {"C": [0.1, 1.0, 10.0]}, cv=3, key=7).fit(X, y)
+    kept, asked = np.arange(60, len(y)), mu_of(1.0, 1e-6)
+    spent = 0.0
+    for rows in (np.arange(30), np.arange(30, 60)):
+        certificate = search.delete(rows).certificate
+        assert certificate.mu <= certificate.mu_target <= asked
+        assert certificate.mu_target > asked * (1 - 1e-9)
+        assert certificate.public().epsilon <= 1.0
+    models = [(model, search._fold[:] != f) for row in search._models for f, model in enumerate(row)]
+    for model, held in [*models, (search.best_estimator_, np.ones(len(kept), dtype=bool))]:
+        assert model.certificate_.mu_target <= asked / np.sqrt(10)
+        ids = search._ids[held]
+        exact = clone(model).set_params(tol=1e-10).fit(X[ids], y[ids], ids=ids)  # the referee
+        gap = private_parameter(model) - private_parameter(exact)
+        spent += gap @ model.noise_metric_ @ gap / model.noise**2
+    assert np.sqrt(spent) <= certificate.mu
+    assert search.best_estimator_.get_params()["epsilon"] == 1  # the share is no parameter
+    assert clone(search.best_estimator_).fit(X, y).certificate_.mu_target == asked
 
 
 def test_a_candidate_that_cannot_be_fitted_is_passed_over_and_tried_again():

@@ -180,6 +180,9 @@ def test_neighbours_are_those_of_scikit_learn():
     with pytest.raises(InvalidInput, match="distances to a deleted row would stay"):
         KNeighborsClassifier(metric="precomputed").fit(X[:5, :5], target[:5])
     assert not hasattr(ours, "release")  # it would hold training rows
+    with pytest.raises(AttributeError, match="no attribute 'release'") as raised:
+        ours.release()
+    assert "the rows are the model" in str(raised.value.__cause__)
     assert not hasattr(make_pipeline(StandardScaler(), KNeighborsClassifier()).fit(X, target), "release")
 
 
