@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import cache, wraps
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -154,7 +154,10 @@ class Keeper(BaseEstimator):
 take_turns(Keeper)
 
 
-def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
+_Fit = TypeVar("_Fit", bound=Callable[..., Any])
+
+
+def all_or_nothing(fit: _Fit) -> _Fit:
     """Give a ``fit`` that raises back the state from before the call; what was fitted stands by its parameters."""
 
     @wraps(fit)
@@ -173,7 +176,7 @@ def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
             raise
         return found
 
-    return fit_or_restore
+    return cast("_Fit", fit_or_restore)
 
 
 @cache

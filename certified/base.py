@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from sklearn.utils.metaestimators import available_if
@@ -28,7 +28,7 @@ from certified.errors import (
     InvalidRequest,
     ReleaseWithheld,
 )
-from certified.typing import IntArray
+from certified.typing import Features, Ids, IntArray, Targets
 
 __all__ = ["Deletable", "DeletionCost", "Guard", "Plan", "all_or_nothing", "named_like", "served_as"]
 
@@ -87,9 +87,12 @@ class DeletionCost:
     parts: float = 0.0
 
 
-def _has(hook: str) -> Any:
-    """Return a condition for ``available_if``: whether the class has this hook; its own reason where it has not."""
-    return lambda model: getattr(model, hook) is not None
+_Act = TypeVar("_Act", bound=Callable[..., Any])
+
+
+def _where(hook: str) -> Callable[[_Act], _Act]:
+    """Let a method be there where the class has this hook; where it has not, the hook may give the reason."""
+    return cast("Callable[[_Act], _Act]", available_if(lambda model: getattr(model, hook) is not None))
 
 
 class Deletable(Keeper):
@@ -117,7 +120,7 @@ class Deletable(Keeper):
 
     # --------------------------------------------------------------- delete
 
-    def delete(self, ids: Any, *, missing: str = "raise", guard: Guard | None = None) -> Receipt:
+    def delete(self, ids: Ids, *, missing: str = "raise", guard: Guard | None = None) -> Receipt:
         """Remove every row of these subjects from the fitted state.
 
         All or nothing: after an error the model is what it was before.
@@ -161,7 +164,7 @@ class Deletable(Keeper):
         turn_of(self).commit(self._carried_out(plan, rows))
         return self._receipt(plan, wanted.size, rows.size, guard, before, ignored=ignored)
 
-    def plan(self, ids: Any, *, missing: str = "raise") -> Preview:
+    def plan(self, ids: Ids, *, missing: str = "raise") -> Preview:
         """Work out what :meth:`delete` would do, and change nothing.
 
         Parameters
@@ -201,7 +204,7 @@ class Deletable(Keeper):
             seconds=seconds,
         )
 
-    def deletion_cost(self, ids: Any = None) -> DeletionCost:
+    def deletion_cost(self, ids: Ids = None) -> DeletionCost:
         """Return what a deletion costs, measured: it is worked out and thrown away. Nothing changes.
 
         Parameters
@@ -305,13 +308,13 @@ class Deletable(Keeper):
 
     # ------------------------------------------------------------------ add
 
-    @available_if(_has("_plan_addition"))
+    @_where("_plan_addition")
     def add(
         self,
-        X: Any,
-        y: Any = None,
+        X: Features,
+        y: Targets = None,
         *,
-        ids: Any = None,
+        ids: Ids = None,
         sample_weight: Any = None,
         offset: Any = None,
         exposure: Any = None,
@@ -366,7 +369,7 @@ class Deletable(Keeper):
 
     # --------------------------------------------------------------- refine
 
-    @available_if(_has("_plan_refinement"))
+    @_where("_plan_refinement")
     def refine(self) -> Certificate:
         """Pass over the retained rows until the state is within ``tol`` of the minimiser, and measure it.
 
@@ -387,7 +390,7 @@ class Deletable(Keeper):
 
     # -------------------------------------------------------------- release
 
-    @available_if(_has("_release"))
+    @_where("_release")
     def release(self, *args: Any, **options: Any) -> Any:
         """Return a plain object of scikit-learn (of XGBoost, for boosted trees) that predicts, without a training row.
 

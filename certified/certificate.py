@@ -213,7 +213,7 @@ class Certificate(_Shown):
         for name in ("adaptivity", "declared"):
             if not values[name]:
                 del values[name]
-        return values | thaw(self.extra)
+        return {**values, **thaw(self.extra)}
 
     def with_audits(self, *results: Any) -> "Certificate":
         """Return a copy with these results of audits in its audit block; see :func:`certified.audit.audited`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy.linalg import eigh
@@ -102,7 +102,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, Keyed, ExactTransformer):
         self.sample_size = sample_size
         self.key = key
 
-    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> PCA:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Self:
         """Learn the components; ``ids`` names the subject of each row, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.linalg import LinAlgError, eigh
@@ -95,7 +95,7 @@ class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMix
         self.tol = tol
         self.covariance_estimator = covariance_estimator
 
-    def fit(self, X: Any, y: Any, *, ids: Any = None) -> LinearDiscriminantAnalysis:
+    def fit(self, X: Any, y: Any, *, ids: Any = None) -> Self:
         """Fit on all rows; ``ids`` names the subject of each, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from sklearn.impute import SimpleImputer as _Plain
@@ -111,7 +111,7 @@ class SimpleImputer(Keyed, MixedTransformer):
         self.sample_size = sample_size
         self.key = key
 
-    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> SimpleImputer:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Self:
         """Learn what fills each feature; ``ids`` names the subject of each row, an array or a column of X."""
         return super().fit(X, y, ids=ids)
 

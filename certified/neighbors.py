@@ -8,7 +8,7 @@ training rows: serve its predictions instead.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy.sparse import issparse
@@ -173,7 +173,7 @@ class ContextClassifier(_Classifier):
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
 
-    def fit(self, X: Any, y: Any, *, ids: Any = None) -> ContextClassifier:
+    def fit(self, X: Any, y: Any, *, ids: Any = None) -> Self:
         """Keep the rows; ``ids`` names the subject of each, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 
@@ -194,7 +194,7 @@ class ContextRegressor(_InContext, ExactRegressor):
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
 
-    def fit(self, X: Any, y: Any, *, ids: Any = None) -> ContextRegressor:
+    def fit(self, X: Any, y: Any, *, ids: Any = None) -> Self:
         """Keep the rows; ``ids`` names the subject of each, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 
@@ -228,7 +228,7 @@ class _Neighbors(_InContext):
         self.metric_params = metric_params
         self.n_jobs = n_jobs
 
-    def fit(self, X: Any, y: Any, *, ids: Any = None) -> Any:
+    def fit(self, X: Any, y: Any, *, ids: Any = None) -> Self:
         """Keep the rows; ``ids`` names the subject of each, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin, TransformerMixin
@@ -30,7 +30,7 @@ class _Fitted(ExactStep):
     _weighted = False  # whether the rows of the fit came with weights
 
     @all_or_nothing
-    def fit(self, X: Any, y: Any = None, *, ids: Any = None, sample_weight: Any = None) -> Any:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None, sample_weight: Any = None) -> Self:
         """Learn from all rows.
 
         Parameters

@@ -12,7 +12,7 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache, wraps
 from inspect import signature
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from joblib import effective_n_jobs
@@ -85,7 +85,7 @@ class ForestEstimator(ReadsFeatures, Deletable):
     # ------------------------------------------------------------------ fit
 
     @all_or_nothing
-    def fit(self, X: Any, y: Any = None, *, ids: Any = None, sample_weight: Any = None) -> Any:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None, sample_weight: Any = None) -> Self:
         """Grow trees on all rows.
 
         Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from sklearn.base import OutlierMixin
@@ -126,7 +126,7 @@ class IsolationForest(OutlierMixin, ForestEstimator):
         self.warm_start = warm_start
         self.key = key
 
-    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> IsolationForest:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Self:
         """Grow trees; ``ids`` names the subject of each row, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 

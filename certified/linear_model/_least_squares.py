@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.linalg import LinAlgError, block_diag, cholesky
@@ -92,7 +92,7 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         raise NotImplementedError
 
     @all_or_nothing
-    def fit(self, X: Any, y: Any, *, ids: Any = None, sample_weight: Any = None) -> Any:
+    def fit(self, X: Any, y: Any, *, ids: Any = None, sample_weight: Any = None) -> Self:
         """Fit on all rows.
 
         Parameters

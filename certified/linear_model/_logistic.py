@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.optimize import linprog
@@ -149,9 +149,7 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         self.n_jobs = n_jobs
 
     @all_or_nothing
-    def fit(
-        self, X: Any, y: Any, *, ids: Any = None, sample_weight: Any = None, offset: Any = None
-    ) -> LogisticRegression:
+    def fit(self, X: Any, y: Any, *, ids: Any = None, sample_weight: Any = None, offset: Any = None) -> Self:
         """Fit on all rows.
 
         Parameters

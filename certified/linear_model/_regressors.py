@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.linalg import lstsq
@@ -72,7 +72,7 @@ class _Regressor(RegressorMixin, CertifiedLinear):
     @all_or_nothing
     def fit(
         self, X: Any, y: Any, *, ids: Any = None, sample_weight: Any = None, offset: Any = None, exposure: Any = None
-    ) -> Any:
+    ) -> Self:
         """Fit on all rows.
 
         Parameters

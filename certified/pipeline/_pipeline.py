@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.sparse import issparse
@@ -117,7 +117,7 @@ class Pipeline(Transforming, Keyed, Deletable):
         offset: Any = None,
         exposure: Any = None,
         **params: Any,
-    ) -> Pipeline:
+    ) -> Self:
         """Fit every step on all rows.
 
         Parameters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -52,7 +52,7 @@ class _Encoder(MixedTransformer):
     _unknowns: tuple[str, ...]
     _apart = False  # whether a missing value (NaN) is no category like others
 
-    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Any:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Self:
         """Count the categories; ``ids`` names the subject of each row, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,7 +131,7 @@ class MinMaxScaler(PartialFit, OneToOneFeatureMixin, Scaler):
         self.copy = copy
         self.clip = clip
 
-    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> MinMaxScaler:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Self:
         """Learn the extremes of all rows; ``ids`` names the subject of each, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 
@@ -231,7 +231,7 @@ class RobustScaler(OneToOneFeatureMixin, Keyed, Scaler):
         self.sample_size = sample_size
         self.key = key
 
-    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> RobustScaler:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Self:
         """Learn the quantiles; ``ids`` names the subject of each row, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 

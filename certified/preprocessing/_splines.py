@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.sparse import csr_array, issparse
@@ -86,7 +86,7 @@ class SplineTransformer(Keyed, ExactTransformer):
         self.sample_size = sample_size
         self.key = key
 
-    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> SplineTransformer:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Self:
         """Learn the knots; ``ids`` names the subject of each row, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 

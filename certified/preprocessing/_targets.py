@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin
@@ -46,7 +46,7 @@ class _ByTarget(OneToOneFeatureMixin, Keyed, MixedTransformer):
     _supervised = True
     cv: int | None
 
-    def fit(self, X: Any, y: Any, *, ids: Any = None) -> Any:
+    def fit(self, X: Any, y: Any, *, ids: Any = None) -> Self:
         """Learn the encoding; ``ids`` names the subject of each row, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import xgboost
@@ -116,7 +116,7 @@ class _Boosted(BoostedTrees):
         return {name: getattr(self, name) for name in _PASSED_ON if getattr(self, name) is not None}
 
     @all_or_nothing
-    def fit(self, X: Any, y: Any, *, ids: Any = None, sample_weight: Any = None) -> Any:
+    def fit(self, X: Any, y: Any, *, ids: Any = None, sample_weight: Any = None) -> Self:
         """Fit on all rows.
 
         Parameters
