@@ -103,13 +103,6 @@ class _InContext(ExactStep):
         """Return targets as the estimator is given them."""
         return y
 
-    @property
-    def _release(self) -> Any:
-        raise AttributeError(
-            f"{type(self).__name__} has no release: the rows are the model, and a release would hold them. Serve its "
-            "predictions, or release another model."
-        )
-
     def predict(self, X: Any) -> Any:
         """Return the prediction for each row, shape (n_rows,)."""
         return self._ask("predict", X)
