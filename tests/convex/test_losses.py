@@ -111,6 +111,6 @@ def test_losses_are_values(loss):
 
 
 def test_base_class_leaves_its_functions_to_subclasses():
-    for name in ("value", "slope", "curvature", "size"):
+    for name in ("value", "gradient", "curvature", "rounding_scale"):
         with pytest.raises(NotImplementedError, match=r"^$"):
             getattr(Loss(), name)(0.0, np.zeros(1))
