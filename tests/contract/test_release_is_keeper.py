@@ -214,8 +214,8 @@ def test_a_release_is_its_keeper(name):
                 try:
                     keeper = MODELS[name]().fit(CONTAINERS[fitted](COLUMNS), y)
                     models[fitted] = keeper, keeper.release()
-                except ValueError:
-                    if _named(fitted):
+                except (TypeError, ValueError):
+                    if _named(fitted) and name != "sharded":  # whose encoder is scikit-learn's
                         raise
                     models[fitted] = None  # columns by name, of an array
         if models[fitted] is None:
