@@ -18,7 +18,7 @@ from certified.accounting import delta_of
 from certified.ensemble import ShardedClassifier, ShardedRegressor
 from certified.ensemble._sharding import base, estimators, private_answers
 from certified.ensemble._sharding.private_answers import adaptive_delta, noise_for, noisy_sum
-from certified.errors import CannotCertify, InvalidInput
+from certified.errors import CannotCertify, InvalidInput, InvalidRequest
 
 PATH = Path(__file__).resolve().parents[2] / "benchmarks" / "adaptive_requests.py"
 
@@ -122,6 +122,22 @@ def test_one_call_uses_up_a_promise_for_answers_at_once():
     model.predict(X[:2])
     with pytest.raises(CannotCertify, match="has 0 left"):
         model.predict(X[:1])
+
+
+@pytest.mark.parametrize(
+    "changed", [{"epsilon": 0.01}, {"n_answers": 1000}, {"aggregation": "average"}, {"at_once": False}, {"n_shards": 3}]
+)
+def test_what_the_promise_rests_on_is_that_of_the_fit(changed):
+    X, y = load_breast_cancer(return_X_y=True)
+    model = private(n_answers=3).fit(X, y)
+    before = {name: model.get_params()[name] for name in changed}
+    model.set_params(**changed)
+    for act in (lambda: model.predict(X[:1]), lambda: model.certificate_, lambda: model.n_answers_left_):
+        with pytest.raises(InvalidRequest, match=rf"{next(iter(changed))}.*Nothing was changed"):
+            act()
+    model.set_params(**before)
+    assert model.n_answers_left_ == 3
+    assert model.predict(X[:3]).shape == (3,)
 
 
 def test_shards_of_a_private_ensemble_are_drawn_independently():
