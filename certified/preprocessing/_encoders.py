@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from scipy.sparse import csr_array
 from sklearn.base import OneToOneFeatureMixin
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder as _PlainOneHot
 from sklearn.preprocessing import OrdinalEncoder as _PlainOrdinal
 from sklearn.utils.validation import _check_feature_names_in
@@ -152,6 +153,18 @@ class _Encoder(MixedTransformer):
     def _store(self, statistic: Any, learned: tuple[_Category, ...]) -> None:
         super()._store(statistic, learned)
         self.categories_ = [self._shown(category.values, j) for j, category in enumerate(learned)]
+
+    def inverse_transform(self, X: Any) -> Any:
+        """Return the categories of encoded rows, shape (n_rows, n_features), as the released encoder does.
+
+        An unknown category is None, and so is an infrequent one where there is no name for it.
+        """
+        self._check_fitted()
+        plain = self._release()
+        return (plain[-1] if isinstance(plain, Pipeline) else plain).inverse_transform(X)
+
+    def _release(self) -> Any:
+        raise NotImplementedError
 
     def _shown(self, values: Any, j: int) -> Any:
         """Return categories as the user wrote them."""
@@ -298,7 +311,10 @@ class OneHotEncoder(_Encoder):
             raise InvalidInput(f"OneHotEncoder(drop=[...]) names {len(self.drop)} categories, X has {len(learned)}.")
         out = []
         for j, (value, category) in enumerate(zip(self.drop, learned, strict=True)):
-            code = codes_of(category.values, columns_of(row_of([value]))[0])[0]
+            text = category.values.dtype == object
+            unknown = value is None or value != value  # None and NaN are one category, missing
+            asked = (None if text else np.nan) if unknown else value
+            code = codes_of(category.values, columns_of(row_of([asked]))[0])[0]
             if code < 0 or category.group[code] == category.joined:
                 raise InvalidInput(
                     f"OneHotEncoder(drop=[...]) names {value!r} of column {j}, which no row would have or which would "
@@ -474,6 +490,12 @@ class OrdinalEncoder(OneToOneFeatureMixin, _Encoder):
         value = self.unknown_value
         if value is not None and any(0 <= value < c.n_groups - self._has_apart(c.values) for c in learned):
             raise InvalidInput(f"OrdinalEncoder(unknown_value={value!r}) is the number of a category. Choose another.")
+        missing = self.encoded_missing_value
+        if any(self._has_apart(c.values) and missing in range(c.n_groups - 1) for c in learned):
+            raise InvalidInput(
+                f"OrdinalEncoder(encoded_missing_value={missing!r}) is the number of a category of a feature in which "
+                "values are missing. Choose another, for example -1. Nothing was changed."
+            )
         return learned
 
     def _release(self) -> Any:
