@@ -28,13 +28,14 @@ _STYLE = """
  padding:.4rem .8rem .4rem 0;border-bottom:1px solid var(--line)}
 .certified thead th{color:var(--soft);font-weight:600;font-size:.9rem}
 .certified tbody th{font-weight:600;width:14rem}
-.certified td.note{color:var(--soft);font-size:.92rem}
+.certified td.note{color:var(--soft);font-size:.92rem}.certified td.value{white-space:nowrap}
 .certified pre{background:var(--tint);padding:.8rem 1rem;overflow-x:auto;font-size:.85rem;white-space:pre-wrap}
 .certified figure{margin:1rem 0;max-width:34rem}.certified figcaption{color:var(--soft);font-size:.92rem}
 .certified svg{width:100%;height:auto;display:block}
 @media (max-width:40rem){.certified{padding:1.2rem 1rem}
  .certified table.facts tr{display:block;border-bottom:1px solid var(--line);padding:.35rem 0}
  .certified table.facts th,.certified table.facts td{display:block;border:0;padding:0;width:auto}
+ .certified table.facts td.value{white-space:normal}
  .certified table.grid{font-size:.88rem;overflow-wrap:normal}.certified table.grid tbody th{width:auto}
  .certified table.grid th,.certified table.grid td{padding-right:.45rem}}
 @media print{.certified{max-width:none;padding:0;font-size:10.5pt}.certified section{break-inside:avoid}
@@ -67,6 +68,10 @@ def _body(page: Page, element: str) -> str:
     return f'<{element} class="certified"><header><h1>{escape(page.title)}</h1>{under}</header>{sections}</{element}>'
 
 
+def _value(value: str, note: str) -> str:
+    return f'<td class="value">{escape(value)}</td>' if note else f"<td>{escape(value)}</td>"
+
+
 def _html(block: Block) -> str:
     match block:
         case Text(text, strong):
@@ -75,8 +80,7 @@ def _html(block: Block) -> str:
             return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>"
         case Facts(rows):
             lines = "".join(
-                f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td>'
-                f'<td class="note">{escape(note)}</td></tr>'
+                f'<tr><th scope="row">{escape(name)}</th>{_value(value, note)}<td class="note">{escape(note)}</td></tr>'
                 for name, value, note in rows
             )
             return f'<table class="facts"><tbody>{lines}</tbody></table>'
