@@ -126,7 +126,7 @@ class IsolationForest(OutlierMixin, ForestEstimator):
         self.warm_start = warm_start
         self.key = key
 
-    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Self:  # type: ignore[override]
         """Grow trees; ``ids`` names the subject of each row, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 
