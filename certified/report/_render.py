@@ -69,7 +69,8 @@ def _body(page: Page, element: str) -> str:
 
 
 def _value(value: str, note: str) -> str:
-    return f'<td class="value">{escape(value)}</td>' if note else f"<td>{escape(value)}</td>"
+    short = note and len(value) <= 20
+    return f'<td class="value">{escape(value)}</td>' if short else f"<td>{escape(value)}</td>"
 
 
 def _html(block: Block) -> str:
