@@ -95,7 +95,7 @@ class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMix
         self.tol = tol
         self.covariance_estimator = covariance_estimator
 
-    def fit(self, X: Any, y: Any, *, ids: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, *, ids: Any = None) -> Self:  # type: ignore[override]
         """Fit on all rows; ``ids`` names the subject of each, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 

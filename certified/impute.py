@@ -111,7 +111,7 @@ class SimpleImputer(Keyed, MixedTransformer):
         self.sample_size = sample_size
         self.key = key
 
-    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Self:  # type: ignore[override]
         """Learn what fills each feature; ``ids`` names the subject of each row, an array or a column of X."""
         return super().fit(X, y, ids=ids)
 

@@ -86,7 +86,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, Keyed, ExactTransformer):
         self.sample_size = sample_size
         self.key = key
 
-    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Self:  # type: ignore[override]
         """Find the landmarks; ``ids`` names the subject of each row, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 

@@ -166,7 +166,7 @@ class ContextClassifier(_Classifier):
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
 
-    def fit(self, X: Any, y: Any, *, ids: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, *, ids: Any = None) -> Self:  # type: ignore[override]
         """Keep the rows; ``ids`` names the subject of each, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 
@@ -187,7 +187,7 @@ class ContextRegressor(_InContext, ExactRegressor):
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
 
-    def fit(self, X: Any, y: Any, *, ids: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, *, ids: Any = None) -> Self:  # type: ignore[override]
         """Keep the rows; ``ids`` names the subject of each, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 
@@ -278,7 +278,7 @@ class _Neighbors(_InContext):
         return np.lexsort((second[held], first[held], _place(first[held], count)))
 
 
-class KNeighborsClassifier(_Neighbors, _Classifier):
+class KNeighborsClassifier(_Neighbors, _Classifier):  # type: ignore[misc]
     """Vote of the nearest neighbours, exact under deletion.
 
     Parameters
@@ -311,7 +311,7 @@ class KNeighborsClassifier(_Neighbors, _Classifier):
     _plain_class = _PlainClassifier
 
 
-class KNeighborsRegressor(_Neighbors, _InContext, ExactRegressor):
+class KNeighborsRegressor(_Neighbors, _InContext, ExactRegressor):  # type: ignore[misc]
     """Mean of the nearest neighbours, exact under deletion. Several targets are allowed.
 
     Parameters

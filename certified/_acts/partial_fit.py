@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
+from sklearn.utils.validation import _num_samples
 
 from certified._acts.acts import take_turns
+from certified._data.ids import NUMBERS
 from certified.errors import InvalidInput
 
 __all__ = ["PartialFit"]
@@ -28,7 +30,8 @@ class PartialFit:
         classes : array-like of shape (n_classes,) or None
             Labels that y may have; the first call needs rows of each.
         ids : array-like of shape (n_rows,) or column name
-            Subject of each row. Only the first call can do without, which numbers the rows.
+            Subject of each row. Calls can do without if the first did: rows are numbered, each call going on after the
+            largest number retained.
 
         Returns
         -------
@@ -44,6 +47,9 @@ class PartialFit:
                     f"classes={np.asarray(classes).tolist()}. Correct one of the two. Nothing was changed."
                 )
         if model.__sklearn_is_fitted__():
+            if ids is None and model._subjects.source == NUMBERS:
+                first = int(model.ids_[-1]) + 1
+                ids = np.arange(first, first + _num_samples(X))
             model.add(X, y, ids=ids, **given)
         else:
             model.fit(X, y, ids=ids, **given)

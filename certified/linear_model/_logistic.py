@@ -340,16 +340,6 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
             return np.column_stack([-np.logaddexp(0.0, z), -np.logaddexp(0.0, -z)])
         return log_softmax(z, axis=1)
 
-    def densify(self) -> LogisticRegression:
-        """Return self: released coefficients are a dense array, as in scikit-learn after ``densify()``."""
-        self._check_fitted()
-        return self
-
-    def sparsify(self) -> LogisticRegression:
-        """Return self. Released coefficients have noise and hence no zeros, so that they stay dense."""
-        self._check_fitted()
-        return self
-
     def _release(self) -> _SklearnLogisticRegression:
         """Return a plain scikit-learn classifier with the released parameters.
 

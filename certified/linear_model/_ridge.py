@@ -163,6 +163,12 @@ class Ridge(_NormalEquations):
             )
         return np.broadcast_to(alpha, n_outputs).copy()
 
+    @property
+    def n_iter_(self) -> int:
+        """Number of linear systems solved for each output: 1, since the solution is direct."""
+        self._check_fitted()
+        return 1
+
     def _release(self) -> _SklearnRidge:
         """Return a plain scikit-learn regressor with the released parameters; it holds no training row."""
         return self._released_as(

@@ -108,7 +108,7 @@ class KBinsDiscretizer(Keyed, ExactTransformer):
         self.sample_size = sample_size
         self.key = key
 
-    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Self:  # type: ignore[override]
         """Learn the cuts; ``ids`` names the subject of each row, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 

@@ -53,7 +53,7 @@ class _Encoder(MixedTransformer):
     _unknowns: tuple[str, ...]
     _apart = False  # whether a missing value (NaN) is no category like others
 
-    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Self:  # type: ignore[override]
         """Count the categories; ``ids`` names the subject of each row, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 

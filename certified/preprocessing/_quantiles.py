@@ -131,7 +131,7 @@ class MinMaxScaler(PartialFit, OneToOneFeatureMixin, Scaler):
         self.copy = copy
         self.clip = clip
 
-    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Self:  # type: ignore[override]
         """Learn the extremes of all rows; ``ids`` names the subject of each, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 
@@ -231,7 +231,7 @@ class RobustScaler(OneToOneFeatureMixin, Keyed, Scaler):
         self.sample_size = sample_size
         self.key = key
 
-    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, ids: Any = None) -> Self:  # type: ignore[override]
         """Learn the quantiles; ``ids`` names the subject of each row, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 

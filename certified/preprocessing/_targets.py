@@ -46,7 +46,7 @@ class _ByTarget(OneToOneFeatureMixin, Keyed, MixedTransformer):
     _supervised = True
     cv: int | None
 
-    def fit(self, X: Any, y: Any, *, ids: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, *, ids: Any = None) -> Self:  # type: ignore[override]
         """Learn the encoding; ``ids`` names the subject of each row, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 

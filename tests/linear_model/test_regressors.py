@@ -410,7 +410,6 @@ def test_parameters_that_concern_work_alone_are_accepted_and_change_nothing():
     ):
         assert np.array_equal(LogisticRegression(noise=0, **how).fit(x, labels).private_coef_, first.private_coef_)
     assert PoissonRegressor(warm_start=True, verbose=1).fit(x, labels).n_rows_ == N
-    assert first.sparsify().densify() is first
 
 
 def _mistakes():
