@@ -148,7 +148,7 @@ class Search(MetaEstimatorMixin, Keyed, Choice):
         after = self._on(np.flatnonzero(stay))
         try:
             after._models = [
-                [after._forgotten(model, k, gone[fold_of != f], after._fold != f)[0] for f, model in enumerate(row)]
+                [after._deleted_from(model, k, gone[fold_of != f], after._fold != f)[0] for f, model in enumerate(row)]
                 for k, row in enumerate(track(self._models, "candidates"))
             ]
             after._choose_again(self, gone)
@@ -173,7 +173,7 @@ class Search(MetaEstimatorMixin, Keyed, Choice):
         served: tuple[Any, Exception | None] = (None, None)
         if self._refit:
             every = np.ones(len(self._ids), dtype=bool)
-            served = self._forgotten(before.best_estimator_, before.best_index_, gone, every)
+            served = self._deleted_from(before.best_estimator_, before.best_index_, gone, every)
         self._choose(getattr(before, "best_index_", -1), served)
 
     def _on(self, retained: IntArray) -> Any:
@@ -188,7 +188,7 @@ class Search(MetaEstimatorMixin, Keyed, Choice):
         after._weight = None if self._weight is None else self._weight[retained]
         return after
 
-    def _forgotten(self, model: Any, k: int, ids: Any, held: Any) -> tuple[Any, Exception | None]:
+    def _deleted_from(self, model: Any, k: int, ids: Any, held: Any) -> tuple[Any, Exception | None]:
         """Return a copy of a model without these subjects, or None and why not, as a fresh fit on `held` would.
 
         It is a copy because a model that deletes does so in place, and an interrupt must find every model as it was.

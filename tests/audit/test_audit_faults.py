@@ -89,10 +89,10 @@ class StaleBins(_Stale, KBinsDiscretizer):
 class FoldLeak(GridSearchCV):
     """Deletes from the winner, and from no model that had a part in the choice."""
 
-    def _forgotten(self, model, k, ids, held, reasons):
+    def _deleted_from(self, model, k, ids, held):
         if model is not self.best_estimator_:
-            return model
-        return super()._forgotten(model, k, ids, held, reasons)
+            return model, None
+        return super()._deleted_from(model, k, ids, held)
 
 
 @pytest.fixture

@@ -223,7 +223,9 @@ def test_the_declared_rows_of_a_lightgbm_model_grow_trees_anew_when_they_go():
     X, z, _ = ties(0)
     y, ids = (z > 0.5).astype(int), np.arange(len(X))
     plain = lightgbm.LGBMClassifier(n_estimators=3, num_leaves=5, verbose=-1, n_jobs=1).fit(X[:100], y[:100])
-    model = GradientBoostingClassifier.from_booster(plain.booster_, X, y, ids, structure_ids=ids[:100], n_estimators=3)
+    model = GradientBoostingClassifier.from_booster(
+        plain.booster_, X, y, ids=ids, structure_ids=ids[:100], n_estimators=3
+    )
     before = model.structure_digest_
     model.delete([300])
     assert model.structure_digest_ == before
@@ -238,7 +240,7 @@ def test_declared_subjects_may_repeat_and_unknown_ones_are_told_by_their_paramet
     X, z, _ = ties(0)
     y, ids = (z > 0.5).astype(int), np.arange(len(X)) // 2
     plain = xgboost.XGBClassifier(n_estimators=3, max_depth=2).fit(X[:100], y[:100])
-    model = GradientBoostingClassifier.from_booster(plain, X, y, ids, structure_ids=ids[:100])
+    model = GradientBoostingClassifier.from_booster(plain, X, y, ids=ids, structure_ids=ids[:100])
     assert np.flatnonzero(model.in_structure_).tolist() == list(range(100))
     with pytest.raises(UnknownIds, match=r"from_booster\(structure_ids=...\) got 1 ids that this model does not hold"):
-        GradientBoostingClassifier.from_booster(plain, X, y, ids, structure_ids=[0, 99999])
+        GradientBoostingClassifier.from_booster(plain, X, y, ids=ids, structure_ids=[0, 99999])

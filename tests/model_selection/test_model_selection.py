@@ -113,7 +113,7 @@ def test_all_models_of_a_search_together_keep_the_promise_that_was_asked_for():
     X, y = load_breast_cancer(return_X_y=True)
     X = X[:, :4] / X[:, :4].std(axis=0)
     search = GridSearchCV(LogisticRegression(epsilon=1), {"C": [0.1, 1.0, 10.0]}, cv=3, key=7).fit(X, y)
-    kept, asked = np.arange(60, len(y)), mu_of(1.0, 1e-6)
+    retained, asked = np.arange(60, len(y)), mu_of(1.0, 1e-6)
     spent = 0.0
     for rows in (np.arange(30), np.arange(30, 60)):
         certificate = search.delete(rows).certificate
@@ -121,7 +121,7 @@ def test_all_models_of_a_search_together_keep_the_promise_that_was_asked_for():
         assert certificate.mu_target > asked * (1 - 1e-9)
         assert certificate.public().epsilon <= 1.0
     models = [(model, search._fold[:] != f) for row in search._models for f, model in enumerate(row)]
-    for model, held in [*models, (search.best_estimator_, np.ones(len(kept), dtype=bool))]:
+    for model, held in [*models, (search.best_estimator_, np.ones(len(retained), dtype=bool))]:
         assert model.certificate_.mu_target <= asked / np.sqrt(10)
         ids = search._ids[held]
         exact = clone(model).set_params(tol=1e-10).fit(X[ids], y[ids], ids=ids)  # the referee
@@ -312,9 +312,9 @@ class KeepsItsChoice(GridSearchCV):
 class ForgetsOneFold(GridSearchCV):
     """Deletes from the winner and from the models of one fold only."""
 
-    def _forgotten(self, model, k, ids, held):
+    def _deleted_from(self, model, k, ids, held):
         own = any(model is row[0] for row in self._models) or held.all()
-        return super()._forgotten(model, k, ids if own else ids[:0], held)
+        return super()._deleted_from(model, k, ids if own else ids[:0], held)
 
 
 @pytest.mark.parametrize("mutant", [KeepsItsChoice, ForgetsOneFold])

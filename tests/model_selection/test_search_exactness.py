@@ -119,13 +119,13 @@ def test_a_search_after_deletions_is_a_fresh_one(seed, which):
 class GivesUp(GridSearchCV):
     """A model that refuses a deletion is lost, where a fresh fit would do without the class."""
 
-    def _forgotten(self, model, k, ids, held):
+    def _deleted_from(self, model, k, ids, held):
         if model is not None and len(ids):
             try:
                 model._planned_deletion(model._subjects.rows_of(ids))
             except CertifiedError as error:
                 return None, error
-        return super()._forgotten(model, k, ids, held)
+        return super()._deleted_from(model, k, ids, held)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -302,10 +302,10 @@ def test_a_column_leaves_with_its_last_value():
     table = np.column_stack([rng.normal(size=80), np.full(80, np.nan)])
     table[11, 1] = 4.0
     make = lambda: make_pipeline(SimpleImputer(), StandardScaler(), Ridge())  # noqa: E731
-    y, kept = rng.normal(size=80), np.delete(np.arange(80), 11)
+    y, retained = rng.normal(size=80), np.delete(np.arange(80), 11)
     model = make().fit(table, y)
     model.delete([11])
-    refit = make().fit(table[kept], y[kept], ids=kept)
+    refit = make().fit(table[retained], y[retained], ids=retained)
     assert model.state_digest_ == refit.state_digest_
     assert model.private_coef_.shape == (1,)
     np.testing.assert_allclose(model.release().predict(table), model.predict(table))
