@@ -90,7 +90,7 @@ class FoldLeak(GridSearchCV):
     """Deletes from the winner, and from no model that had a part in the choice."""
 
     def _deleted_from(self, model, k, ids, held):
-        if model is not self.best_estimator_:
+        if not np.all(held):
             return model, None
         return super()._deleted_from(model, k, ids, held)
 
