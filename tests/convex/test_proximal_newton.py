@@ -221,7 +221,7 @@ def test_a_deletion_of_one_row_takes_no_pass_and_a_release_has_no_zero():
     receipt = model.delete([5])
     assert (receipt.method, receipt.passes) == ("predicted", 0)
     assert np.any(model.private_coef_ == 0)
-    assert not np.any(model.noise_metric().coef_ == 0)
+    assert not np.any(model.release().coef_ == 0)
 
 
 def test_what_has_no_unique_minimiser_is_refused():
