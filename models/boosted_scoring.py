@@ -62,10 +62,10 @@ def main() -> None:
         sample_size=0.1,
     ).fit(X, y, ids=ids)
     print(f"certified, released           AUC {roc_auc_score(y_test, model.predict_proba(X_test)[:, 1]):.4f}")
-    cost = model.deletion_cost()
+    rebuild = model.deletion_cost(ids[model.in_structure_][:1])
     print(
-        f"a subject chosen at random is in the structure sample with probability {cost.probability:.2f}; "
-        f"growing the trees anew takes {cost.rebuild_seconds:.1f} s"
+        f"a subject chosen at random is in the structure sample with probability {model.deletion_cost().parts:.2f}; "
+        f"growing the trees anew takes {rebuild.seconds:.1f} s"
     )
 
     for what, chosen in (

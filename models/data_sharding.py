@@ -53,7 +53,7 @@ def main() -> None:
         fit = seconds(lambda model=model: model.fit(X, y))
         area = roc_auc_score(y_test, model.predict_proba(X_test)[:, 1])
         one, cost = seconds(lambda model=model: model.delete(some[:1])), model.deletion_cost()
-        hit = model.deletion_cost(some[1:]).shards
+        hit = model.deletion_cost(some[1:]).parts
         many = seconds(lambda model=model: model.delete(some[1:]))
         retained = rng.permutation(model.ids_)  # in any order
         refit = ShardedClassifier(base, n_shards, key=model.key_).fit(X[retained], y[retained], ids=retained)

@@ -85,7 +85,7 @@ class ShardedClassifier(ClassifierMixin, Sharded):
     >>> from certified.ensemble import ShardedClassifier
     >>> X, y = load_breast_cancer(return_X_y=True)
     >>> model = ShardedClassifier(DecisionTreeClassifier(max_depth=3), n_shards=5).fit(X, y)
-    >>> model.deletion_cost([17]).shards
+    >>> model.deletion_cost([17]).parts
     1.0
     >>> model.delete([17]).certificate.claim
     'exact'
