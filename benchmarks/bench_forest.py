@@ -248,7 +248,7 @@ def text(small):
 def public(small):
     import pandas as pd
 
-    print("AUC on a quarter of the retained rows out, the same settings, mean of 3 keys or seeds; categories as codes")
+    print("AUC on a quarter of the rows, unseen, the same settings, mean of 3 keys or seeds; categories as codes")
     for load in sets()[:2] if small else sets():
         found = load()
         if found is None:

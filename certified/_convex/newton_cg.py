@@ -1,9 +1,10 @@
 """The convex head of wide models: a certified minimiser by Newton's method with conjugate gradients.
 
-Nothing of the size of the Hessian is formed. What bounds the distance is a metric below it, :mod:`wide_metric`. The
-noise metric is diagonal, from exact sums of squares. Coefficients are (K, p) for K outputs, predictors (n, K).
+Nothing of the size of the Hessian is formed. What bounds the distance is a metric below it
+(:mod:`~certified._convex.newton_cg_metric`). The noise metric is diagonal, from exact sums of squares.
+Coefficients are (K, p) for K outputs, predictors (n, K).
 
-Proofs: ``docs/theory/wide.rst``. Tests: ``tests/test_wide.py`` and ``tests/test_wide_classes.py``.
+Proofs: ``docs/theory/wide.rst``. Tests: ``tests/convex/test_newton_cg*.py``.
 """
 
 from __future__ import annotations

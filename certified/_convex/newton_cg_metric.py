@@ -5,7 +5,7 @@ predictor A adds ``s (b + m'u)^2``, s being the sum of the rows' curvatures and 
 classes it adds one such term for each edge of a tree that joins the classes: of the difference of two predictors,
 weighted by the product of their probabilities. The mean of the intercepts moves no probability: A lives where it is 0.
 
-Proofs: ``docs/theory/wide.rst``. Tests: ``tests/test_wide.py`` and ``tests/test_wide_classes.py``.
+Proofs: ``docs/theory/wide.rst``. Tests: ``tests/convex/test_newton_cg*.py``.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Both ways of :mod:`certified._convex.newton_cholesky` exist: :func:`delete` remo
 stay, by one minimisation of the quadratic model with the penalty; :func:`improve` passes over the rows until a target
 is met.
 
-Proofs: ``docs/theory/bounds.rst``, "A penalty with corners". Tests: ``tests/test_corners.py``.
+Proofs: ``docs/theory/bounds.rst``, "A penalty with corners". Tests: ``tests/convex/test_proximal_newton.py``.
 """
 
 from __future__ import annotations

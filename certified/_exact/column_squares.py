@@ -5,7 +5,7 @@ of magnitudes. What is added depends on the entry alone: nothing must be summed 
 :mod:`certified._exact.sums` must, which has the products of different columns too. It suits matrices with many rare
 columns.
 
-Proof: ``docs/theory/wide.rst``. Tests: ``tests/test_column_sums.py``.
+Proof: ``docs/theory/wide.rst``. Tests: ``tests/exact/test_column_squares.py``.
 """
 
 from __future__ import annotations

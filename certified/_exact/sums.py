@@ -6,7 +6,7 @@ arithmetic adds them without any rounding, in whatever order the hardware likes;
 carry. The exponents e are a function of the retained rows: when the last row that needs an exponent leaves, the sums
 must be formed again (:meth:`Products.subtract` returns None).
 
-Proof: ``docs/theory/exact.rst``. Tests: ``tests/test_exact.py``.
+Proof: ``docs/theory/exact.rst``. Tests: ``tests/exact/test_sums.py``.
 """
 
 from __future__ import annotations

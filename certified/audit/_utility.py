@@ -20,7 +20,7 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Utility(AuditResult):
-    """Quality on retained rows out, before and after a deletion and after a refit.
+    """Quality on unseen rows, before and after a deletion and after a refit.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Utility(AuditResult):
 def utility(
     before: Any, after: Any, X: Any, y: Any, *, refit: Any = None, groups: Any = None, tolerance: float = 0.01
 ) -> Utility:
-    """Compare the quality of three models on retained rows out.
+    """Compare the quality of three models on unseen rows.
 
     Parameters
     ----------

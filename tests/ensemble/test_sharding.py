@@ -66,7 +66,7 @@ CONTRACT = {
         pytest.param(check, id=f"{name}: {title}")
         for name, estimator in CONTRACT.items()
         for title, check in yield_deletion_checks(estimator)
-        # an adversary wants more answers than the private one gives; tests/test_sharding_adaptive.py has its own attack
+        # an adversary wants more answers than the private one gives; test_sharding_private_answers.py has its attack
         if (name, title) != ("private", "check_adaptive_requests_meet_the_refit")
     ],
 )

@@ -156,7 +156,7 @@ def test_no_digest_depends_on_jobs_or_threads(estimator, grid):
     assert len(digests) == 1
 
 
-if __name__ == "__main__":  # by hand: python tests/test_search_exactness.py FIRST LAST
+if __name__ == "__main__":  # by hand: python tests/model_selection/test_search_exactness.py FIRST LAST
     import collections
     import sys
     import traceback
