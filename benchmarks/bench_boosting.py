@@ -325,7 +325,7 @@ def main() -> None:
     if "structures" in sections:
         structures(arguments.small)
     if "accuracy" in sections:
-        accuracy(arguments.small, arguments.only.split(","), arguments.splits)
+        accuracy(arguments.small, arguments.only.split(","), arguments.splits[: 1 if arguments.small else None])
 
 
 if __name__ == "__main__":
