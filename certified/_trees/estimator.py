@@ -195,7 +195,7 @@ class ForestEstimator(ReadsFeatures, Deletable):
             weights = np.rint(np.ldexp(np.where(retained, w, 0.0), shared.bits - shared.exponent)).astype(np.int64)
             retained = retained & (weights > 0)
         if targets.dtype == np.uint16:
-            targets = targets.copy()
+            targets = np.where(retained[:, None], targets, np.uint16(0))  # what goes leaves its class nowhere
         else:
             values = np.where(retained[:, None], targets * w[:, None] if shared.weighted else targets, 0.0)
             targets = np.rint(np.ldexp(values, shared.bits - shared.exponents)).astype(np.int64)
@@ -359,7 +359,7 @@ class ForestEstimator(ReadsFeatures, Deletable):
 
     @property
     def work_(self) -> Work:
-        """What deletions have cost since the trees were last grown as a whole."""
+        """What deletions have cost since the trees were last grown as a whole, or were loaded: it is not stored."""
         self._check_fitted()
         return self._forest.work if self._forest is not None else Work(0, 0, 0, 0)
 

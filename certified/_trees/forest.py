@@ -139,6 +139,10 @@ class Forest:
         1 for categories, 0 for numbers.
     """
 
+    # Where trees lie, what is left in the memory that they grow in, and what deletions have cost follow from the past.
+    # None of it is stored: a pickle lays the trees out anew.
+    working_memory = ("_scratch", "_trees", "_work")
+
     def __init__(
         self,
         growth: Growth,
@@ -430,4 +434,4 @@ class Forest:
         return sum(a.nbytes for a in arrays)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_scratch": [], "_trees": self._repacked(1)}
+        return self.__dict__ | {"_scratch": [], "_trees": self._repacked(1), "_work": np.zeros_like(self._work)}

@@ -316,7 +316,7 @@ def test_a_new_key_gives_the_forest_of_a_fit_with_it():
     assert (
         model.state_digest_
         == RandomForestClassifier(5, key=2**100 + 7)
-        .fit(X[retained], y[retained], np.flatnonzero(retained))
+        .fit(X[retained], y[retained], ids=np.flatnonzero(retained))
         .state_digest_
     )
     drawn = RandomForestClassifier(5, key=None).fit(X, y)
@@ -359,7 +359,7 @@ def test_an_interrupted_deletion_is_carried_out_and_the_trees_grow_again(monkeyp
     retained = np.arange(len(y)) != 2000
     assert (
         model.state_digest_
-        == RandomForestClassifier(5, key=0).fit(X[retained], y[retained], np.flatnonzero(retained)).state_digest_
+        == RandomForestClassifier(5, key=0).fit(X[retained], y[retained], ids=np.flatnonzero(retained)).state_digest_
     )
 
 
@@ -377,6 +377,14 @@ def test_an_interrupted_deletion_is_carried_out_in_a_pipeline(monkeypatch):
     )
 
 
+@pytest.mark.parametrize("head", [RandomForestClassifier(2, key=0), RandomForestRegressor(2, key=0)])
+def test_trees_that_are_grown_anew_keep_no_target_of_who_left(head):
+    X, y = load_iris(return_X_y=True)
+    model = make_pipeline(StandardScaler(), head).fit(X, y + 1)  # the scaler moves, so that every tree is grown anew
+    model.delete([140])
+    assert not model.steps_[1][1]._forest.targets[140].any()
+
+
 def test_a_deletion_without_the_memory_to_grow_trees_is_carried_out_and_they_grow_later(monkeypatch):
     X, y = load_breast_cancer(return_X_y=True)
     X, y = np.tile(X, (4, 1)), np.tile(y, 4)
@@ -390,7 +398,7 @@ def test_a_deletion_without_the_memory_to_grow_trees_is_carried_out_and_they_gro
         model.delete([2000])
     assert (
         model.state_digest_
-        == RandomForestClassifier(5, key=0).fit(X[retained], y[retained], np.flatnonzero(retained)).state_digest_
+        == RandomForestClassifier(5, key=0).fit(X[retained], y[retained], ids=np.flatnonzero(retained)).state_digest_
     )
 
 
