@@ -33,7 +33,7 @@ def fork(work, options=(), output="/dev/null"):
             quiet = os.open(os.devnull, os.O_WRONLY)
             os.dup2(quiet, 1)
             os.dup2(quiet, 2)
-            signal.alarm(60)
+            signal.alarm(300)
             os.kill(os.getpid(), signal.SIGSTOP)
             work()
             code = 0
@@ -45,7 +45,7 @@ def fork(work, options=(), output="/dev/null"):
         command = [STRACE, "-f", "-qq", "-e", f"trace={CALLS},openat", *options, "-o", str(output), "-p", str(child)]
         tracer = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         status = Path(f"/proc/{child}/status")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while "TracerPid:\t0\n" in status.read_text():
             if tracer.poll() is not None or time.monotonic() > deadline:
                 os.kill(child, signal.SIGKILL)

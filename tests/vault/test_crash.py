@@ -148,7 +148,8 @@ def test_a_kill_at_any_time_loses_nothing(base, expected):
 @needs_strace
 def test_a_power_cut_at_any_time_loses_nothing(base, expected, folder, calls):
     path = fresh(base)
-    crash.fork(lambda: process(path), ["-y", "-xx", "-s", "1000000"], folder / "trace")
+    status = crash.fork(lambda: process(path), ["-y", "-xx", "-s", "1000000"], folder / "trace")
+    assert status == 0, "the run that is to be replayed did not end"
     disk = crash.Disk(folder / "trace", base, path)
     assert sum(call[0] == "sync" for call in disk.calls) >= 10
     rng = crash.rng_of(2)
@@ -174,7 +175,8 @@ def test_the_simulator_finds_a_vault_that_does_not_sync(base, expected, folder, 
 
     path = fresh(base)
     monkeypatch.setattr(_files.os, "fsync", lambda handle: None)
-    crash.fork(lambda: process(path), ["-y", "-xx", "-s", "1000000"], folder / "trace")
+    status = crash.fork(lambda: process(path), ["-y", "-xx", "-s", "1000000"], folder / "trace")
+    assert status == 0, "the run that is to be replayed did not end"
     monkeypatch.undo()
     disk = crash.Disk(folder / "trace", base, path)
     broken = 0
