@@ -165,9 +165,9 @@ def test_a_pipeline_of_sparse_columns_ends_with_the_features_and_within_the_cert
 
 
 def test_a_category_that_stays_behind_is_caught(monkeypatch):
-    from certified.preprocessing import _encoders
+    from certified.preprocessing import _categories
 
-    monkeypatch.setattr(_encoders, "subtracted", lambda before, column: before)
+    monkeypatch.setattr(_categories, "subtracted", lambda before, column: before)
     x, y, _ = frame()
     model = make_pipeline(columns(), LogisticRegression()).fit(x, y, ids="who")
     model.delete(range(10, 60))
