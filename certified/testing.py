@@ -25,6 +25,7 @@ from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.utils import get_tags
 
 from certified.audit import noise_metric, private_parameter
+from certified.audit._memory import unlike
 from certified.audit._models import same_key
 from certified.typing import FloatArray, IntArray
 
@@ -371,45 +372,10 @@ def check_nothing_follows_the_deleted_row(estimator: Any) -> None:
             if twin.certificate_.claim != "exact" and hasattr(twin, "refine"):
                 twin.refine()
         stored = [pickle.loads(pickle.dumps(twin)) for twin in twins]  # which brings waiting trees up to date
-        told = _unlike(*stored) or _unlike(*twins)
+        told = unlike(*stored) or unlike(*twins)
         if not told:
             return
     raise AssertionError(f"what the model holds depends on a deleted row: {', '.join(told[:8])}")
-
-
-def _unlike(one: Any, other: Any) -> list[str]:
-    """Paths of the arrays that differ between two fitted objects."""
-    ours, theirs = _held(one), _held(other)
-    found = [path for path in dict.fromkeys([*ours, *theirs]) if ours.get(path) != theirs.get(path)]
-    return [path for path in found if not path.endswith("_time']")]  # how long scoring takes tells no row
-
-
-def _held(value: Any) -> dict[str, bytes]:
-    """Every array that an object holds, as bytes, by its path."""
-    out: dict[str, bytes] = {}
-    todo, seen = [("", value)], set()
-    while todo:
-        path, value = todo.pop()
-        if isinstance(value, np.ndarray) and value.dtype != object:
-            out[path] = f"{value.dtype}{value.shape}".encode() + value.tobytes()
-            continue
-        if isinstance(value, bytes | bytearray):
-            out[path] = bytes(value)
-            continue
-        if isinstance(value, str | int | float | type) or value is None or id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, dict):
-            todo += [(f"{path}[{key!r}]", part) for key, part in value.items()]
-        elif isinstance(value, list | tuple | set | np.ndarray):
-            todo += [(f"{path}[{k}]", part) for k, part in enumerate(value)]
-        else:
-            parts = dict(getattr(value, "__dict__", {}))
-            if working := getattr(type(value), "working_memory", ()):
-                stored = value.__getstate__()
-                parts |= {name: stored[name] for name in working}
-            todo += [(f"{path}.{name}", part) for name, part in parts.items()]
-    return out
 
 
 def check_parameters_unaffected(estimator: Any) -> None:

@@ -9,10 +9,11 @@ from certified._convex import derivatives, newton_cholesky
 from certified._convex.iteration import Iteration
 from certified._convex.losses import Poisson
 from certified._data.hashing import ANY_REQUEST
+from certified.audit._memory import unlike
 from certified.errors import CannotCertify
 from certified.linear_model import ElasticNet, LogCoshRegressor, LogisticRegression, PoissonRegressor, Ridge
 from certified.linear_model._solvers import Cholesky
-from certified.testing import _unlike, check_nothing_follows_the_deleted_row
+from certified.testing import check_nothing_follows_the_deleted_row
 
 ROW = 17
 MODELS = {
@@ -54,7 +55,7 @@ def test_twins_are_the_same_once_refined(name, classes, weights):
             twin.delete(range(30, 34))
             if hasattr(twin, "refine"):
                 twin.refine()
-        told = _unlike(*pair)
+        told = unlike(*pair)
         if not told:
             return
     raise AssertionError(told)
