@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import partial
 from importlib.util import find_spec
+from inspect import isabstract
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,8 @@ VARIANTS: dict[str, Callable[[], Any]] = {
 }
 
 
-BASES = ("audit", "base", "chain", "forest", "released", "stable", "transformer")  # no estimators, or unfinished ones
+# No estimators, or unfinished ones.
+BASES = ("audit", "base", "chain", "extend", "forest", "released", "stable", "transformer")
 
 
 def _named(name: str) -> type:
@@ -127,7 +129,9 @@ def discovered() -> Iterator[tuple[str, type]]:
         module = importlib.import_module(info.name)
         for name in getattr(module, "__all__", ()):
             found = getattr(module, name)
-            if isinstance(found, type) and issubclass(found, Deletable) and name not in seen:
+            if not isinstance(found, type) or not issubclass(found, Deletable) or isabstract(found):
+                continue
+            if name not in seen:
                 seen.add(name)
                 yield name, found
 
