@@ -167,7 +167,7 @@ def test_a_shard_that_lacks_a_class_weighs_those_it_has():
 
 
 def test_more_shards_than_subjects_are_refused_at_fit_and_after_a_deletion():
-    with pytest.raises(InvalidInput, match=r"n_shards=5.*here 4.*Nothing was fitted"):
+    with pytest.raises(InvalidInput, match=r"n_shards=5.*n_samples=4.*Nothing was fitted"):
         ShardedRegressor(Ridge(), 5).fit(X, X[:, 0], ids=IDS % 4)
     model = ShardedRegressor(Ridge(), 4).fit(X, X[:, 0], ids=IDS % 4)
     with pytest.raises(InvalidRequest, match=r"leave 3 subjects.*with fewer.*Nothing was changed"):

@@ -239,7 +239,7 @@ class ShardedFit(Deletable):
         """Raise where there are fewer subjects than shards, each of which is in one shard."""
         n_subjects = len(subjects.ids)
         if n_subjects < self.n_shards and self.aggregation != "private":
-            self._refuse("n_shards", f"At most as many as subjects are allowed: n_samples={n_subjects} of them.")
+            self._refuse("n_shards", f"At most as many as subjects are allowed: n_samples={n_subjects}.")
 
     def _refuse(self, name: str, allowed: str) -> None:
         raise InvalidInput(f"{type(self).__name__} got {name}={self._get(name)!r}. {allowed} Nothing was fitted.")
