@@ -310,7 +310,7 @@ def check_rows_that_join_meet_the_refit(estimator: Any) -> None:
     retained &= ~np.isin(ids, [ids[3], ids[-1]])
     assert model.n_rows_ == np.count_nonzero(retained), "n_rows_ does not count the rows that were added"
     _assert_equals_refit(model, _fresh(estimator).fit(X[retained], target[retained], ids=ids[retained]))
-    before = pickle.dumps(model)
+    before, n_rows = pickle.dumps(model), model.n_rows_
     for wrong, names in (
         (X[:2, 1:], [1, 2]),
         (np.full((2, X.shape[1]), np.inf), [1, 2]),
@@ -323,7 +323,9 @@ def check_rows_that_join_meet_the_refit(estimator: Any) -> None:
             assert str(error), "the error for rows that cannot join says nothing"
         else:
             raise AssertionError("rows that cannot join were accepted")
-        assert pickle.dumps(model) == before, "rows that were refused changed the model"
+        # Where threads run, the parts of a pickle are copied first, so that bytes of equal models may differ.
+        told = unlike(pickle.loads(before), pickle.loads(pickle.dumps(model)))
+        assert not told and model.n_rows_ == n_rows, f"rows that were refused changed the model: {told[:8]}"
 
 
 def check_bad_requests_change_nothing(estimator: Any) -> None:
