@@ -30,8 +30,8 @@ ESTIMATORS = [
     make_pipeline(StandardScaler(), LogisticRegression(random_state=None)),
     GaussianNB(),
     RandomForestClassifier(5, max_depth=3, key=0),
-    ShardedClassifier(DecisionTreeClassifier(max_depth=2), 2),
-    GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 1e-3]}, cv=2),
+    ShardedClassifier(DecisionTreeClassifier(max_depth=2), 2, key=0),
+    GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 1e-3]}, cv=2, key=0),  # each fold keeps both classes
 ]
 
 
