@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from certified._convex import bounds, derivatives, downdate
+from certified._convex import bounds, downdate
 from certified._convex.bounds import gamma, or_inf, up
-from certified._convex.derivatives import Blocks
+from certified._convex.passes import Passes
 from certified._convex.problem import NoiseMetric, Problem
 from certified._convex.state import Anchor, Metric, Solution, on_grid, with_noise_metric
-from certified._data.rows import Rows
 from certified.errors import CannotCertify
 from certified.typing import FloatArray
 
@@ -43,26 +43,18 @@ class Gradient:
 class Iteration:
     """Passes over the rows of positive weight, for one problem."""
 
-    def __init__(
-        self, problem: Problem, rows: Rows, weight: FloatArray, noise_metric: NoiseMetric, max_passes: int
-    ) -> None:
+    def __init__(self, problem: Problem, rows: Any, weight: Any, noise_metric: NoiseMetric, max_passes: int) -> None:
         self.problem, self.noise_metric = problem, noise_metric
-        x, y, _, offset = rows.blocks()
-        sparse_copy = rows.sparse_copy if derivatives.on_host() else None
-        self.rows = Blocks(x, y, weight.reshape(y.shape), offset, sparse_copy)
-        self.chain = max(derivatives.chain(len(y), y[0].size), 0 if sparse_copy is None else sparse_copy.chain)
-        # Upper bounds of the root mean square and of the largest offset, for rounding.
-        self.offset = 0.0 if rows.offset is None else up(float(np.sqrt(np.sum(self.rows.s * offset**2))))
-        self.most_offset = 0.0 if rows.offset is None else float(np.max(np.abs(offset)))
+        self.rows = Passes(rows, weight)
         # At least the largest absolute value of each column; it serves bounds of rounding errors only.
-        self.peak = np.ldexp(1.0, noise_metric.products.exponents) if rows.unweighted else rows.peak
+        self.peak = np.ldexp(1.0, noise_metric.products.exponents) if rows.unweighted else self.rows.peak()
         self.passes, self.max_passes = 0, max_passes
 
     def gradient(self, w: FloatArray, moved: float) -> Gradient:
         """Pass at w; moved as far as it is known."""
         self.passes += 1
         loss = self.problem.loss
-        found = derivatives.gradient(loss, self.rows, w)
+        found = self.rows.gradient(loss, w)
         value = found.gradient + self.problem.gradient(w)
         return Gradient(value, float(found.slopes), float(found.sizes), float(found.bend), moved)
 
@@ -75,7 +67,7 @@ class Iteration:
             return g
         # The difference of two points is rounded, too.
         largest = self._largest_predictor(np.abs(move) + np.abs(w) + np.abs(metric.point))
-        measured = float(derivatives.reach(loss, self.rows, move))
+        measured = self.rows.reach(loss, move)
         moved = up(loss.kappa * (measured + 2.0 * gamma(len(w) + 8) * largest))
         return replace(g, moved=moved, seen=moved)
 
@@ -87,7 +79,7 @@ class Iteration:
         """Form and factorise the Hessian at w. M and k_G follow in `measured`, when they are needed."""
         self.passes += 1
         loss, p = self.problem.loss, len(w)
-        hessian = derivatives.curvature(loss, self.rows, w) + self.problem.curvature()
+        hessian = self.rows.curvature(loss, w) + self.problem.curvature()
         inverse = downdate.factorise(hessian) if float(np.min(np.diag(hessian))) >= _LEAST else None
         if inverse is None:
             raise CannotCertify(
@@ -95,8 +87,8 @@ class Iteration:
                 "classes, duplicate columns). Add a penalty (a smaller C or a larger alpha) or remove columns. "
                 "Nothing was changed."
             )
-        score = gamma(p + 4) * (self._largest_predictor(w) + self.most_offset)
-        relative = gamma(self.chain + 2048) + 4.0 * loss.kappa * score
+        score = gamma(p + 4) * (self._largest_predictor(w) + self.rows.most_offset)
+        relative = gamma(self.rows.chain + 2048) + 4.0 * loss.kappa * score
         diagonal = (
             np.diag(hessian) if loss.outputs == 1 else self.noise_metric.root_x**2 + np.diag(self.problem.curvature())
         )
@@ -136,7 +128,7 @@ class Iteration:
         if loss.kappa == 0.0:
             return 0.0
         self.passes += 1
-        squared = float(derivatives.leverage(loss, self.rows, inverse))
+        squared = self.rows.leverage(loss, inverse)
         rounding = gamma(2 * len(inverse) + 8) * float(
             np.linalg.norm(np.abs(inverse) @ np.tile(self.peak, loss.outputs))
         )
@@ -199,9 +191,9 @@ class Iteration:
             reach=float(np.linalg.norm(absolute @ root)) * widen,
             slopes=float(np.sqrt(g.slopes)) * widen,
             sizes=float(np.sqrt(g.sizes)) * widen,
-            predictor=(float(np.abs(w) @ root) + self.problem.loss.outputs * self.offset) * widen,
+            predictor=(float(np.abs(w) @ root) + self.problem.loss.outputs * self.rows.offset) * widen,
             penalty=float(np.linalg.norm(absolute @ (np.abs(self.problem.curvature()) @ np.abs(w)))) * widen,
-            n_terms=self.chain,
+            n_terms=self.rows.chain,
             p=p,
             bend=2.0 * g.bend,
         )
@@ -248,7 +240,7 @@ class Iteration:
     def _would_stay(self, g: Gradient, metric: Metric, fresh: float) -> bool:
         """Whether a Hessian formed here would still be fresh at the minimiser, as far as the next step tells."""
         loss = self.problem.loss
-        return loss.kappa * float(derivatives.reach(loss, self.rows, self.step(g, metric)[2])) <= 0.5 * fresh
+        return loss.kappa * self.rows.reach(loss, self.step(g, metric)[2]) <= 0.5 * fresh
 
     def moved(self, before: float, metric: Metric, w: FloatArray, pi: FloatArray) -> float:
         """Bound kappa times the movement of any predictor after a further step, by Cauchy-Schwarz; NaN without M."""

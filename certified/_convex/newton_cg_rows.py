@@ -15,6 +15,7 @@ import numpy as np
 from scipy.sparse import csr_array, hstack, issparse, vstack
 
 from certified._data.feature_change import FeatureChange
+from certified._data.one_part import OnePart
 from certified._data.rows import padded, placed
 from certified.typing import FloatArray, IntArray
 
@@ -24,7 +25,7 @@ _ENTRIES = 1 << 17  # entries worth a block of their own
 _MOST = 64  # blocks
 
 
-class WideRows:
+class WideRows(OnePart):
     """Features, targets and weights of the retained rows; without a column of ones.
 
     Parameters
@@ -106,11 +107,6 @@ class WideRows:
         for found in _on_all(work, self.blocks):
             total += found
         return np.ascontiguousarray(total.T)
-
-    @property
-    def base_weight(self) -> FloatArray:
-        """Weights before balancing, with which rows enter the noise metric."""
-        return self.weight if self.base is None else self.base
 
     def reweight(self, weight: FloatArray) -> None:
         """Give the rows these weights; the first time, remember those they had."""

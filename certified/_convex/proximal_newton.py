@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from certified._convex import bounds, derivatives, downdate
+from certified._convex import bounds, downdate
 from certified._convex.active_set import search
 from certified._convex.bounds import UNIT, gamma, or_inf, theorem1, up
 from certified._convex.derivatives import Blocks
@@ -165,7 +165,7 @@ def _advanced(work: Iteration, w: FloatArray, g: Gradient, metric: Metric) -> Fl
     p, loss = len(w), work.problem.loss
     L = solve_triangular(metric.inverse_factor, np.eye(p), lower=True, check_finite=False)
     proposed = _proposed(work.problem, w, g.value, L @ (np.eye(p) - metric.W) @ L.T)
-    reach = loss.kappa * float(derivatives.reach(loss, work.rows, proposed - w))
+    reach = loss.kappa * work.rows.reach(loss, proposed - w)
     return proposed if reach <= 1.0 else w + float(np.log1p(reach) / reach) * (proposed - w)
 
 

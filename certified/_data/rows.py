@@ -17,6 +17,7 @@ from scipy.sparse import csr_array, issparse
 
 from certified._data.feature_change import FeatureChange
 from certified._data.hashing import Key
+from certified._data.one_part import OnePart
 from certified._data.sparse_copy import SparseCopy
 from certified.typing import FloatArray, IntArray
 
@@ -46,7 +47,7 @@ def sharing() -> Iterator[list[Callable[[], None]]]:
         _LATER.reset(token)
 
 
-class Rows:
+class Rows(OnePart):
     """Design matrix, targets and weights in padded buffers.
 
     Parameters
@@ -105,15 +106,6 @@ class Rows:
         """Return copies of x, y, weight, offset at these positions, as one block."""
         offset = _NONE if self.offset is None else self.offset[rows][None]
         return self.x[rows][None], self.y[rows][None], self.weight[rows][None], offset
-
-    def take(self, rows: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return copies of x, y, weight at these positions."""
-        return self.x[rows], self.y[rows], self.weight[rows]
-
-    @property
-    def base_weight(self) -> FloatArray:
-        """Weights before balancing, with which rows enter the noise metric."""
-        return self.weight if self.base is None else self.base
 
     def reweight(self, weight: FloatArray) -> None:
         """Give the rows these weights; the first time, remember those they had."""
@@ -228,11 +220,11 @@ class Rows:
             out._sparse_copy = (self._sparse_copy[0].with_features(source, out.x, retained),)
         return out
 
-    def every(self, step: int) -> Rows:
-        """Return a copy of every `step`-th block, for a first guess."""
+    def sample(self, step: int) -> tuple[Rows, int]:
+        """Return a copy of every `step`-th block, for a first guess, and how many rows stand for one of them."""
         x, y, weight, offset = (part[::step] for part in self.blocks())
         some = None if self.offset is None else offset.ravel()
-        return Rows(x.reshape(-1, x.shape[-1]), y.ravel(), weight.ravel(), offset=some)
+        return Rows(x.reshape(-1, x.shape[-1]), y.ravel(), weight.ravel(), offset=some), step
 
     def __deepcopy__(self, memo: Any) -> Rows:
         out = Rows.__new__(Rows)

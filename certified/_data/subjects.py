@@ -115,6 +115,26 @@ class Subjects:
 
     def rows_of(self, ids: Any, caller: str = "delete(ids=...)") -> IntArray:
         """Return the positions of all rows of these subjects; raise if the request is empty, repeats or unknown."""
+        wanted = self.wanted(ids, caller)
+        low = self._sorted.searchsorted(wanted, side="left")
+        high = self._sorted.searchsorted(wanted, side="right")
+        if wanted.size == 1:
+            rows = self._order[low[0] : high[0]]
+            rows = rows[self.retained[rows]]
+            if rows.size == 0:
+                self._raise_unknown(wanted, caller)
+            return rows
+        owner = np.repeat(np.arange(wanted.size), high - low)
+        spots = np.arange(owner.size) - np.repeat(np.cumsum(high - low) - (high - low), high - low) + low[owner]
+        rows = self._order[spots]
+        retained = self.retained[rows]
+        missing = np.setdiff1d(np.arange(wanted.size), owner[retained])
+        if missing.size:
+            self._raise_unknown(wanted[missing], caller)
+        return rows[retained]
+
+    def wanted(self, ids: Any, caller: str) -> Any:
+        """Return requested ids in one form; raise if there are none, one is repeated, or they cannot be meant."""
         ready = isinstance(ids, np.ndarray) and ids.ndim == 1 and (ids.dtype == np.int64 or ids.dtype.kind == "U")
         wanted = ids if ready else as_ids(ids, caller)
         if self.source == UNCLEAR:
@@ -137,22 +157,7 @@ class Subjects:
                 )
         if wanted.dtype.kind != self._sorted.dtype.kind:
             self._raise_unknown(wanted, caller)
-        low = self._sorted.searchsorted(wanted, side="left")
-        high = self._sorted.searchsorted(wanted, side="right")
-        if wanted.size == 1:
-            rows = self._order[low[0] : high[0]]
-            rows = rows[self.retained[rows]]
-            if rows.size == 0:
-                self._raise_unknown(wanted, caller)
-            return rows
-        owner = np.repeat(np.arange(wanted.size), high - low)
-        spots = np.arange(owner.size) - np.repeat(np.cumsum(high - low) - (high - low), high - low) + low[owner]
-        rows = self._order[spots]
-        retained = self.retained[rows]
-        missing = np.setdiff1d(np.arange(wanted.size), owner[retained])
-        if missing.size:
-            self._raise_unknown(wanted[missing], caller)
-        return rows[retained]
+        return wanted
 
     def holds(self, ids: Any, caller: str) -> BoolArray:
         """Return which of these ids, made by :func:`as_ids`, are those of subjects retained; raise for another type."""

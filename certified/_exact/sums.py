@@ -24,7 +24,7 @@ from scipy.sparse import csr_array
 from certified.errors import InvalidInput
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["GroupSums", "Products"]
+__all__ = ["GroupSums", "Products", "exponents_of", "peak"]
 
 _BITS = 20
 _EMPTY = -900  # exponent of a column of zeros, and the smallest one used
@@ -59,12 +59,22 @@ class Products:
     gram: bool
 
     @classmethod
-    def of(cls, x: FloatArray, weight: FloatArray | None = None, *, limbs: int = 1, gram: bool = True) -> Products:
-        """Sum over the rows of x, shape (n, p), with weights s of shape (n,) (None: all one)."""
+    def of(
+        cls,
+        x: FloatArray,
+        weight: FloatArray | None = None,
+        *,
+        limbs: int = 1,
+        gram: bool = True,
+        exponents: IntArray | None = None,
+    ) -> Products:
+        """Sum over the rows of x, shape (n, p), with weights s of shape (n,) (None: all one).
+
+        With `exponents`, those of more rows than these; they must do for them.
+        """
         weight = np.ones(len(x)) if weight is None else weight
+        exponents = exponents_of(peak(x, weight)) if exponents is None else exponents
         with jax.enable_x64(True):
-            peaks = [np.asarray(_peak(*part)) for part in _parts(x, weight)]
-            exponents = _exponents(np.max(peaks, axis=0))
             scale = np.ldexp(1.0, _BITS - exponents)
             summed: Any = _by_host if gram and jax.default_backend() == "cpu" else partial(_sums, gram=gram)
             found = [[np.asarray(a) for a in summed(*part, scale, limbs)] for part in _parts(x, weight)]
@@ -74,6 +84,11 @@ class Products:
             sums[1] += total
             sums = _carried(sums)
         return cls(exponents, top, sums, limbs, gram)
+
+    def merged(self, other: Products) -> Products:
+        """Return the sums over the rows of both, which have the same exponents."""
+        sums = self.sums + other.sums
+        return Products(self.exponents, self.top + other.top, _carried(sums), self.limbs, self.gram)
 
     def subtract(self, x: FloatArray, weight: FloatArray) -> Products | None:
         """Return the sums without these rows, or None if the exponents change and all rows must be summed again."""
@@ -112,7 +127,7 @@ class Products:
         exponents = np.empty(len(source), dtype=np.int64)
         top = np.empty(len(source), dtype=np.int64)
         exponents[stays], top[stays] = self.exponents[source[stays]], self.top[source[stays]]
-        exponents[fresh] = _exponents(np.abs(columns).max(axis=0, initial=0.0))
+        exponents[fresh] = exponents_of(np.abs(columns).max(axis=0, initial=0.0))
         top[fresh] = np.count_nonzero(np.abs(columns) >= np.ldexp(1.0, exponents[fresh] - 1), axis=0)
         scale = np.ldexp(1.0, _BITS - exponents)
         sums = np.zeros((*self.sums.shape[:2], len(source), len(source)), dtype=np.int64)
@@ -184,7 +199,13 @@ def _blocks(x: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
     return x.reshape(-1, outer, inner, p), weight.reshape(-1, outer, inner)
 
 
-def _exponents(peak: FloatArray) -> IntArray:
+def peak(x: FloatArray, weight: FloatArray) -> FloatArray:
+    """Return the largest absolute value of each column of the weighted rows, shape (p,)."""
+    with jax.enable_x64(True):
+        return np.max([np.asarray(_peak(*part)) for part in _parts(x, weight)], axis=0)
+
+
+def exponents_of(peak: FloatArray) -> IntArray:
     """Smallest e with peak < 2^e, not below that of an empty column; raise InvalidInput where it is too large."""
     if not np.all(peak < _LARGEST):
         raise InvalidInput(
@@ -292,7 +313,7 @@ class GroupSums:
         """Sum over the rows of x, shape (n, p), that belong to groups 0, ..., n_groups - 1."""
         peaks = [np.zeros(x.shape[1] + 1)]
         peaks += [np.abs(_with_ones(*part)).max(axis=0) for part in _pieces(x, weight)]
-        exponents = _exponents(np.max(peaks, axis=0))
+        exponents = exponents_of(np.max(peaks, axis=0))
         empty = np.zeros((2, 3, n_groups, len(exponents), 2), dtype=np.int64)
         return cls(exponents, np.zeros(len(exponents), dtype=np.int64), empty)._plus(x, groups, weight, 1)
 

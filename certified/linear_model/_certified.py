@@ -23,8 +23,10 @@ from certified.accounting import Transcript
 from certified.base import Plan
 from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._released import ReleasedLinear
+from certified.linear_model._solvers import live
 from certified.linear_model._state import Sizes, State, Totals
 from certified.noise import generator
+from certified.parts._source import Opened
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["CertifiedLinear"]
@@ -65,10 +67,10 @@ class CertifiedLinear(ReleasedLinear):
         classes = self._summed_classes(loss)
         if classes is None:
             return None
-        totals = Totals.of(rows.y, rows.weight, classes)
+        totals = Totals.of(rows, rows.weight, classes)
         factors = self._factors(totals)
         if factors is not None:
-            rows.reweight(rows.weight * factors[rows.y.astype(np.int64)])
+            rows.reweight(rows.balanced(rows.weight, factors))
         return totals
 
     def _penalized(self, loss: Loss, n_columns: int) -> FloatArray:
@@ -93,7 +95,24 @@ class CertifiedLinear(ReleasedLinear):
         self._solver = self._chosen(X, loss)
         subjects = Subjects.of(ids, X.shape[0])
         rows = self._solver.rows(X, y, weight, offset=offset, intercept=self.fit_intercept)
-        state = self._solve(rows, *self._posed(loss, rows, X.shape[1] + self.fit_intercept))
+        self._fit_on(loss, rows, subjects, X.shape[1])
+
+    def _fit_parts(self, loss: Loss, found: Opened) -> None:
+        """Fit on rows in parts."""
+        n_features = len(found.features)
+        self._check_parameters()
+        self._share = share_of_promise()
+        self._solver = self._chosen(np.empty((0, n_features)), loss)
+        if not self._solver.predicts:
+            raise InvalidInput(
+                f"{type(self).__name__}.fit got Parts and solver={self.solver!r} with {n_features} features. Rows in "
+                "parts are solved by 'newton-cholesky', up to some thousands of features. Leave columns out. "
+                "Nothing was changed."
+            )
+        self._fit_on(loss, found.rows, found.subjects, n_features)
+
+    def _fit_on(self, loss: Loss, rows: Any, subjects: Subjects, n_features: int) -> None:
+        state = self._solve(rows, *self._posed(loss, rows, n_features + self.fit_intercept))
         self._subjects, self._rows = subjects, rows
         self._transcript = Transcript()
         self._released = None
@@ -106,9 +125,10 @@ class CertifiedLinear(ReleasedLinear):
         self, loss: Loss, rows: Any, n_columns: int, sums: Any = None
     ) -> tuple[Totals | None, Sizes, Problem, Any]:
         """Return totals, sizes, problem and exact sums of the rows; balances weights that are to be balanced."""
-        self._check_range("fit", rows.x, rows.y, rows.base_weight, rows.offset)
+        for _ in rows.map(_check_part, f"{type(self).__name__}.fit", weight=rows.base_weight):
+            pass
         totals = self._totals(loss, rows)
-        sizes = Sizes.of(rows.base_weight)
+        sizes = Sizes.of(rows, rows.base_weight)
         problem = replace(self._problem_of(loss, n_columns, totals), unit=sizes.unit)
         for strength in (problem.strength, problem.l1_strength):
             if strength and not _WEAKEST <= strength <= 1.0 / _WEAKEST:
@@ -195,18 +215,19 @@ class CertifiedLinear(ReleasedLinear):
 
     def _plan_deletion(self, rows: IntArray) -> Plan:
         state, retained = self._state, self._rows
-        base_gone = retained.base_weight[rows]
-        products = state.products.subtract(retained.x[rows], base_gone)
+        base_gone = retained.base_weight_at(rows)
+        x_gone, y_gone, _ = retained.take(rows)
+        products = state.products.subtract(x_gone, base_gone)
         totals, problem = state.totals, state.problem
         if totals is not None:
             classes = totals.classes
-            totals = totals.subtract(retained.y[rows], base_gone)
-            totals = totals or Totals.of(retained.y, _without(retained.base_weight, rows), classes)
+            totals = totals.subtract(y_gone, base_gone)
+            totals = totals or Totals.of(retained, retained.without(rows), classes)
             n_columns = len(problem.penalized) // problem.loss.outputs
             problem = replace(
                 self._problem_of(problem.loss, n_columns, totals), identifiability=problem.identifiability
             )
-        sizes = state.sizes.subtract(base_gone) or Sizes.of(_without(retained.base_weight, rows))
+        sizes = state.sizes.subtract(base_gone) or Sizes.of(retained, retained.without(rows))
         problem = replace(problem, unit=sizes.unit)
         factors, before = self._factors(totals), self._factors(state.totals)
         target = self._distance_target(state.solution)
@@ -221,16 +242,16 @@ class CertifiedLinear(ReleasedLinear):
                 anchor = reweighted(anchor, float(np.max(np.abs(factors / before - 1.0))))
         # Theorem 2 did not reach the target: pass over the retained rows until theorem 1 does. Of the rows that left,
         # what is stored then knows a cell of a grid at most.
-        base = _without(retained.base_weight, rows)
-        weight = base if factors is None else base * factors[retained.y.astype(np.int64)]
+        base = retained.without(rows)
+        weight = retained.balanced(base, factors)
         if products is None:
             products = self._solver.sums(retained, base)
         problem = self._solver.posed(problem, products)
-        noise_metric = self._solver.noise_metric(problem, products, int(np.count_nonzero(base)))
+        noise_metric = self._solver.noise_metric(problem, products, live(retained, base))
         start = solution.w if np.all(np.isfinite(solution.w)) and np.isfinite(solution.distance) else state.solution.w
         anchor, found = self._passed(problem, totals, retained, weight, noise_metric, start, target, anchor)
         moved = noise_metric.whitened(found.w - state.solution.w)
-        state = State(problem, totals, Sizes.of(base), anchor, found, products)
+        state = State(problem, totals, Sizes.of(retained, base), anchor, found, products)
         return self._planned(rows, state, moved, weight)
 
     def _passed(
@@ -270,7 +291,7 @@ class CertifiedLinear(ReleasedLinear):
                 f"{self.noise:g}. Raise max_iter, noise or epsilon, or add a penalty. Nothing was changed."
             )
 
-    def _planned(self, rows: IntArray, state: State, whitened: FloatArray, weight: FloatArray | None = None) -> Plan:
+    def _planned(self, rows: IntArray, state: State, whitened: FloatArray, weight: Any = None) -> Plan:
         moved = float(np.linalg.norm(whitened))
         differencing = moved / self.noise if self.noise > 0 else (np.inf if moved > 0 else 0.0)
         since, counted = self._since_release() + differencing, self._counted_out(rows)
@@ -333,7 +354,7 @@ class CertifiedLinear(ReleasedLinear):
         anchor, found = self._passed(
             problem, state.totals, rows, rows.weight, noise_metric, w, target, state.anchor, 0.25 * target
         )
-        after = State(problem, state.totals, Sizes.of(rows.base_weight), anchor, found, state.products)
+        after = State(problem, state.totals, Sizes.of(rows, rows.base_weight), anchor, found, state.products)
         return self._stored(after, noise_metric.whitened(found.w - w))
 
     # ------------------------------------------------------------------ add
@@ -385,10 +406,10 @@ class CertifiedLinear(ReleasedLinear):
             problem = replace(
                 self._problem_of(problem.loss, n_columns, totals), identifiability=problem.identifiability
             )
-        sizes = Sizes.of(rows.base_weight)
+        sizes = Sizes.of(rows, rows.base_weight)
         problem = replace(problem, unit=sizes.unit)
         products = state.products.plus(new.x[0], new.s[0]) or self._solver.sums(rows, rows.base_weight)
-        noise_metric = self._solver.noise_metric(problem, products, int(np.count_nonzero(rows.base_weight)))
+        noise_metric = self._solver.noise_metric(problem, products, live(rows, rows.base_weight))
         target, w = self._distance_target(state.solution), state.solution.w
         anchor = None
         if self._solver.add is not None and rows.base is None:
@@ -410,8 +431,6 @@ class CertifiedLinear(ReleasedLinear):
         return {}
 
 
-def _without(weight: FloatArray, rows: IntArray) -> FloatArray:
-    """A copy with 0 at these rows."""
-    weight = weight.copy()
-    weight[rows] = 0.0
-    return weight
+def _check_part(part: Any, weight: FloatArray, caller: str) -> None:
+    """Raise InvalidInput where values lie beyond those for which the model of rounding holds."""
+    check_range(caller, features=part.x, targets=part.y, weights=weight, offsets=part.offset)

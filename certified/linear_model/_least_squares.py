@@ -21,15 +21,24 @@ from certified._data.reproducible import digest, on_one_thread, one_thread
 from certified._data.rows import Rows
 from certified._data.subjects import Subjects
 from certified._exact.moments import Moments
+from certified._exact.over_parts import products_over
 from certified._exact.sums import Products
 from certified.accounting import Transcript
 from certified.base import Deletable, Plan, all_or_nothing
 from certified.certificate import Assumptions, Certificate
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
+from certified.linear_model._parted import opened
 from certified.noise import generator
+from certified.parts._source import Parts
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["LeastSquares", "number"]
+
+
+def _table(part: Any, weight: FloatArray) -> FloatArray:
+    """The columns that are summed: [X, Y, 1]."""
+    found: FloatArray = part.x
+    return found
 
 
 def number(caller: str, name: str, value: Any, positive: bool = False) -> float:
@@ -97,8 +106,9 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
 
         Parameters
         ----------
-        X : array-like or data frame of shape (n_rows, n_features)
-        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+        X : array-like or data frame of shape (n_rows, n_features), or Parts
+            With :class:`certified.parts.Parts`, y and the others are names of columns of the source.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs), column name or list of them
         ids : array-like of shape (n_rows,), column name or None
             Subject of each row; several rows may share one. None numbers the rows 0..n-1. A column named here is not
             a feature.
@@ -116,9 +126,11 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         CannotCertify
             The coefficients are not determined by the data.
         """
-        X, ids = split_ids(X, ids)
         name = type(self).__name__
         number(name, "noise", self.noise)
+        if isinstance(X, Parts):
+            return self._fit_source(X, y, ids, sample_weight)
+        X, ids = split_ids(X, ids)
         if issparse(y):
             raise InvalidInput(f"{name}.fit got a sparse y. A dense array is needed; call y.toarray() first.")
         X, y = validate_data(
@@ -136,11 +148,23 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
             )
         subjects = Subjects.of(ids, len(X))
         rows = Rows(np.column_stack([X, targets]), None, weight, intercept=True)
-        products = Products.of(rows.x, rows.weight, limbs=2)
-        solution = self._solve(products, X.shape[1])
+        return self._fit_on(rows, subjects, X.shape[1], y.ndim == 1)
+
+    def _fit_source(self, X: Parts, y: Any, ids: Any, sample_weight: Any) -> Self:
+        """Fit on rows in parts; y is the name of a column, or a list of them."""
+        several = isinstance(y, list | tuple)
+        self._check_parameters(len(y) if several else 1)
+        found = opened(self, X, y, ids, targets_last=True, sample_weight=sample_weight)
+        if found.n_rows < 2:
+            raise InvalidInput(f"{type(self).__name__}.fit got {found.n_rows} row. At least 2 are needed.")
+        return self._fit_on(found.rows, found.subjects, len(found.features), not several)
+
+    def _fit_on(self, rows: Any, subjects: Subjects, n_features: int, one_dimensional: bool) -> Self:
+        products = products_over(rows, _table, limbs=2)
+        solution = self._solve(products, n_features)
         self._subjects, self._rows, self._transcript = subjects, rows, Transcript()
         self._rng = generator(self.random_state, self.noise)
-        self._one_dimensional = y.ndim == 1
+        self._one_dimensional = one_dimensional
         self._store(products, solution, 0.0)
         self._draw()
         return self
@@ -210,15 +234,13 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         x, _, s = self._rows.take(rows)
         products = self._products.subtract(x, s)
         if products is None:
-            weight = self._rows.weight.copy()
-            weight[rows] = 0.0
-            products = Products.of(self._rows.x, weight, limbs=2)
+            products = products_over(self._rows, _table, weight=self._rows.without(rows), limbs=2)
         return self._planned(rows, products, self._rows)
 
-    def _planned(self, rows: IntArray, products: Products, storage: Rows) -> Plan:
+    def _planned(self, rows: IntArray, products: Products, storage: Any) -> Plan:
         if not products.sums[:, :, -1, -1].any():
             raise InvalidRequest("delete(ids=...) would leave only rows of weight 0. Nothing was changed.")
-        n_features = storage.x.shape[1] - len(self._solution.parameter) - 1
+        n_features = storage.width - len(self._solution.parameter) - 1
         solution = self._solve(products, n_features)
         comparable = n_features == self.n_features_in_
         change = solution.parameter - self._solution.parameter if comparable else solution.parameter

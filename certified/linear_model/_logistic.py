@@ -18,12 +18,15 @@ from certified._convex.losses import Logistic, Loss, Softmax
 from certified._convex.problem import Problem
 from certified._data.frames import split_column, split_ids
 from certified._data.numbers import validate_data
+from certified._data.one_part import OnePart
 from certified._data.targets import codes_among
 from certified.base import all_or_nothing
 from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._certified import CertifiedLinear
+from certified.linear_model._parted import class_counts, opened, scaled
 from certified.linear_model._solvers import chosen
 from certified.linear_model._state import Sizes, State, Totals
+from certified.parts._source import Parts
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["LogisticRegression"]
@@ -154,8 +157,10 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
 
         Parameters
         ----------
-        X : array-like, data frame or sparse matrix of shape (n_rows, n_features)
-        y : array-like of shape (n_rows,)
+        X : array-like, data frame or sparse matrix of shape (n_rows, n_features), or Parts
+            With :class:`certified.parts.Parts`, y and the others are names of columns of the source; all other columns
+            are features.
+        y : array-like of shape (n_rows,), or column name
             At least two classes.
         ids : array-like of shape (n_rows,), column name or None
             Subject of each row; several rows may share one. None numbers the rows 0..n-1. A column named here is not
@@ -170,20 +175,44 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         self
         """
         self._check_penalty()
-        X, ids = split_ids(X, ids)
-        X, offset = split_column(X, offset, "offset")
         if not (isinstance(self.C, int | float | np.number) and self.C > 0):
             raise InvalidInput(f"LogisticRegression(C={self.C!r}) is not allowed: a number > 0 is needed.")
         if not (isinstance(self.l1_ratio, int | float | np.number) and 0.0 <= self.l1_ratio <= 1.0):
             raise InvalidInput(
                 f"LogisticRegression(l1_ratio={self.l1_ratio!r}) is not allowed: a number from 0 to 1 is needed."
             )
+        if isinstance(X, Parts):
+            return self._fit_source(X, y, ids, sample_weight, offset)
+        X, ids = split_ids(X, ids)
+        X, offset = split_column(X, offset, "offset")
         X, y = validate_data(self, X, y, dtype=np.float64, order="C", accept_sparse="csr")
         check_classification_targets(y)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         offset = self._offset("fit", offset, None, X.shape[0])
         classes, encoded = np.unique(y, return_inverse=True)
         counts = np.bincount(encoded[weight > 0], minlength=len(classes))
+        self._check_classes(classes, counts, offset is not None)
+        weight = weight * self._class_factors(classes)[encoded]
+        loss = Logistic() if len(classes) == 2 else Softmax(len(classes))
+        self._fit_rows(loss, X, encoded.astype(np.float64), weight, ids, offset)
+        self.classes_, self._counts = classes, counts
+        return self
+
+    def _fit_source(self, X: Parts, y: Any, ids: Any, sample_weight: Any, offset: Any) -> Self:
+        """Fit on rows in parts."""
+        found = opened(
+            self, X, y, ids, as_classes=True, ones=self.fit_intercept, sample_weight=sample_weight, offset=offset
+        )
+        classes = found.classes
+        counts = class_counts(found.rows, len(classes))
+        self._check_classes(classes, counts, offset is not None)
+        scaled(found.rows, self._class_factors(classes))
+        self._fit_parts(Logistic() if len(classes) == 2 else Softmax(len(classes)), found)
+        self.classes_, self._counts = classes, counts
+        return self
+
+    def _check_classes(self, classes: Any, counts: IntArray, with_offset: bool) -> None:
+        """Raise InvalidInput for too few classes, for classes that are ids, and for an offset of several."""
         if len(classes) < 2 or np.any(counts == 0):
             raise InvalidInput(
                 "Classifier can't train when only one class is present: at least two classes, each with a positive "
@@ -195,13 +224,8 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
                 "A classifier needs rows that share a class. Are these the ids? They are given by name: fit(X, y, "
                 "ids=ids). Nothing was changed."
             )
-        if offset is not None and len(classes) > 2:
+        if with_offset and len(classes) > 2:
             raise InvalidInput(f"LogisticRegression.fit got an offset with {len(classes)} classes; two are allowed.")
-        weight = weight * self._class_factors(classes)[encoded]
-        loss = Logistic() if len(classes) == 2 else Softmax(len(classes))
-        self._fit_rows(loss, X, encoded.astype(np.float64), weight, ids, offset)
-        self.classes_, self._counts = classes, counts
-        return self
 
     def _check_penalty(self) -> None:
         """Raise InvalidInput where scikit-learn's older words ask for another penalty than C and l1_ratio say."""
@@ -306,8 +330,8 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
 
     def _count(self, rows: IntArray) -> IntArray:
         """Rows of each class with a positive weight, shape (n_classes,)."""
-        labels = self._rows.y[rows][self._rows.weight[rows] > 0]
-        return np.bincount(labels.astype(np.int64), minlength=len(self.classes_))
+        _, y, weight = self._rows.take(rows)
+        return np.bincount(y[weight > 0].astype(np.int64), minlength=len(self.classes_))
 
     def _shaped(self, w: FloatArray) -> tuple[FloatArray, FloatArray]:
         table = w.reshape(self._state.problem.loss.outputs, -1)
@@ -364,9 +388,9 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
 
 def _separated(rows: Any, outputs: int) -> bool:
     """Whether a hyperplane has all rows of one class on one side (of several: of each class and the others)."""
-    used = np.flatnonzero(rows.weight > 0)
-    if issparse(rows.x) or rows.x.size > _TRIED:
+    if not isinstance(rows, OnePart) or issparse(rows.x) or rows.x.size > _TRIED:
         return False
+    used = np.flatnonzero(rows.weight > 0)
     x, y = rows.x[used], rows.y[used]
     size = np.abs(x).max(axis=0)
     x = x / np.where(size > 0, size, 1.0)

@@ -21,11 +21,14 @@ from certified._convex.newton_cg import improve
 from certified._convex.problem import Problem
 from certified._data.frames import split_column, split_ids
 from certified._data.numbers import validate_data
+from certified._data.pairwise import fold
 from certified.base import all_or_nothing
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
 from certified.linear_model._certified import CertifiedLinear
-from certified.linear_model._solvers import chosen
+from certified.linear_model._parted import check_targets, exposed, opened, targets_checked, weighed
+from certified.linear_model._solvers import chosen, live
 from certified.linear_model._state import Totals
+from certified.parts._source import Parts
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["GammaRegressor", "LogCoshRegressor", "PoissonRegressor", "TweedieRegressor"]
@@ -77,8 +80,9 @@ class _Regressor(RegressorMixin, CertifiedLinear):
 
         Parameters
         ----------
-        X : array-like, data frame or sparse matrix of shape (n_rows, n_features)
-        y : array-like of shape (n_rows,)
+        X : array-like, data frame or sparse matrix of shape (n_rows, n_features), or Parts
+            With :class:`certified.parts.Parts`, y and the others are names of columns of the source.
+        y : array-like of shape (n_rows,), or column name
         ids : array-like of shape (n_rows,), column name or None
             Subject of each row; several rows may share one. None numbers the rows 0..n-1. A column named here, as
             offset or as exposure is not a feature.
@@ -98,6 +102,8 @@ class _Regressor(RegressorMixin, CertifiedLinear):
         if not (isinstance(self.alpha, int | float | np.number) and np.isfinite(self.alpha) and self.alpha >= 0):
             raise InvalidInput(f"{name}(alpha={self.alpha!r}) is not allowed: a finite number >= 0 is needed.")
         loss = self._loss()
+        if isinstance(X, Parts):
+            return self._fit_source(loss, X, y, ids, sample_weight=sample_weight, offset=offset, exposure=exposure)
         X, ids = split_ids(X, ids)
         X, offset = split_column(X, offset, "offset")
         X, exposure = split_column(X, exposure, "exposure")
@@ -109,15 +115,20 @@ class _Regressor(RegressorMixin, CertifiedLinear):
         self._positive = int(np.count_nonzero(weight))
         return self
 
+    def _fit_source(self, loss: Loss, X: Parts, y: Any, ids: Any, **known: Any) -> Self:
+        """Fit on rows in parts."""
+        if known["exposure"] is not None and not self._log_link:
+            self._offset("fit", None, known["exposure"], 0)
+        found = opened(self, X, y, ids, ones=self.fit_intercept, **known)
+        for _ in found.rows.map(targets_checked, type(self).__name__, loss):
+            pass
+        self._fit_parts(loss, found)
+        self._positive = live(found.rows, found.rows.weight)
+        return self
+
     def _encoded(self, y: Any, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
         y = np.asarray(y, dtype=np.float64)
-        words, allowed = self._loss().targets
-        wrong = np.flatnonzero(~allowed(y))
-        if wrong.size:
-            raise InvalidInput(
-                f"{type(self).__name__} got y={y[wrong[0]]:g} in row {wrong[0]} ({wrong.size} such rows). Some "
-                f"value(s) of y are out of the valid range of the loss: {words} are allowed. Leave out the others."
-            )
+        check_targets(type(self).__name__, self._loss(), y)
         return y, weight
 
     def _counted_in(self, y: FloatArray, weight: FloatArray) -> dict[str, Any]:
@@ -149,20 +160,20 @@ class _Regressor(RegressorMixin, CertifiedLinear):
         if not self._log_link:
             start[-1] = float(totals.means[0])
         else:
-            known = 1.0 if rows.offset is None else float(np.average(np.exp(rows.offset), weights=rows.weight))
-            start[-1] = np.log(totals.means[0]) - np.log(known)
+            raised, weight = fold(rows.map(exposed), np.add)
+            start[-1] = np.log(totals.means[0]) - np.log(raised / weight)
         return start
 
     def _check_rest(self, rows: IntArray) -> None:
         super()._check_rest(rows)
-        if self._positive - np.count_nonzero(self._rows.weight[rows]) < 1:
+        if self._positive - np.count_nonzero(self._rows.take(rows)[2]) < 1:
             raise InvalidRequest(
                 "delete(ids=...) would leave no row with a positive weight; discard the model instead. "
                 "Nothing was changed."
             )
 
     def _counted_out(self, rows: IntArray) -> dict[str, Any]:
-        return {"_positive": self._positive - int(np.count_nonzero(self._rows.weight[rows]))}
+        return {"_positive": self._positive - int(np.count_nonzero(self._rows.take(rows)[2]))}
 
     def _shaped(self, w: FloatArray) -> tuple[FloatArray, float]:
         return (w[:-1].copy(), float(w[-1])) if self.fit_intercept else (w.copy(), 0.0)
@@ -430,8 +441,8 @@ class LogCoshRegressor(_Regressor):
         """Reweighted least squares: far from the minimum the loss is nearly flat, and Newton's method would fail."""
         if not self._solver.predicts:
             return self._wide_start(problem, rows)
-        some = rows.every(16) if len(rows.y) > _MANY else rows
-        share = float(some.weight.sum() / rows.weight.sum())
+        some, _ = rows.sample(16 if rows.size > _MANY else 1)
+        share = float(some.weight.sum()) / fold(rows.map(weighed), float.__add__)
         x, y, s = some.x, some.y - (0.0 if some.offset is None else some.offset), some.weight
         w = np.zeros(len(problem.penalized))
         weight = s

@@ -18,12 +18,13 @@ from certified._convex.state import Anchor, Solution
 from certified._data.feature_change import FeatureChange
 from certified._data.rows import Rows
 from certified._exact.column_squares import ColumnSquares
+from certified._exact.over_parts import products_over
 from certified._exact.sums import Products
 from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._state import State, carried
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["Cholesky", "NewtonCG", "ProximalNewton", "chosen"]
+__all__ = ["Cholesky", "NewtonCG", "ProximalNewton", "chosen", "live"]
 
 _OTHERS = ("lbfgs", "sag", "saga")  # scikit-learn's other ways to the same minimiser
 _WIDE = 5_000  # coefficients from which a Hessian is no longer formed
@@ -41,10 +42,9 @@ class Cholesky:
     _passes: Any = staticmethod(newton_cholesky.settle)
 
     @staticmethod
-    def sums(rows: Rows, weight: FloatArray) -> Products:
+    def sums(rows: Any, weight: Any) -> Products:
         """Exact sums of the rows with these weights, 0 for those being deleted."""
-        gone = (weight == 0.0) & (rows.base_weight > 0.0)
-        return Products.of(rows.x * (weight > 0.0)[:, None] if gone.any() else rows.x, weight)
+        return products_over(rows, _features, weight=weight)
 
     @staticmethod
     def noise_metric(problem: Problem, sums: Products, n_rows: int) -> NoiseMetric:
@@ -69,7 +69,7 @@ class Cholesky:
         from before tell; with `rest` the result is settled.
         """
         problem = Cholesky.posed(problem, sums)
-        n = int(np.count_nonzero(rows.weight))
+        n = live(rows, rows.weight)
         noise_metric = NoiseMetric.of(problem, sums, n)
         if guess and n > _SAMPLE_ROWS:
             start, factor = _first_guess(problem, rows, start)
@@ -125,9 +125,9 @@ class Cholesky:
         return column_warm_start(problem, anchor, rows, fresh, _source(rows, new, fresh))
 
     @staticmethod
-    def features(rows: Rows, X: FloatArray) -> FloatArray:
+    def features(rows: Any, X: FloatArray) -> FloatArray:
         """New rows as those retained are stored."""
-        return np.column_stack([X, np.ones(len(X))]) if rows.x.shape[1] > X.shape[1] else X
+        return np.column_stack([X, np.ones(len(X))]) if rows.width > X.shape[1] else X
 
 
 class ProximalNewton(Cholesky):
@@ -150,7 +150,7 @@ class ProximalNewton(Cholesky):
         rest: float | None = None,
     ) -> tuple[Problem, Anchor | None, Solution]:
         """Minimise from scratch."""
-        noise_metric = NoiseMetric.of(problem, sums, int(np.count_nonzero(rows.weight)))
+        noise_metric = NoiseMetric.of(problem, sums, live(rows, rows.weight))
         found = proximal_newton.improve(
             problem, rows, rows.weight, noise_metric, start, tol, rest=rest, max_passes=max_iter
         )
@@ -279,19 +279,35 @@ def chosen(caller: str, solver: Any, X: Any, outputs: int, penalised: bool, l1_s
     return NewtonCG
 
 
+def live(rows: Any, weight: Any) -> int:
+    """Return how many rows have a positive weight."""
+    return sum(rows.map(_live, weight=weight))
+
+
+def _live(part: Any, weight: FloatArray) -> int:
+    return int(np.count_nonzero(weight))
+
+
+def _features(part: Any, weight: FloatArray) -> FloatArray:
+    """Features with zeros for rows that are being deleted, which may hold anything."""
+    gone = (weight == 0.0) & (part.base_weight > 0.0)
+    features: FloatArray = part.x * (weight > 0.0)[:, None] if gone.any() else part.x
+    return features
+
+
 def _source(rows: Rows, new: FeatureChange, fresh: Rows) -> IntArray:
     """Which column each one was, with the column of ones that may follow."""
     extra = fresh.x.shape[1] - new.n_features
     return np.concatenate([new.source(), np.arange(rows.x.shape[1] - extra, rows.x.shape[1])])
 
 
-def _first_guess(problem: Problem, rows: Rows, start: FloatArray) -> tuple[FloatArray, FloatArray | None]:
-    """Minimise on a sixteenth of the rows, roughly; the penalty is scaled with them. Returns w and a factor."""
-    some = rows.every(16)
-    scaled = replace(problem, strength=problem.strength / 16.0)
+def _first_guess(problem: Problem, rows: Any, start: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+    """Minimise on a sixteenth of the rows or less, roughly; the penalty is scaled with them. Returns w and a factor."""
+    some, step = rows.sample(16)
+    scaled = replace(problem, strength=problem.strength / step)
     try:
         noise_metric = NoiseMetric.of(scaled, Products.of(some.x, some.weight), len(some.y))
         anchor, found = newton_cholesky.improve(scaled, some, some.weight, noise_metric, start, 1.0, fresh=np.inf)
-        return found.w, anchor.metric.inverse_factor / 4.0
+        return found.w, anchor.metric.inverse_factor / np.sqrt(step)
     except CannotCertify:
         return start, None

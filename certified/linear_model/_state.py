@@ -12,6 +12,7 @@ from certified._convex.problem import Problem
 from certified._convex.state import Solution
 from certified._data.feature_change import FeatureChange
 from certified._data.rows import Rows
+from certified._exact.over_parts import products_over
 from certified._exact.sums import Products
 from certified.typing import FloatArray
 
@@ -28,10 +29,9 @@ class Totals:
     classes: int
 
     @classmethod
-    def of(cls, y: FloatArray, weight: FloatArray, classes: int = 0) -> Totals:
-        """Sum over rows with these weights, shape (n_rows,)."""
-        table = _table(np.where(weight > 0, y, 0.0), classes)
-        return cls(Products.of(table, weight, limbs=2, gram=False), classes)
+    def of(cls, rows: Any, weight: Any, classes: int = 0) -> Totals:
+        """Sum over rows with these weights."""
+        return cls(products_over(rows, _targets, classes, weight=weight, limbs=2, gram=False), classes)
 
     def subtract(self, y: FloatArray, weight: FloatArray) -> Totals | None:
         """Sums without these rows; None where they have to be formed anew."""
@@ -61,11 +61,11 @@ class Sizes:
     products: Products | None
 
     @classmethod
-    def of(cls, weight: FloatArray) -> Sizes:
-        """Sum over rows with these weights, shape (n_rows,)."""
-        if np.all((weight == 0.0) | (weight == 1.0)):
+    def of(cls, rows: Any, weight: Any) -> Sizes:
+        """Sum over rows with these weights."""
+        if (rows.base is None and rows.unweighted) or all(rows.map(_plain, weight=weight)):
             return cls(None)
-        return cls(Products.of(_of_sizes(weight), weight, limbs=2, gram=False))
+        return cls(products_over(rows, _roots, weight=weight, limbs=2, gram=False))
 
     def subtract(self, weight: FloatArray) -> Sizes | None:
         """Sums without rows of these weights; None where they have to be formed anew."""
@@ -84,6 +84,19 @@ class Sizes:
         if not squares:
             return 1.0
         return 2.0 ** round(math.log2(total) - math.log2(squares) + 2 * (of_total - of_squares))
+
+
+def _plain(part: Any, weight: FloatArray) -> bool:
+    """Whether every weight is 0 or 1."""
+    return bool(np.all((weight == 0.0) | (weight == 1.0)))
+
+
+def _roots(part: Any, weight: FloatArray) -> FloatArray:
+    return _of_sizes(weight)
+
+
+def _targets(part: Any, weight: FloatArray, classes: int) -> FloatArray:
+    return _table(np.where(weight > 0, part.y, 0.0), classes)
 
 
 def _of_sizes(weight: FloatArray) -> FloatArray:

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "certified"
 LAYERS = (
     ("errors", "typing"),
     ("progress", "_record", "accounting", "_data"),
-    ("_acts", "_exact", "noise"),
+    ("_acts", "_exact", "noise", "parts"),
     ("ledger",),
     ("report",),
     ("_assumptions",),

@@ -1,0 +1,177 @@
+"""Rows in parts, behind the interface that the heads know from rows in memory."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from certified._data.rows import BLOCK, Rows
+from certified.errors import InvalidRequest
+from certified.parts._engines import current
+from certified.parts._part import InFile, Part, PartWeight, Stored
+from certified.typing import FloatArray, IntArray
+
+__all__ = ["PartedRows", "PartedWeight"]
+
+_SAMPLE = 1 << 18  # rows that a first guess looks at
+
+
+@dataclass(frozen=True, eq=False)
+class PartedWeight:
+    """Weights of all rows, worked out part by part: those stored, 0 for some positions, times factors of classes."""
+
+    gone: IntArray | None = None
+    factors: FloatArray | None = None
+
+
+class PartedRows:
+    """Rows in an ordered list of parts.
+
+    A row has a position: those of the first part come first, its padding included.
+
+    Attributes
+    ----------
+    stored : list of Stored
+    size : int
+        Positions, with padding.
+    width : int
+        Columns, with that of ones.
+    base : FloatArray or None
+        Factors of classes, where weights are balanced.
+    unweighted : bool
+        Whether every weight is 0 or 1.
+    """
+
+    def __init__(self, stored: list[Stored], unweighted: bool, owned: Path | None = None) -> None:
+        self.stored, self.unweighted = stored, unweighted
+        self._own(owned)
+        self.starts = np.cumsum([0, *(part.layout.size for part in stored)])
+        self.size, self.width = int(self.starts[-1]), stored[0].layout.p
+        self.base: FloatArray | None = None
+        self.has_offset = stored[0].layout.known
+
+    def _own(self, folder: Path | None) -> None:
+        """Take a folder of part files away with these rows."""
+        if folder is not None:
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+
+    def __deepcopy__(self, memo: Any) -> PartedRows:
+        out = object.__new__(PartedRows)
+        memo[id(self)] = out
+        out.__dict__.update(self.__dict__)
+        files = [part for part in self.stored if isinstance(part, InFile)]
+        folder = Path(tempfile.mkdtemp(prefix="certified-parts-", dir=files[0].path.parent.parent)) if files else None
+        out._own(folder)
+        out.stored = [part.copied(folder) for part in self.stored]
+        return out
+
+    def __getstate__(self) -> dict[str, Any]:
+        if any(isinstance(part, InFile) for part in self.stored):
+            raise InvalidRequest(
+                "A model whose rows live in part files was to be pickled. The files are not in a pickle, and a later "
+                "deletion would change them under it. Save model.release(), or keep parts in memory: "
+                "Parts(..., in_memory=True). Nothing was changed."
+            )
+        return self.__dict__
+
+    # ------------------------------------------------------------------ passes
+
+    def map(self, function: Callable[..., Any], *args: Any, weight: PartedWeight | None = None) -> Iterator[Any]:
+        """Yield ``function(part, weight, *args)`` for every part, in their order."""
+        weight = self.weight if weight is None else weight
+        gone = {} if weight.gone is None else self.places(weight.gone)
+        tasks = [(part, PartWeight(gone.get(k), weight.factors)) for k, part in enumerate(self.stored)]
+        yield from current(tasks).map(function, tasks, args)
+
+    @property
+    def weight(self) -> PartedWeight:
+        """Weights of the retained rows."""
+        return PartedWeight(None, self.base)
+
+    @property
+    def base_weight(self) -> PartedWeight:
+        """The same before they were balanced over classes."""
+        return PartedWeight()
+
+    def without(self, rows: IntArray) -> PartedWeight:
+        """Weights before balancing, with 0 at these positions."""
+        return PartedWeight(rows)
+
+    def balanced(self, weight: PartedWeight, factors: FloatArray | None) -> PartedWeight:
+        """Weights times the factors of the classes."""
+        return replace(weight, factors=factors)
+
+    def reweight(self, weight: PartedWeight) -> None:
+        """Give the rows these weights, which are those stored times factors of classes."""
+        self.base = weight.factors
+        self.unweighted = False
+
+    # --------------------------------------------------------------- positions
+
+    def places(self, rows: IntArray) -> dict[int, IntArray]:
+        """Positions in every part that has some of these rows, in the order given."""
+        owner = np.searchsorted(self.starts, rows, side="right") - 1
+        return {int(k): rows[owner == k] - self.starts[k] for k in np.unique(owner)}
+
+    def _gathered(self, rows: IntArray, function: Callable[[Part, IntArray], tuple[Any, ...]]) -> tuple[Any, ...]:
+        """Join what the function takes from the parts of these rows, in the order of the rows."""
+        owner = np.searchsorted(self.starts, rows, side="right") - 1
+        found = [function(self.stored[k].open(), some) for k, some in self.places(rows).items()]
+        back = np.argsort(np.argsort(owner, kind="stable"), kind="stable")
+        return tuple(np.concatenate(values)[back] for values in zip(*found, strict=True))
+
+    def take(self, rows: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return copies of x, y, weight at these positions."""
+        x, y, base, _ = self._values(rows)
+        return x, y, base if self.base is None else base * self.base[y.astype(np.int64)]
+
+    def block_of(self, rows: IntArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Return copies of x, y, weight, offset at these positions, as one block."""
+        x, y, weight = self.take(rows)
+        offset = self._values(rows)[3][None] if self.has_offset else np.zeros((1, 1))
+        return x[None], y[None], weight[None], offset
+
+    def base_weight_at(self, rows: IntArray) -> FloatArray:
+        """Weights before balancing, at these positions."""
+        return self._values(rows)[2]
+
+    def _values(self, rows: IntArray) -> tuple[Any, ...]:
+        return self._gathered(
+            rows,
+            lambda part, some: (
+                part.x[some],
+                part.y[some],
+                part.weight[some],
+                np.zeros(some.size) if part.offset is None else part.offset[some],
+            ),
+        )
+
+    def erase(self, rows: IntArray) -> None:
+        """Overwrite these rows and their ids, in the parts that have them."""
+        for k, some in self.places(rows).items():
+            self.stored[k].forget(some)
+
+    def clear(self) -> None:
+        """Give the parts up."""
+        for part in self.stored:
+            part.discard()
+
+    def sample(self, at_least: int) -> tuple[Rows, int]:
+        """Return every so manieth block of each part, and how many rows stand for one of them."""
+        step = max(at_least, -(-self.size // _SAMPLE))
+        found = list(self.map(_some_blocks, step))
+        offset = np.concatenate([part[3] for part in found]) if self.has_offset else None
+        x, y, weight = (np.concatenate([part[i] for part in found]) for i in range(3))
+        return Rows(x, y, weight, offset=offset), step
+
+
+def _some_blocks(part: Part, weight: FloatArray, step: int) -> tuple[Any, ...]:
+    rows = (np.arange(len(part.y)) // BLOCK) % step == 0
+    return part.x[rows], part.y[rows], weight[rows], None if part.offset is None else part.offset[rows]
