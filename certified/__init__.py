@@ -13,7 +13,7 @@ or let :func:`certify` turn an unfitted scikit-learn pipeline into its counterpa
 
 from typing import Any
 
-__all__ = ["certify"]
+__all__ = ["certify", "engine"]
 
 __version__ = "0.1.0"
 
@@ -53,3 +53,10 @@ def certify(estimator: Any, *, epsilon: Any = None, delta: Any = None, noise: An
     from importlib import import_module
 
     return import_module("certified._convert").certify(estimator, epsilon=epsilon, delta=delta, noise=noise)
+
+
+def engine(name: str, *args: Any, **options: Any) -> Any:
+    """Return a context in which passes over rows in parts run on this engine: :func:`certified.parts.engine`."""
+    from importlib import import_module
+
+    return import_module("certified.parts").engine(name, *args, **options)

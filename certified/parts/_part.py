@@ -91,7 +91,7 @@ class Part(Rows):
         self._peak = None
         self._sparse_copy = (None,)
 
-    def forget(self, positions: IntArray) -> None:
+    def erase(self, positions: IntArray) -> None:
         """Overwrite rows and ids at these positions."""
         self._erase(positions)
         self.ids[positions] = np.zeros((), dtype=self.ids.dtype)
@@ -142,9 +142,9 @@ class Stored:
         """Return the rows."""
         return Part(self.layout, self.buffer(write))
 
-    def forget(self, positions: IntArray) -> None:
+    def erase(self, positions: IntArray) -> None:
         """Overwrite rows and ids at these positions, for good."""
-        self.open(write=True).forget(positions)
+        self.open(write=True).erase(positions)
 
     def discard(self) -> None:
         """Give the bytes up."""
@@ -231,10 +231,10 @@ class InFile(Stored):
         finally:
             os.close(descriptor)
 
-    def forget(self, positions: IntArray) -> None:
+    def erase(self, positions: IntArray) -> None:
         """Overwrite rows and ids at these positions, on the disk when this returns."""
         mapped = np.memmap(self.path, dtype=np.uint8, mode="r+")
-        Part(self.layout, mapped.view(np.ndarray)).forget(positions)
+        Part(self.layout, mapped.view(np.ndarray)).erase(positions)
         mapped.flush()
 
     def discard(self) -> None:

@@ -156,7 +156,7 @@ class PartedRows:
     def erase(self, rows: IntArray) -> None:
         """Overwrite these rows and their ids, in the parts that have them."""
         for k, some in self.places(rows).items():
-            self.stored[k].forget(some)
+            self.stored[k].erase(some)
 
     def clear(self) -> None:
         """Give the parts up."""
