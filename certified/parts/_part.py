@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 from dataclasses import dataclass
@@ -215,7 +216,11 @@ class InFile(Stored):
 
     def buffer(self, write: bool) -> Any:
         """Map the file."""
-        return np.memmap(self.path, dtype=np.uint8, mode="r+" if write else "r").view(np.ndarray)
+        return np.frombuffer(self._mapped(write), dtype=np.uint8)
+
+    def _mapped(self, write: bool) -> mmap.mmap:
+        with open(self.path, "r+b" if write else "rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_WRITE if write else mmap.ACCESS_READ)
 
     def put(self, name: str, row: int, values: Any) -> None:
         """Write values of an array, from this row on."""
@@ -233,8 +238,8 @@ class InFile(Stored):
 
     def erase(self, positions: IntArray) -> None:
         """Overwrite rows and ids at these positions, on the disk when this returns."""
-        mapped = np.memmap(self.path, dtype=np.uint8, mode="r+")
-        Part(self.layout, mapped.view(np.ndarray)).erase(positions)
+        mapped = self._mapped(write=True)
+        Part(self.layout, np.frombuffer(mapped, dtype=np.uint8)).erase(positions)
         mapped.flush()
 
     def discard(self) -> None:

@@ -63,6 +63,11 @@ def _chained(parts: Iterator[Iterator[pl.DataFrame]]) -> Iterator[pl.DataFrame]:
 
 
 def _lazy(frame: pl.LazyFrame, columns: list[str] | None) -> Iterator[pl.DataFrame]:
+    if not hasattr(frame, "collect_batches"):
+        raise InvalidInput(
+            f"Parts(...) reads files and lazy frames in batches, as polars can since 1.34; {pl.__version__} is "
+            "installed. Install a later one, or give an iterator of frames. Nothing was changed."
+        )
     if columns is not None:
         frame = frame.select(columns)
     for batch in frame.collect_batches(chunk_size=BATCH, maintain_order=True):
