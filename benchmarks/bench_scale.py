@@ -110,6 +110,7 @@ def one_size(source: Path, folder: Path, n: int) -> dict[str, float]:
         model = LogisticRegression().fit(Parts(source, folder=folder), "late", ids="customer")
         fit = time.perf_counter() - started
         distance, fitted = model.certificate_.distance_bound, list(passes)
+        os.sync()  # what the fit has left to write is not the time of a deletion
         rng, singles, gone = np.random.default_rng(3), [], set()
         held = [int(v) for v in pl.read_parquet(next(iter(source.glob("*.parquet"))))["customer"][:4000].unique()]
         for who in rng.permutation(held)[:50].tolist():
@@ -155,6 +156,7 @@ def sizes(folder: Path, rows: list[int]) -> list[dict[str, float]]:
 
 def bandwidth(source: Path, folder: Path, n: int) -> dict[str, float]:
     """One pass of each kind over the same rows, each the best of five, against reading alone."""
+    import certified
     from certified._convex.losses import Logistic
     from certified._convex.passes import Passes
     from certified.parts import Parts
@@ -176,9 +178,15 @@ def bandwidth(source: Path, folder: Path, n: int) -> dict[str, float]:
         for batch in Parts(source)._batches([*FEATURES, "late"]):
             assert batch.height
 
+    def on_two(call: Callable[[], Any]) -> float:
+        with certified.engine("threads", n_jobs=2):
+            return best(call)
+
     return {
         "rows": n,
         "read mapped": best(lambda: list(rows.map(_read))),
+        "read mapped, 2 threads": on_two(lambda: list(rows.map(_read))),
+        "gradient, 2 threads": on_two(lambda: work.gradient(Logistic(), w)),
         "gradient": best(lambda: work.gradient(Logistic(), w)),
         "gradient and Hessian": best(lambda: (work.gradient(Logistic(), w), work.curvature(Logistic(), w))),
         "polars reads the source": best(read_source),

@@ -6,14 +6,17 @@ from numbers import Real
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.impute import SimpleImputer as _Plain
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _check_feature_names_in
 
 from certified._data.frames import Columns, columns_of, joined, table_of
 from certified._data.hashing import bottom_k
+from certified._data.pairwise import fold
 from certified._data.table import Table
-from certified._exact.counts import count, subtracted
+from certified._exact.counts import count, merged, subtracted
+from certified._exact.over_parts import products_over
 from certified._exact.rounded import rounded_moments
 from certified._exact.simplest import simplest
 from certified._exact.sums import Products
@@ -22,6 +25,7 @@ from certified._steps.estimators import MixedTransformer
 from certified._steps.plain_reader import reader
 from certified.base import named_like
 from certified.errors import InvalidInput
+from certified.parts._table import PartedTable
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["SimpleImputer"]
@@ -117,16 +121,30 @@ class SimpleImputer(Keyed, MixedTransformer):
 
     # ------------------------------------------------------- count, discount
 
-    def _count(self, table: Table) -> _Counted:
+    def _count_over(self, rows: PartedTable) -> _Counted:
         self._check_parameters()
-        table = table.some("SimpleImputer")
-        columns = columns_of(table.x)
-        text = np.array([column.dtype == object for column in columns])
+        if self.strategy == "median":
+            return super()._count_over(rows)
+        plain = clone(self)
+        found = fold(rows.map(_counted, plain), _merged)
+        if self.strategy != "mean":
+            return found
+        return found._replace(detail=products_over(rows, _filled_of, plain, limbs=2, gram=False))
+
+    def _check_text(self, x: Any) -> BoolArray:
+        """Return which columns hold text; raise InvalidInput where the strategy takes none."""
+        text = np.array([column.dtype == object for column in columns_of(x)])
         if text.any() and self.strategy in ("mean", "median"):
             raise InvalidInput(
                 f"SimpleImputer(strategy={self.strategy!r}) got column {int(np.argmax(text))} of text. Use "
                 "strategy='most_frequent' or 'constant' for it, or choose other columns."
             )
+        return text
+
+    def _count(self, table: Table) -> _Counted:
+        self._check_parameters()
+        table = table.some("SimpleImputer")
+        columns, text = columns_of(table.x), self._check_text(table.x)
         seen = self._seen(table.x)
         detail: Any = None
         if self.strategy == "mean":
@@ -295,6 +313,24 @@ class SimpleImputer(Keyed, MixedTransformer):
             )
         if not self.sample_size >= 1:
             raise InvalidInput(f"SimpleImputer(sample_size={self.sample_size!r}) is not allowed: at least 1.")
+
+
+def _counted(table: Table, weight: Any, imputer: SimpleImputer) -> _Counted:
+    """What is counted in a part; exact sums of values come apart, as they need the exponents of all parts."""
+    columns, text, seen = columns_of(table.x), imputer._check_text(table.x), imputer._seen(table.x)
+    detail = None
+    if imputer.strategy == "most_frequent":
+        detail = tuple(count(column[has]) for column, has in zip(columns, seen.T, strict=True))
+    return _Counted(seen.sum(axis=0), len(table.x), text, detail)
+
+
+def _merged(a: _Counted, b: _Counted) -> _Counted:
+    detail = a.detail and tuple(merged(one, other) for one, other in zip(a.detail, b.detail, strict=True))
+    return _Counted(a.observed + b.observed, a.n_rows + b.n_rows, a.text, detail)
+
+
+def _filled_of(table: Table, weight: Any, imputer: SimpleImputer) -> FloatArray:
+    return _filled(table.x, imputer._seen(table.x))
 
 
 def _empty(x: Any) -> BoolArray:

@@ -10,13 +10,17 @@ from typing import Any
 
 import numpy as np
 from sklearn import naive_bayes as plain
+from sklearn.base import clone
 
 from certified._acts.partial_fit import PartialFit
 from certified._data.table import Table
+from certified._exact.over_parts import group_sums_over
 from certified._exact.sums import GroupSums
 from certified._steps.estimators import ExactClassifier
+from certified._steps.step import ExactStep
 from certified.base import named_like, served_as
 from certified.errors import InvalidInput
+from certified.parts._table import PartedTable
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["BernoulliNB", "CategoricalNB", "GaussianNB", "MultinomialNB"]
@@ -39,6 +43,12 @@ class _NaiveBayes(PartialFit, ExactClassifier):
         self._check_parameters()
         table = table.some(type(self).__name__)
         statistic = GroupSums.of(self._rows(table.x), table.y, len(self.classes_), table.weight)
+        self._all_present(statistic.weights())
+        return statistic
+
+    def _count_over(self, rows: PartedTable) -> Any:
+        self._check_parameters()
+        statistic = group_sums_over(rows, _summed, clone(self), n_groups=len(self.classes_))
         self._all_present(statistic.weights())
         return statistic
 
@@ -334,6 +344,8 @@ class CategoricalNB(_NaiveBayes):
         self._all_present(_by_category(statistic[0], k).sum(axis=1))
         return statistic
 
+    _count_over = ExactStep._count_over  # the groups depend on the codes of all rows
+
     def _subtract(self, statistic: Any, removed: Table) -> Any:
         codes, nothing, k = self._codes(removed.x), np.empty((len(removed.x), 0)), len(self.classes_)
         after = [
@@ -382,6 +394,11 @@ class CategoricalNB(_NaiveBayes):
         tags = super().__sklearn_tags__()
         tags.input_tags.positive_only = tags.input_tags.categorical = True
         return tags
+
+
+def _summed(table: Table, weight: FloatArray, model: _NaiveBayes) -> FloatArray:
+    """What is summed of each row of a part."""
+    return model._rows(table.x)
 
 
 def _by_category(sums: GroupSums, n_classes: int) -> FloatArray:

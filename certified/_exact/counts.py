@@ -10,7 +10,7 @@ import numpy as np
 
 from certified.typing import BoolArray, IntArray
 
-__all__ = ["Counts", "as_text", "codes_of", "count", "is_missing", "subtracted"]
+__all__ = ["Counts", "as_text", "codes_of", "count", "is_missing", "merged", "subtracted"]
 
 
 class Counts(NamedTuple):
@@ -36,6 +36,17 @@ def subtracted(before: Counts, column: Any) -> Counts:
     if counts.all():
         return Counts(before.values, counts)
     return Counts(before.values[counts > 0], counts[counts > 0])
+
+
+def merged(a: Counts, b: Counts) -> Counts:
+    """Return the counts of the rows of both columns."""
+    if a.values.dtype == object:
+        found = Counter(dict(zip(a.values.tolist(), a.counts.tolist(), strict=True)))
+        found.update(dict(zip(b.values.tolist(), b.counts.tolist(), strict=True)))
+        known = sorted(v for v in found if v is not None) + [None] * (None in found)
+        return Counts(as_text(known), np.array([found[v] for v in known], dtype=np.int64))
+    values, place = np.unique(np.concatenate([a.values, b.values]), return_inverse=True)
+    return Counts(values, np.bincount(place, np.concatenate([a.counts, b.counts])).astype(np.int64))
 
 
 def codes_of(values: Any, column: Any) -> IntArray:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from certified._data.pairwise import fold
-from certified._exact.sums import Products, exponents_of, peak
+from certified._exact.sums import GroupSums, Products, exponents_of, peak
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["products_over"]
+__all__ = ["group_sums_over", "products_over"]
 
 
 def products_over(
@@ -34,6 +34,27 @@ def products_over(
     peaks = rows.map(_peak_in, columns, args, weight=weight)
     exponents = exponents_of(reduce(np.maximum, peaks))
     return fold(rows.map(_sums_in, columns, args, exponents, limbs, gram, weight=weight), Products.merged)
+
+
+def group_sums_over(rows: Any, columns: Callable[..., FloatArray], *args: Any, n_groups: int) -> GroupSums:
+    """Return the exact sums of the groups that the targets of a table in parts name; parameters as above."""
+    exponents = exponents_of(reduce(np.maximum, rows.map(_group_peak, columns, args)))
+    return fold(rows.map(_group_sums, columns, args, n_groups, exponents), GroupSums.merged)
+
+
+def _group_peak(table: Any, weight: FloatArray, columns: Callable[..., FloatArray], args: tuple[Any, ...]) -> Any:
+    return GroupSums.peak(columns(table, weight, *args), weight)
+
+
+def _group_sums(
+    table: Any,
+    weight: FloatArray,
+    columns: Callable[..., FloatArray],
+    args: tuple[Any, ...],
+    n_groups: int,
+    exponents: IntArray,
+) -> GroupSums:
+    return GroupSums.of(columns(table, weight, *args), table.y, n_groups, weight, exponents)
 
 
 def _peak_in(part: Any, weight: FloatArray, columns: Callable[..., FloatArray], args: tuple[Any, ...]) -> FloatArray:

@@ -309,13 +309,31 @@ class GroupSums:
     sums: IntArray
 
     @classmethod
-    def of(cls, x: FloatArray, groups: IntArray, n_groups: int, weight: FloatArray) -> GroupSums:
-        """Sum over the rows of x, shape (n, p), that belong to groups 0, ..., n_groups - 1."""
-        peaks = [np.zeros(x.shape[1] + 1)]
-        peaks += [np.abs(_with_ones(*part)).max(axis=0) for part in _pieces(x, weight)]
-        exponents = exponents_of(np.max(peaks, axis=0))
+    def of(
+        cls,
+        x: FloatArray,
+        groups: IntArray,
+        n_groups: int,
+        weight: FloatArray,
+        exponents: IntArray | None = None,
+    ) -> GroupSums:
+        """Sum over the rows of x, shape (n, p), that belong to groups 0, ..., n_groups - 1.
+
+        With `exponents`, those of more rows than these; they must do for them.
+        """
+        exponents = exponents_of(cls.peak(x, weight)) if exponents is None else exponents
         empty = np.zeros((2, 3, n_groups, len(exponents), 2), dtype=np.int64)
         return cls(exponents, np.zeros(len(exponents), dtype=np.int64), empty)._plus(x, groups, weight, 1)
+
+    @staticmethod
+    def peak(x: FloatArray, weight: FloatArray) -> FloatArray:
+        """Return the largest absolute value of each column [X, 1] of the weighted rows, shape (p + 1,)."""
+        peaks = [np.zeros(x.shape[1] + 1)]
+        return np.max([*peaks, *(np.abs(_with_ones(*part)).max(axis=0) for part in _pieces(x, weight))], axis=0)
+
+    def merged(self, other: GroupSums) -> GroupSums:
+        """Return the sums over the rows of both, which have the same exponents."""
+        return GroupSums(self.exponents, self.top + other.top, _carried(self.sums + other.sums))
 
     def subtract(self, x: FloatArray, groups: IntArray, weight: FloatArray) -> GroupSums | None:
         """Return the sums without these rows, or None if the exponents change and all rows must be summed again."""

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin, TransformerMixin
+from sklearn.utils import get_tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 
@@ -19,6 +20,9 @@ from certified._data.whole import depends_on_key, key_for
 from certified._steps.step import ExactStep, canonical
 from certified.base import Plan, all_or_nothing
 from certified.errors import InvalidInput, InvalidRequest
+from certified.parts._dealing import Roles
+from certified.parts._source import Parts
+from certified.parts._table import PartedTable
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["ExactClassifier", "ExactRegressor", "ExactTransformer", "MixedTransformer"]
@@ -48,6 +52,8 @@ class _Fitted(ExactStep):
         self
         """
         self._ready()
+        if isinstance(X, Parts):
+            return self._fit_source(X, y, ids, sample_weight)
         X, ids = split_ids(X, ids)
         X, sample_weight = split_column(X, sample_weight, "sample_weight")
         self._weighted = sample_weight is not None
@@ -61,6 +67,35 @@ class _Fitted(ExactStep):
         self._adaptivity = subjects.key.adaptivity if depends_on_key(self) else ""
         self._learn(Table(x, weight, y, subjects.hashes()), subjects).commit()
         return self
+
+    def _fit_source(self, X: Parts, y: Any, ids: Any, sample_weight: Any) -> Self:
+        """Learn from rows in parts; y, ids and sample_weight name columns."""
+        name, classifies = type(self).__name__, isinstance(self, ClassifierMixin)
+        if self._supervised and not classifies:
+            raise InvalidInput(f"{name}.fit got Parts, which it cannot learn from yet. Fit it on rows in memory.")
+        nan = bool(get_tags(self).input_tags.allow_nan)
+        roles = Roles.named_by(
+            f"{name}.fit",
+            y if self._supervised else None,
+            ids,
+            sample_weight,
+            as_classes=classifies,
+            ones=False,
+            raw=nan,
+        )
+        with X.open(f"{name}.fit", roles) as found:
+            self._weighted = sample_weight is not None
+            self._validated(found.example, reset=True)
+            self._see(found.example, self.feature_names_in_, self._schema)
+            table = PartedTable(found.rows, found.text, classifies)
+            if classifies:
+                self.classes_ = found.classes
+                if len(self.classes_) < 2:
+                    raise InvalidInput(f"{name}.fit got y with one class. Two classes are needed.")
+            entered = getattr(self, "_entered", None)
+            self._adaptivity = ""
+            self._learn(table if entered is None else table.select(entered), found.subjects).commit()
+            return self
 
     def _plan_addition(self, X: Any, y: Any, ids: Any, sample_weight: Any = None) -> Plan:
         if self._weighted and sample_weight is None:

@@ -21,9 +21,11 @@ from sklearn.utils.validation import _check_feature_names_in
 from certified._data.frames import Columns, Schema, values_of
 from certified._data.reproducible import same
 from certified._data.table import Table
+from certified._steps.remaining import after
 from certified._steps.stateless import StatelessStep, as_named, is_of_text, is_stateless, of_table
 from certified._steps.step import ExactStep
 from certified.errors import InvalidInput, NotDeletable
+from certified.parts._table import PartedTable
 
 __all__ = [
     "StepSequence",
@@ -88,6 +90,9 @@ class StepSequence(ExactStep):
 
     def _count(self, table: Table) -> tuple[Any, ...]:
         return fit_through(self.parts, table)[0]
+
+    def _count_over(self, rows: PartedTable) -> tuple[Any, ...]:
+        return fit_through(self.parts, rows)[0]
 
     def _update_statistic(self, statistic: Any, removed: Table, left: Callable[[], Table]) -> tuple[Any, ...]:
         return delete_through(self.parts, removed, left)[0]
@@ -184,15 +189,18 @@ def served(step: ExactStep, statistic: Any, learned: Any, n_features: int) -> in
     return step._width(learned, n_features)
 
 
-def fit_through(steps: Sequence[ExactStep], table: Table) -> tuple[tuple[Any, ...], tuple[Any, ...], Any]:
-    """Return the statistics of the steps, what they learn, and the features that come out of the last one."""
+def fit_through(steps: Sequence[ExactStep], table: Any) -> tuple[tuple[Any, ...], tuple[Any, ...], Any]:
+    """Return the statistics of the steps, what they learn, and the features that come out of the last one.
+
+    Of rows in parts these are a table in parts.
+    """
     statistics, learned = [], []
     for step in steps:
         admit(step, table.x)
-        statistics.append(step._count(table))
+        statistics.append(step._counted(table))
         learned.append(step._learned_from(statistics[-1]))
-        table = table._replace(x=step._apply_rows(learned[-1], table))
-    return tuple(statistics), tuple(learned), table.x
+        table = after(table, step, learned[-1])
+    return tuple(statistics), tuple(learned), table if isinstance(table, PartedTable) else table.x
 
 
 def delete_through(
@@ -211,7 +219,7 @@ def delete_through(
         entered = left
         if any(changed):
             admit(step, left().x)
-            statistics.append(step._count(left()))
+            statistics.append(step._counted(left()))
         else:
             statistics.append(step._without(removed, left))
         learned.append(step._learned_again(statistics[-1]))
@@ -221,6 +229,8 @@ def delete_through(
         left = _then(step, learned[-1], left)
 
     def pieces() -> list[Any]:
+        if isinstance(rest := left(), PartedTable):
+            return [rest]
         return [left().x] if any(changed[:-1]) else steps[-1]._changed_features(learned[-1], entered)
 
     return tuple(statistics), tuple(learned), changed, pieces
@@ -251,9 +261,4 @@ def admit(step: ExactStep, x: Any) -> None:
 
 
 def _then(step: ExactStep, learned: Any, left: Callable[[], Table]) -> Callable[[], Table]:
-    @cache
-    def after() -> Table:
-        table = left()
-        return table._replace(x=step._apply_rows(learned, table))
-
-    return after
+    return cache(lambda: after(left(), step, learned))

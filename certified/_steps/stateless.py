@@ -27,6 +27,7 @@ from certified._data.reproducible import same
 from certified._data.table import Table
 from certified._steps.step import ExactStep, canonical
 from certified.errors import InvalidInput, NotDeletable
+from certified.parts._table import PartedTable
 from certified.typing import FloatArray
 
 __all__ = ["StatelessStep", "as_named", "is_of_text", "is_passthrough", "is_stateless", "of_table"]
@@ -168,6 +169,9 @@ class StatelessStep(ExactStep):
 
     def _declared(self) -> list[str]:
         return [self.declared] if self.declared else []
+
+    def _count_over(self, rows: PartedTable) -> tuple[int]:
+        return next(rows.map(_counted_by, self))
 
     def _count(self, table: Table) -> tuple[int]:
         if is_of_text(self.step):
@@ -341,3 +345,8 @@ def _alike(a: Any, b: Any) -> bool:
 
 def _dense(out: Any) -> FloatArray:
     return canonical(np.array(out.toarray() if hasattr(out, "toarray") else out, dtype=np.float64))
+
+
+def _counted_by(table: Table, weight: Any, step: StatelessStep) -> tuple[int]:
+    """What a step finds in a part: how many features there are, the same in all of them."""
+    return step._count(table)

@@ -26,9 +26,12 @@ from scipy.sparse import issparse
 from certified._data.frames import Columns, Schema
 from certified._data.reproducible import _leaves, digest, same
 from certified._data.subjects import Subjects
-from certified._data.table import RemainingRows, Table
+from certified._data.table import Table
+from certified._steps.remaining import remaining
 from certified.base import Deletable, Plan
 from certified.certificate import Certificate
+from certified.errors import NotDeletable
+from certified.parts._table import PartedTable
 from certified.typing import IntArray
 
 __all__ = ["ExactStep", "canonical"]
@@ -37,7 +40,7 @@ __all__ = ["ExactStep", "canonical"]
 class ExactStep(Deletable):
     """Base class. Subclasses set ``_table`` and ``_subjects`` by :meth:`_learn` and give the four steps."""
 
-    _table: Table
+    _table: Any  # a Table, or a PartedTable
     _statistic: Any
     _learned: Any
     _supervised = False  # whether the targets are used
@@ -66,6 +69,17 @@ class ExactStep(Deletable):
         """Return the exact statistic of these rows, all of positive weight."""
         raise NotImplementedError
 
+    def _count_over(self, rows: PartedTable) -> Any:
+        """Return the same statistic of rows in parts: what every part has is merged exactly."""
+        raise NotDeletable(
+            f"{type(self).__name__} does not count rows in parts yet. Fit it on rows in memory, or take another step. "
+            "Nothing was changed."
+        )
+
+    def _counted(self, table: Any) -> Any:
+        """Return the statistic of a table, in one part or in many."""
+        return self._count_over(table) if isinstance(table, PartedTable) else self._count(table)
+
     def _subtract(self, statistic: Any, removed: Table) -> Any:
         """Return the statistic without the deleted rows, or None where it must be counted again."""
         raise NotImplementedError
@@ -75,7 +89,7 @@ class ExactStep(Deletable):
         if not len(removed.weight):  # rows of weight 0 were never counted
             return statistic
         after = self._subtract(statistic, removed)
-        return self._count(left()) if after is None else after
+        return self._counted(left()) if after is None else after
 
     def _without(self, removed: Table, left: Callable[[], Table]) -> Any:
         """Return the present statistic without these rows; there may be none, as those of weight 0 are left out."""
@@ -129,9 +143,9 @@ class ExactStep(Deletable):
         """Take over what a twin serves. Cannot fail, and may be repeated."""
         self.__dict__.update({name: value for name, value in twin.__dict__.items() if name not in self._own})
 
-    def _learn(self, table: Table, subjects: Subjects) -> Plan:
+    def _learn(self, table: Any, subjects: Subjects) -> Plan:
         """Plan to count these rows, derive, serve, and retain them."""
-        statistic = self._count(table.with_weight())
+        statistic = self._counted(table.with_weight())
         learned = self._learned_from(statistic)
         changed = not same(learned, self.__dict__.get("_learned"))
         twin = self._twin()
@@ -146,7 +160,7 @@ class ExactStep(Deletable):
 
     def _plan_deletion(self, rows: IntArray) -> Plan:
         removed = self._table.take(rows).with_weight()
-        statistic = self._without(removed, RemainingRows(self._table, rows))
+        statistic = self._without(removed, remaining(self._table, rows))
         learned = self._learned_again(statistic)
         changed = not same(learned, self._learned)
         twin = self._twin()

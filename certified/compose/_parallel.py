@@ -21,6 +21,7 @@ from certified._steps.sequence import admit, served, targets
 from certified._steps.stateless import as_named
 from certified._steps.step import ExactStep
 from certified.errors import InvalidInput
+from certified.parts._table import PartedTable
 from certified.typing import IntArray
 
 __all__ = ["Parallel", "Part"]
@@ -134,16 +135,19 @@ class Parallel(MixedTransformer, _BaseComposition):
                     own = _safe_indexing(X, given if is_frame(X) else columns, axis=1)
                 part.step._see(own, None if names is None else names[given], some)
 
-    def _count(self, table: Table) -> Any:
+    def _count_over(self, rows: PartedTable) -> Any:
+        return self._count(rows)
+
+    def _count(self, table: Any) -> Any:
         chosen = self._columns_of(table.x) if self._resolved is None else self._resolved
         counted: list[Any] = []
         for part, columns in zip(self._parts, chosen, strict=True):
             if not columns.size:
                 counted.append(None)
                 continue
-            x = select(table.x, columns)
-            admit(part.step, x)
-            counted.append(part.step._count(table._replace(x=x)))
+            some = table.select(columns)
+            admit(part.step, some.x)
+            counted.append(part.step._counted(some))
         if all(found is None for found in counted):
             raise InvalidInput(
                 f"{type(self).__name__} selects no column. Name columns, or set remainder='passthrough'."

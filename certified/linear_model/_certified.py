@@ -97,6 +97,35 @@ class CertifiedLinear(ReleasedLinear):
         rows = self._solver.rows(X, y, weight, offset=offset, intercept=self.fit_intercept)
         self._fit_on(loss, rows, subjects, X.shape[1])
 
+    _parted_targets = "y"  # where rows in parts have the targets
+
+    def _fit_opened(self, found: Opened) -> Any:
+        """Fit on rows in parts that are ready."""
+        raise NotImplementedError
+
+    def _prepared(self, rows: Any) -> None:
+        """Change the weights of rows in parts as a fit does."""
+
+    def _plan_parts(self, rows: IntArray, fresh: Any, n_features: int) -> Plan:
+        """Plan for the retained rows with other features, in new parts."""
+        old = self._rows
+        draft = self._draft()
+        draft._solver = self._chosen(np.empty((0, n_features)), self._state.problem.loss)
+        draft._rows = fresh
+        self._prepared(fresh)
+        state = draft._solve(
+            fresh, *draft._posed(self._state.problem.loss, fresh, n_features + self.fit_intercept), rest=0.0
+        )
+        self._require(state.solution, self._acceptable(state.solution))
+        counted, head = self._counted_out(rows), draft._solver
+
+        def commit() -> None:
+            self.__dict__.update(counted, _solver=head, _rows=fresh, n_features_in_=n_features, _released=None)
+            self._store(state, np.inf)
+            old.clear()
+
+        return Plan(commit, True, state.solution.method, np.inf, state.solution.passes)
+
     def _fit_parts(self, loss: Loss, found: Opened) -> None:
         """Fit on rows in parts."""
         n_features = len(found.features)

@@ -29,7 +29,7 @@ from certified.certificate import Assumptions, Certificate
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
 from certified.linear_model._parted import opened
 from certified.noise import generator
-from certified.parts._source import Parts
+from certified.parts._source import Opened, Parts
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["LeastSquares", "number"]
@@ -154,10 +154,19 @@ class LeastSquares(MultiOutputMixin, RegressorMixin, Deletable):
         """Fit on rows in parts; y is the name of a column, or a list of them."""
         several = isinstance(y, list | tuple)
         self._check_parameters(len(y) if several else 1)
-        found = opened(self, X, y, ids, targets_last=True, sample_weight=sample_weight)
+        with opened(self, X, y, ids, targets_last=True, sample_weight=sample_weight) as found:
+            return self._fit_opened(found, not several)
+
+    _parted_targets = "last"
+
+    def _plan_parts(self, rows: IntArray, fresh: Any, n_features: int) -> Plan:
+        """Plan for the retained rows with other features, in new parts."""
+        return self._planned(rows, products_over(fresh, _table, limbs=2), fresh)
+
+    def _fit_opened(self, found: Opened, one_dimensional: bool = True) -> Self:
         if found.n_rows < 2:
             raise InvalidInput(f"{type(self).__name__}.fit got {found.n_rows} row. At least 2 are needed.")
-        return self._fit_on(found.rows, found.subjects, len(found.features), not several)
+        return self._fit_on(found.rows, found.subjects, len(found.features), one_dimensional)
 
     def _fit_on(self, rows: Any, subjects: Subjects, n_features: int, one_dimensional: bool) -> Self:
         products = products_over(rows, _table, limbs=2)

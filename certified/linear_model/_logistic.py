@@ -26,7 +26,7 @@ from certified.linear_model._certified import CertifiedLinear
 from certified.linear_model._parted import class_counts, opened, scaled
 from certified.linear_model._solvers import chosen
 from certified.linear_model._state import Sizes, State, Totals
-from certified.parts._source import Parts
+from certified.parts._source import Opened, Parts
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["LogisticRegression"]
@@ -200,16 +200,22 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
 
     def _fit_source(self, X: Parts, y: Any, ids: Any, sample_weight: Any, offset: Any) -> Self:
         """Fit on rows in parts."""
-        found = opened(
+        with opened(
             self, X, y, ids, as_classes=True, ones=self.fit_intercept, sample_weight=sample_weight, offset=offset
-        )
+        ) as found:
+            return self._fit_opened(found)
+
+    def _fit_opened(self, found: Opened) -> Self:
         classes = found.classes
         counts = class_counts(found.rows, len(classes))
-        self._check_classes(classes, counts, offset is not None)
+        self._check_classes(classes, counts, found.rows.has_offset)
         scaled(found.rows, self._class_factors(classes))
         self._fit_parts(Logistic() if len(classes) == 2 else Softmax(len(classes)), found)
         self.classes_, self._counts = classes, counts
         return self
+
+    def _prepared(self, rows: Any) -> None:
+        scaled(rows, self._class_factors(self.classes_))
 
     def _check_classes(self, classes: Any, counts: IntArray, with_offset: bool) -> None:
         """Raise InvalidInput for too few classes, for classes that are ids, and for an offset of several."""

@@ -36,26 +36,10 @@ def opened(
         ``sample_weight``, ``offset``, ``exposure``.
     """
     caller = f"{type(model).__name__}.fit"
-    targets = tuple(y) if isinstance(y, list | tuple) and targets_last else (y,)
-    for name, value in [*(("y", target) for target in targets), ("ids", ids), *known.items()]:
-        if not (isinstance(value, str) or (value is None and name != "y")):
-            raise InvalidInput(
-                f"{caller} got Parts and {name} of type {type(value).__name__}. The name of a column of the source is "
-                f"needed, for example {name}='{name}'. Nothing was changed."
-            )
-    if known.get("offset") is not None and known.get("exposure") is not None:
-        raise InvalidInput(f"{caller} got both offset and exposure. Give one: offset = log(exposure).")
-    roles = Roles(
-        ids,
-        targets,
-        known.get("sample_weight"),
-        known.get("offset"),
-        known.get("exposure"),
-        as_classes=as_classes,
-        targets_last=targets_last,
-        ones=ones,
-    )
-    found = X.open(caller, roles)
+    if y is None:
+        raise InvalidInput(f"{caller} got Parts and no y. The name of the column of targets is needed.")
+    kinds = {"as_classes": as_classes, "targets_last": targets_last, "ones": ones}
+    found = X.open(caller, Roles.named_by(caller, y, ids, **known, **kinds))
     model.n_features_in_ = len(found.features)
     model.feature_names_in_ = np.array(found.features, dtype=object)
     return found

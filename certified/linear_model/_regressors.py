@@ -28,7 +28,7 @@ from certified.linear_model._certified import CertifiedLinear
 from certified.linear_model._parted import check_targets, exposed, opened, targets_checked, weighed
 from certified.linear_model._solvers import chosen, live
 from certified.linear_model._state import Totals
-from certified.parts._source import Parts
+from certified.parts._source import Opened, Parts
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["GammaRegressor", "LogCoshRegressor", "PoissonRegressor", "TweedieRegressor"]
@@ -103,7 +103,7 @@ class _Regressor(RegressorMixin, CertifiedLinear):
             raise InvalidInput(f"{name}(alpha={self.alpha!r}) is not allowed: a finite number >= 0 is needed.")
         loss = self._loss()
         if isinstance(X, Parts):
-            return self._fit_source(loss, X, y, ids, sample_weight=sample_weight, offset=offset, exposure=exposure)
+            return self._fit_source(X, y, ids, sample_weight=sample_weight, offset=offset, exposure=exposure)
         X, ids = split_ids(X, ids)
         X, offset = split_column(X, offset, "offset")
         X, exposure = split_column(X, exposure, "exposure")
@@ -115,11 +115,15 @@ class _Regressor(RegressorMixin, CertifiedLinear):
         self._positive = int(np.count_nonzero(weight))
         return self
 
-    def _fit_source(self, loss: Loss, X: Parts, y: Any, ids: Any, **known: Any) -> Self:
+    def _fit_source(self, X: Parts, y: Any, ids: Any, **known: Any) -> Self:
         """Fit on rows in parts."""
         if known["exposure"] is not None and not self._log_link:
             self._offset("fit", None, known["exposure"], 0)
-        found = opened(self, X, y, ids, ones=self.fit_intercept, **known)
+        with opened(self, X, y, ids, ones=self.fit_intercept, **known) as found:
+            return self._fit_opened(found)
+
+    def _fit_opened(self, found: Opened) -> Self:
+        loss = self._loss()
         for _ in found.rows.map(targets_checked, type(self).__name__, loss):
             pass
         self._fit_parts(loss, found)

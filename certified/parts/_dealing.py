@@ -13,13 +13,15 @@ import polars as pl
 from certified._data.hashing import subject_hash
 from certified._data.ids import as_ids
 from certified.errors import InvalidInput
-from certified.parts._part import InFile, InMemory, Layout, Stored
+from certified.parts._part import MISSING, InFile, InMemory, Layout, Stored
 from certified.parts._tables import Batches
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["Dealt", "Roles", "deal", "part_of"]
 
 _CLASSES = 10_000
+_EXAMPLE = 50
+_LONGEST = 200
 _WHOLE = 2.0**53
 
 
@@ -37,6 +39,8 @@ class Roles:
         Whether the targets are columns after the features, and not y.
     ones : bool
         Whether a column of ones follows.
+    raw : bool
+        Whether features may be text or missing: other steps come before a model sees them.
     """
 
     ids: str | None
@@ -47,6 +51,36 @@ class Roles:
     as_classes: bool = False
     targets_last: bool = False
     ones: bool = True
+    raw: bool = False
+
+    @classmethod
+    def named_by(
+        cls,
+        caller: str,
+        y: Any,
+        ids: Any,
+        sample_weight: Any = None,
+        offset: Any = None,
+        exposure: Any = None,
+        **kinds: bool,
+    ) -> Roles:
+        """Return the roles that the arguments of a fit name; raise InvalidInput for what is no name of a column.
+
+        ``y`` may be a list of names where the targets follow the features, and None where there are none.
+        """
+        targets = (
+            tuple(y) if isinstance(y, list | tuple) and kinds.get("targets_last") else (y,) if y is not None else ()
+        )
+        known = {"ids": ids, "sample_weight": sample_weight, "offset": offset, "exposure": exposure}
+        for name, value in [*(("y", target) for target in targets), *known.items()]:
+            if not (isinstance(value, str) or (value is None and name != "y")):
+                raise InvalidInput(
+                    f"{caller} got Parts and {name} of type {type(value).__name__}. The name of a column of the source "
+                    f"is needed, for example {name}='{name}'. Nothing was changed."
+                )
+        if offset is not None and exposure is not None:
+            raise InvalidInput(f"{caller} got both offset and exposure. Give one: offset = log(exposure).")
+        return cls(ids, targets, sample_weight, offset, exposure, **kinds)
 
     def named(self) -> list[str]:
         """Columns that are no features."""
@@ -66,12 +100,18 @@ class Dealt:
         Sorted.
     unweighted : bool
         Whether every weight is 0 or 1.
+    text : tuple of bool
+        Which features are columns of text.
+    example : frame
+        The features of some first rows.
     """
 
     stored: list[Stored]
     features: list[str]
     classes: Any
     unweighted: bool
+    text: tuple[bool, ...]
+    example: pl.DataFrame
 
 
 def part_of(ids: Any, n_parts: int) -> IntArray:
@@ -86,19 +126,20 @@ def deal(caller: str, batches: Batches, roles: Roles, rows_per_part: int, folder
         raise InvalidInput(f"{caller} got a source without rows. Nothing was changed.")
     n_parts = max(1, -(-counted.n_rows // rows_per_part))
     counts = counted.rows_of_parts(n_parts)
-    p = len(counted.features) + len(roles.targets) * roles.targets_last + roles.ones
+    p = len(counted.features) - len(counted.widths) + len(roles.targets) * roles.targets_last + roles.ones
     known = roles.offset is not None or roles.exposure is not None
     stored: list[Stored] = []
     try:
         for k, n in enumerate(counts.tolist()):
-            layout = Layout(n, p, known, counted.id_type)
+            layout = Layout(n, p, known, counted.id_type, tuple(counted.widths.values()))
             stored.append(InMemory.new(layout) if folder is None else InFile.new(layout, folder / f"part-{k:06d}"))
         unweighted = _write(caller, batches, roles, counted, stored)
     except BaseException:
         for part in stored:
             part.discard()
         raise
-    return Dealt(stored, counted.features, counted.classes, unweighted)
+    text = tuple(name in counted.widths for name in counted.features)
+    return Dealt(stored, counted.features, counted.classes, unweighted, text, counted.example)
 
 
 class _Count:
@@ -121,8 +162,11 @@ class _Count:
         if not self.features:
             raise InvalidInput(f"{caller} got a source without a column of features. Nothing was changed.")
         self._batches, self._roles, self._caller = batches, roles, caller
+        self.example = first.head(_EXAMPLE).select(self.features)
+        self.widths = {name: 1 for name in self.features if roles.raw and _is_text(first[name])}
         self.n_rows, width, kinds, seen = 0, 1, set(), set()
         wanted = [name for name in (roles.ids, *(roles.targets if roles.as_classes else ())) if name is not None]
+        wanted += self.widths
         for batch in batches(wanted or self.features[:1]):
             self.n_rows += batch.height
             if roles.ids is not None:
@@ -136,6 +180,15 @@ class _Count:
                         f"{caller}(y={roles.targets[0]!r}) names a column with more than {_CLASSES} values. Classes "
                         "are needed. Nothing was changed."
                     )
+            for name in self.widths:
+                longest: Any = batch[name].cast(pl.String).str.len_chars().max()
+                self.widths[name] = max(self.widths[name], int(longest or 0))
+        for name, characters in self.widths.items():
+            if characters > _LONGEST:
+                raise InvalidInput(
+                    f"{caller} got a text of {characters} characters in the column {name!r}. Up to {_LONGEST} are "
+                    "allowed: every row takes as much room. Leave the column out. Nothing was changed."
+                )
         self.id_type = f"<U{width}" if "U" in kinds else "<i8"
         self.classes = None if not roles.as_classes else self._sorted(seen)
 
@@ -205,17 +258,23 @@ def _changed(caller: str) -> str:
 
 
 def _arrays(caller: str, batch: pl.DataFrame, roles: Roles, counted: _Count) -> dict[str, Any]:
-    x = np.ones((batch.height, len(counted.features) + len(roles.targets) * roles.targets_last + roles.ones))
-    columns = [*counted.features, *(roles.targets if roles.targets_last else ())]
-    for j, values in enumerate(_numbers(caller, batch, columns)):
+    n_numbers = len(counted.features) - len(counted.widths)
+    x = np.ones((batch.height, n_numbers + len(roles.targets) * roles.targets_last + roles.ones))
+    columns = [name for name in counted.features if name not in counted.widths]
+    for j, values in enumerate(_numbers(caller, batch, columns, missing=roles.raw)):
         x[:, j] = values
+    if roles.targets_last:
+        for j, values in enumerate(_numbers(caller, batch, list(roles.targets))):
+            x[:, len(columns) + j] = values
     out: dict[str, Any] = {"x": x}
+    for j, name in enumerate(counted.widths):
+        out[f"text{j}"] = _text(caller, name, batch[name])
     if roles.as_classes:
         name = roles.targets[0]
         known = np.asarray(counted.classes).tolist()
         codes = batch[name].replace_strict(known, list(range(len(known))), return_dtype=pl.Float64)
         out["y"] = codes.to_numpy()
-    elif not roles.targets_last:
+    elif roles.targets and not roles.targets_last:
         out["y"] = next(_numbers(caller, batch, list(roles.targets)))
     out["weight"] = np.ones(batch.height)
     if roles.weight is not None:
@@ -238,8 +297,23 @@ def _arrays(caller: str, batch: pl.DataFrame, roles: Roles, counted: _Count) -> 
     return out
 
 
-def _numbers(caller: str, batch: pl.DataFrame, columns: list[str]) -> Iterator[FloatArray]:
-    """Yield columns as float64; raise InvalidInput for what is no number, missing or infinite."""
+def _is_text(column: pl.Series) -> bool:
+    return column.dtype == pl.String or column.dtype in (pl.Categorical, pl.Enum)
+
+
+def _text(caller: str, name: str, column: pl.Series) -> Any:
+    """Return a column of text as an array of numpy, which must be able to hold each value as it is."""
+    column = column.cast(pl.String)
+    if column.str.contains(f"[{MISSING}\x00]").any():
+        raise InvalidInput(
+            f"{caller} got text with a NUL or U+10FFFF in the column {name!r}, which is no character. Replace it. "
+            "Nothing was changed."
+        )
+    return column.fill_null(MISSING).to_numpy().astype(np.str_)
+
+
+def _numbers(caller: str, batch: pl.DataFrame, columns: list[str], *, missing: bool = False) -> Iterator[FloatArray]:
+    """Yield columns as float64; raise InvalidInput for what is no number, infinite, or missing where it must not be."""
     for name in columns:
         column = batch[name]
         if not (column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)):
@@ -248,7 +322,12 @@ def _numbers(caller: str, batch: pl.DataFrame, columns: list[str]) -> Iterator[F
                 "out. Nothing was changed."
             )
         values = column.cast(pl.Float64).to_numpy()
-        if column.null_count() or not np.all(np.isfinite(values)):
+        if missing:  # one zero and one NaN, as in memory
+            values = np.where(np.isnan(values), np.nan, values + 0.0)
+            wrong = bool(np.any(np.isinf(values)))
+        else:
+            wrong = column.null_count() > 0 or not np.all(np.isfinite(values))
+        if wrong:
             raise InvalidInput(
                 f"{caller} got missing or infinite values (NaN) in the column {name!r}. Fill them in, or leave these "
                 "rows out. Nothing was changed."

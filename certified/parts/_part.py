@@ -14,9 +14,11 @@ import numpy as np
 from certified._data.rows import BLOCK, Rows, padded
 from certified.typing import BoolArray, FloatArray, IntArray
 
-__all__ = ["InFile", "InMemory", "Layout", "Part", "PartWeight", "Stored"]
+__all__ = ["MISSING", "InFile", "InMemory", "Layout", "Part", "PartWeight", "Stored"]
 
 _PAGE = 4096
+MISSING = "\U0010ffff"
+"""Stands in a column of text where nothing is known: no character, by the standard."""
 
 
 class Layout(NamedTuple):
@@ -32,12 +34,15 @@ class Layout(NamedTuple):
         Whether the linear predictors have a known part.
     ids : str
         Type of the ids, as numpy writes it.
+    text : tuple of int
+        Characters of the longest value of every column of text, which follow the columns of numbers.
     """
 
     n_rows: int
     p: int
     known: bool
     ids: str
+    text: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
@@ -55,6 +60,7 @@ class Layout(NamedTuple):
         start = 0
         wanted: list[tuple[str, tuple[int, ...], Any]] = [("x", (size, self.p), number)]
         wanted += [(name, (size,), number) for name in ("y", "weight", *(["offset"] if self.known else []))]
+        wanted += [(f"text{j}", (size,), np.dtype(f"<U{width}")) for j, width in enumerate(self.text)]
         wanted += [("ids", (size,), np.dtype(self.ids)), ("retained", (size,), np.dtype(bool))]
         for name, shape, kind in wanted:
             found[name] = (start, shape, kind)
@@ -77,6 +83,8 @@ class Part(Rows):
         Empty or zero where no row is held.
     retained : bool array of shape (n_padded,)
         Which positions hold a row.
+    text : list of arrays of shape (n_padded,)
+        Columns of text; :data:`MISSING` where nothing is known.
     """
 
     def __init__(self, layout: Layout, buffer: Any) -> None:
@@ -87,6 +95,7 @@ class Part(Rows):
         self.x, self.y, self.weight = found["x"], found["y"], found["weight"]
         self.offset, self.base = found.get("offset"), None
         self.ids: Any = found["ids"]
+        self.text = [found[f"text{j}"] for j in range(len(layout.text))]
         self.retained: BoolArray = found["retained"]
         self.unweighted = False
         self._peak = None
@@ -95,7 +104,8 @@ class Part(Rows):
     def erase(self, positions: IntArray) -> None:
         """Overwrite rows and ids at these positions."""
         self._erase(positions)
-        self.ids[positions] = np.zeros((), dtype=self.ids.dtype)
+        for column in (self.ids, *self.text):
+            column[positions] = np.zeros((), dtype=column.dtype)
         self.retained[positions] = False
 
 
@@ -175,7 +185,9 @@ class InMemory(Stored):
 
     def put(self, name: str, row: int, values: Any) -> None:
         """Write values of an array, from this row on."""
-        getattr(self.open(), name)[row : row + len(values)] = values
+        start, shape, kind = self.layout.arrays()[name]
+        whole = self.held[start : start + int(np.prod(shape)) * kind.itemsize].view(kind).reshape(shape)
+        whole[row : row + len(values)] = values
 
     def discard(self) -> None:
         """Overwrite the bytes."""

@@ -59,8 +59,15 @@ class PartedRows:
 
     def _own(self, folder: Path | None) -> None:
         """Take a folder of part files away with these rows."""
+        self._folder = folder
         if folder is not None:
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Give the parts up, with their folder."""
+        self.clear()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def __deepcopy__(self, memo: Any) -> PartedRows:
         out = object.__new__(PartedRows)

@@ -137,7 +137,7 @@ class Parts:
 
 
 class Opened:
-    """Parts of one fit.
+    """Parts of one fit, in a ``with`` block that gives them up on an error.
 
     Attributes
     ----------
@@ -152,6 +152,14 @@ class Opened:
         n = sum(part.layout.n_rows for part in dealt.stored)
         self.subjects = PartedSubjects(self.rows, n, roles.ids is not None)
         self.features, self.classes, self.n_rows = dealt.features, dealt.classes, n
+        self.text, self.example = dealt.text, dealt.example
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is not None:
+            self.rows.remove()
 
 
 def available_memory() -> int | None:

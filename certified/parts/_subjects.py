@@ -81,6 +81,20 @@ class PartedSubjects(Subjects):
     def _count(self, n_rows: int) -> None:
         self.n_rows = n_rows
 
+    @property
+    def retained(self) -> Any:  # type: ignore[override]
+        """Refuse: which positions hold a row is known in their parts alone."""
+        raise self._beyond("This act")
+
+    def hashes(self, key: int | None = None) -> Any:
+        """Refuse."""
+        raise self._beyond("A sample of subjects")
+
+    def _beyond(self, what: str) -> InvalidRequest:
+        return InvalidRequest(
+            f"{what} is not there for rows in parts yet. Fit on rows in memory for it. Nothing was changed."
+        )
+
     def added(self, ids: Any, n_rows: int) -> Any:
         """Refuse."""
         raise InvalidRequest(

@@ -28,10 +28,11 @@ from certified._data.frames import Columns, is_frame, split_column, split_ids
 from certified._data.reproducible import digest, same
 from certified._data.rows import placed
 from certified._data.subjects import Subjects
-from certified._data.table import RemainingRows, Table
+from certified._data.table import Table
 from certified._data.targets import codes_among
 from certified._data.whole import depends_on_key, key_for, part_of
 from certified._keyed import Keyed
+from certified._steps.remaining import remaining
 from certified._steps.sequence import (
     admit,
     as_step,
@@ -46,14 +47,17 @@ from certified.base import Deletable, Plan, all_or_nothing
 from certified.certificate import Certificate
 from certified.compose import FeatureUnion, make_union
 from certified.errors import InvalidInput, NotDeletable
+from certified.parts._source import Parts
+from certified.parts._table import PartedTable
 from certified.pipeline._delegation import final_has
+from certified.pipeline._parted import InParts
 from certified.pipeline._transforming import Transforming
 from certified.typing import IntArray
 
 __all__ = ["FeatureUnion", "Pipeline", "make_pipeline", "make_union"]
 
 
-class Pipeline(Transforming, Keyed, Deletable):
+class Pipeline(InParts, Transforming, Keyed, Deletable):
     """Transformers and a final estimator that are fitted, deleted from and released as one.
 
     Parameters
@@ -122,8 +126,9 @@ class Pipeline(Transforming, Keyed, Deletable):
 
         Parameters
         ----------
-        X : array-like, data frame or sparse matrix of shape (n_rows, n_features), or texts of shape (n_rows,)
-            Sparse where the first step takes it, texts where that is a vectoriser.
+        X : array-like, data frame or sparse matrix of shape (n_rows, n_features), texts of shape (n_rows,), or Parts
+            With :class:`certified.parts.Parts`, y and the others are names of columns of the source. Sparse where the
+            first step takes it, texts where that is a vectoriser.
         y : array-like of shape (n_rows,)
         ids : array-like of shape (n_rows,), column name or None
             Subject of each row; several rows may share one. None numbers the rows 0..n-1.
@@ -142,6 +147,8 @@ class Pipeline(Transforming, Keyed, Deletable):
         own, offset, exposure = self._of_final(params, final, sample_weight, offset, exposure)
         named = (ids, sample_weight, own, offset, exposure)
         self._aside = tuple(column for column in named if isinstance(column, str))
+        if isinstance(X, Parts):
+            return self._fit_source(X, y, before, final, ids, sample_weight, own, offset, exposure)
         X, ids = split_ids(X, ids)
         X, sample_weight = split_column(X, sample_weight, "sample_weight")
         X, own = split_column(X, own, "sample_weight")
@@ -249,11 +256,13 @@ class Pipeline(Transforming, Keyed, Deletable):
     def _plan_deletion(self, rows: IntArray) -> Plan:
         """Plan the deletion in every step; features are computed anew from the first step that changes."""
         removed = self._table.take(rows).with_weight()
-        statistics, learned, moved, pieces = delete_through(self._before, removed, RemainingRows(self._table, rows))
+        statistics, learned, moved, pieces = delete_through(self._before, removed, remaining(self._table, rows))
         changed = [name for (name, _), flag in zip(self.steps_, moved, strict=False) if flag]
         final, head = self._final, Plan(_nothing, bool(changed), "exact", np.inf if changed else 0.0)
         if not isinstance(final, ExactStep):
-            if changed:
+            if changed and isinstance(self._table, PartedTable):
+                head = self._plan_parts(rows, pieces()[0])
+            elif changed:
                 retained = self._table.weight > 0.0
                 retained[rows] = False
                 head = final._plan_features(rows, FeatureChange(retained, [self._taken(piece) for piece in pieces()]))

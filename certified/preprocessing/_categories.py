@@ -8,11 +8,13 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from certified._data.frames import columns_of
+from certified._data.pairwise import fold
 from certified._data.table import Table
-from certified._exact.counts import Counts, as_text, codes_of, count, is_missing, subtracted
+from certified._exact.counts import Counts, as_text, codes_of, count, is_missing, merged, subtracted
 from certified._steps.estimators import MixedTransformer
 from certified._steps.plain_reader import read_plainly
 from certified.errors import InvalidInput
+from certified.parts._table import PartedTable
 from certified.typing import BoolArray, IntArray
 
 __all__ = ["Category", "Encoder", "groups"]
@@ -35,6 +37,15 @@ def groups(category: Category, dropped: int) -> list[tuple[str, ...]]:
     return [tuple(group) for k, group in enumerate(members) if k != dropped]
 
 
+def _counts(table: Table, weight: Any) -> tuple[int, tuple[Counts, ...]]:
+    """Rows of a part, and the counts of each of its columns."""
+    return len(table.x), tuple(count(column) for column in columns_of(table.x))
+
+
+def _merged(a: Any, b: Any) -> tuple[int, tuple[Counts, ...]]:
+    return a[0] + b[0], tuple(merged(one, other) for one, other in zip(a[1], b[1], strict=True))
+
+
 class Encoder(MixedTransformer):
     """Base class: exact counts of the categories of each column, and which of them are grouped as infrequent."""
 
@@ -53,6 +64,10 @@ class Encoder(MixedTransformer):
         self._check_parameters()
         table = table.some(type(self).__name__)
         return len(table.x), tuple(count(column) for column in columns_of(table.x))
+
+    def _count_over(self, rows: PartedTable) -> Any:
+        self._check_parameters()
+        return fold(rows.map(_counts), _merged)
 
     def _subtract(self, statistic: Any, removed: Table) -> Any:
         n_rows, counts = statistic

@@ -9,10 +9,13 @@ from sklearn.base import OneToOneFeatureMixin
 from sklearn.preprocessing import StandardScaler as _Plain
 
 from certified._acts.partial_fit import PartialFit
+from certified._data.pairwise import fold
 from certified._data.table import Table
+from certified._exact.over_parts import products_over
 from certified._exact.rounded import rounded_moments
 from certified._exact.sums import Products
 from certified.base import named_like
+from certified.parts._table import PartedTable
 from certified.preprocessing._scaling import Scaler
 from certified.typing import FloatArray, IntArray
 
@@ -80,6 +83,10 @@ class StandardScaler(PartialFit, OneToOneFeatureMixin, Scaler):
             len(table.x), missing, Products.of(_observed(table.x, missing), table.weight, limbs=2, gram=False)
         )
 
+    def _count_over(self, rows: PartedTable) -> Moments:
+        n_rows, missing = fold(rows.map(_gaps), lambda a, b: (a[0] + b[0], a[1] + b[1]))
+        return Moments(n_rows, missing, products_over(rows, _columns, missing, limbs=2, gram=False))
+
     def _subtract(self, statistic: Moments, removed: Table) -> Moments | None:
         missing = statistic.missing - np.isnan(removed.x).sum(axis=0)
         if np.any((missing == 0) != (statistic.missing == 0)):
@@ -130,6 +137,15 @@ class StandardScaler(PartialFit, OneToOneFeatureMixin, Scaler):
 def seen(n_rows: int, missing: IntArray) -> Any:
     """Return how many values there are, one number where it is the same of every feature, as scikit-learn does."""
     return n_rows - missing.astype(np.int64) if missing.any() else np.int64(n_rows)
+
+
+def _gaps(table: Table, weight: FloatArray) -> tuple[int, IntArray]:
+    """Rows of a part, and how many of each column are missing."""
+    return len(table.x), np.isnan(table.x).sum(axis=0)
+
+
+def _columns(table: Table, weight: FloatArray, missing: IntArray) -> FloatArray:
+    return _observed(table.x, missing)
 
 
 def _observed(values: FloatArray, missing: IntArray) -> FloatArray:
