@@ -205,11 +205,11 @@ def fit_through(steps: Sequence[ExactStep], table: Any) -> tuple[tuple[Any, ...]
 
 def delete_through(
     steps: Sequence[ExactStep], removed: Table, left: Callable[[], Table]
-) -> tuple[tuple[Any, ...], tuple[Any, ...], list[bool], Callable[[], list[Any]]]:
+) -> tuple[tuple[Any, ...], tuple[Any, ...], list[bool], Callable[..., list[Any]]]:
     """Return statistics, what is learned, which steps serve something else, and the features of the retained rows.
 
     Everything is counted anew from the first step that serves something else. Features are made only when asked for,
-    in the pieces of ``ExactStep._changed_features``.
+    in the pieces of ``ExactStep._changed_features``; with ``whole=True`` the table that comes out, in one piece.
     """
     statistics: list[Any] = []
     learned: list[Any] = []
@@ -228,9 +228,9 @@ def delete_through(
             removed = removed._replace(x=step._apply_rows(step._learned, removed))
         left = _then(step, learned[-1], left)
 
-    def pieces() -> list[Any]:
-        if isinstance(rest := left(), PartedTable):
-            return [rest]
+    def pieces(whole: bool = False) -> list[Any]:
+        if whole:
+            return [left()]
         return [left().x] if any(changed[:-1]) else steps[-1]._changed_features(learned[-1], entered)
 
     return tuple(statistics), tuple(learned), changed, pieces

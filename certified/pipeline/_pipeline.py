@@ -261,7 +261,7 @@ class Pipeline(InParts, Transforming, Keyed, Deletable):
         final, head = self._final, Plan(_nothing, bool(changed), "exact", np.inf if changed else 0.0)
         if not isinstance(final, ExactStep):
             if changed and isinstance(self._table, PartedTable):
-                head = self._plan_parts(rows, pieces()[0])
+                head = self._plan_parts(rows, pieces(whole=True)[0])
             elif changed:
                 retained = self._table.weight > 0.0
                 retained[rows] = False
