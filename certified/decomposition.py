@@ -14,11 +14,13 @@ from certified._data.hashing import bottom_k
 from certified._data.reproducible import one_thread, project
 from certified._data.table import Table
 from certified._exact.moments import Moments
+from certified._exact.over_parts import products_over
 from certified._exact.sums import Products
 from certified._keyed import Keyed
 from certified._steps.estimators import ExactTransformer
 from certified.base import named_like
 from certified.errors import InvalidInput
+from certified.parts._table import PartedTable
 from certified.typing import FloatArray
 
 __all__ = ["PCA"]
@@ -115,6 +117,13 @@ class PCA(ClassNamePrefixFeaturesOutMixin, Keyed, ExactTransformer):
         cut = np.array(2**64 - 1, dtype=np.uint64) if self.sample_size is None else bottom_k(table.hashes, k)
         x = table.x if self.sample_size is None else table.x[table.hashes <= cut]
         return _Sums(cut, Products.of(_with_ones(x), limbs=2))
+
+    def _count_over(self, rows: PartedTable) -> _Sums:
+        self._number(np.ones(rows.x.shape[1]))
+        if self.sample_size is not None:
+            return super()._count_over(rows)
+        cut = np.array(2**64 - 1, dtype=np.uint64)
+        return _Sums(cut, products_over(rows.unweighted(), _columns, limbs=2))
 
     def _subtract(self, statistic: _Sums, removed: Table) -> _Sums | None:
         if self.sample_size is not None:
@@ -233,3 +242,7 @@ def _scale(learned: dict[str, Any]) -> FloatArray:
 
 def _with_ones(x: FloatArray) -> FloatArray:
     return np.column_stack([x, np.ones(len(x))])
+
+
+def _columns(table: Table, weight: Any) -> FloatArray:
+    return _with_ones(table.x)

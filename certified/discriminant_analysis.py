@@ -13,10 +13,12 @@ from sklearn.utils.extmath import softmax
 from certified._data.reproducible import one_thread, project
 from certified._data.table import Table
 from certified._exact.moments import Moments
+from certified._exact.over_parts import products_over
 from certified._exact.sums import Products
 from certified._steps.estimators import ExactClassifier
 from certified.base import named_like
 from certified.errors import CannotCertify, InvalidInput
+from certified.parts._table import PartedTable
 from certified.typing import FloatArray
 
 __all__ = ["LinearDiscriminantAnalysis"]
@@ -100,13 +102,16 @@ class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMix
         return super().fit(X, y, ids=ids)
 
     def _columns(self, table: Table) -> FloatArray:
-        member = (table.y[:, None] == np.arange(len(self.classes_))).astype(np.float64)
-        return np.column_stack([table.x, member, np.ones(len(table.x))])
+        return _with_classes(table, None, len(self.classes_))
 
     def _count(self, table: Table) -> Products:
         table = table.some("LinearDiscriminantAnalysis")
         self._check_parameters(table.x.shape[1])
         return Products.of(self._columns(table), limbs=2)
+
+    def _count_over(self, rows: PartedTable) -> Products:
+        self._check_parameters(rows.x.shape[1])
+        return products_over(rows.unweighted(), _with_classes, len(self.classes_), limbs=2)
 
     def _subtract(self, statistic: Products, removed: Table) -> Products | None:
         return statistic.subtract(self._columns(removed), np.ones(len(removed.x)))  # weights are not used
@@ -265,3 +270,9 @@ class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMix
         for name, value in {"classes_": self.classes_, **self._learned}.items():
             setattr(out, name, value.copy() if isinstance(value, np.ndarray) else value)
         return named_like(out, self)
+
+
+def _with_classes(table: Table, weight: Any, n_classes: int) -> FloatArray:
+    """The columns that are summed: features, indicators of the classes, ones."""
+    member = (table.y[:, None] == np.arange(n_classes)).astype(np.float64)
+    return np.column_stack([table.x, member, np.ones(len(table.x))])

@@ -16,11 +16,13 @@ from certified._data.rows import BLOCK, Rows
 from certified.errors import InvalidRequest
 from certified.parts._engines import current
 from certified.parts._part import InFile, Part, PartWeight, Stored
+from certified.progress import track
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["PartedRows", "PartedWeight"]
 
-_SAMPLE = 1 << 18  # rows that a first guess looks at
+_SAMPLE = 1 << 26  # bytes of the rows that a first guess looks at, and
+_FEWEST = 16  # rows for each column, at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +97,7 @@ class PartedRows:
         weight = self.weight if weight is None else weight
         gone = {} if weight.gone is None else self.places(weight.gone)
         tasks = [(part, PartWeight(gone.get(k), weight.factors)) for k, part in enumerate(self.stored)]
-        yield from current(tasks).map(function, tasks, args)
+        yield from track(current(tasks).map(function, tasks, args), "parts", total=len(tasks))
 
     @property
     def weight(self) -> PartedWeight:
@@ -171,12 +173,20 @@ class PartedRows:
             part.discard()
 
     def sample(self, at_least: int) -> tuple[Rows, int]:
-        """Return every so manieth block of each part, and how many rows stand for one of them."""
-        step = max(at_least, -(-self.size // _SAMPLE))
-        found = list(self.map(_some_blocks, step))
+        """Return every so manieth block, of so manieth parts where there are many, and how many rows stand for one.
+
+        The sample is in the memory of this process, and has no more rows the more there are.
+        """
+        most = max(_SAMPLE // (8 * self.width), _FEWEST * self.width)
+        wanted = max(at_least, -(-self.size // most))
+        among = min(wanted, max(1, self.size // len(self.stored) // BLOCK))
+        every = -(-wanted // among)
+        chosen = PartedRows(self.stored[::every], self.unweighted)
+        chosen.base = self.base
+        found = list(chosen.map(_some_blocks, among))
         offset = np.concatenate([part[3] for part in found]) if self.has_offset else None
         x, y, weight = (np.concatenate([part[i] for part in found]) for i in range(3))
-        return Rows(x, y, weight, offset=offset), step
+        return Rows(x, y, weight, offset=offset), among * every
 
 
 def _some_blocks(part: Part, weight: FloatArray, step: int) -> tuple[Any, ...]:

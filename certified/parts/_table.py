@@ -38,6 +38,8 @@ class PartedTable:
         Positions of rows that are being deleted.
     steps : tuple
         Functions of a table, applied in this order: ``("apply", step, learned)`` or ``("select", columns)``.
+    ones : bool
+        Whether every weight counts as 1.
     """
 
     rows: PartedRows
@@ -45,11 +47,14 @@ class PartedTable:
     coded: bool
     gone: IntArray | None = None
     steps: tuple[Any, ...] = ()
+    ones: bool = False
 
     def map(self, function: Callable[..., Any], *args: Any, weight: Any = None) -> Iterator[Any]:
         """Yield ``function(table, weights, *args)`` for the table of every part that has rows, in their order."""
         weight, empty = PartedWeight(self.gone), True
-        for found in self.rows.map(_in_table, self.text, self.coded, self.steps, function, args, weight=weight):
+        for found in self.rows.map(
+            _in_table, self.text, self.coded, self.steps, self.ones, function, args, weight=weight
+        ):
             if found is not None:
                 empty = False
                 yield found
@@ -65,6 +70,10 @@ class PartedTable:
     def select(self, columns: IntArray) -> PartedTable:
         """Return these columns."""
         return replace(self, steps=(*self.steps, ("select", columns)))
+
+    def unweighted(self) -> PartedTable:
+        """Return the same rows with weights of 1, for steps that do not use weights."""
+        return replace(self, ones=True)
 
     def left(self, rows: IntArray) -> PartedTable:
         """Return the rows but those at these positions."""
@@ -177,12 +186,13 @@ def _in_table(
     text: tuple[bool, ...],
     coded: bool,
     steps: tuple[Any, ...],
+    ones: bool,
     function: Callable[..., Any],
     args: tuple[Any, ...],
 ) -> Any:
     """What the function makes of the table of a part; None where it has no rows."""
     table, rows = _through(part, weight, text, coded, steps)
-    return function(table, weight[rows], *args) if rows.size else None
+    return function(table, np.ones(rows.size) if ones else weight[rows], *args) if rows.size else None
 
 
 def _in_features(

@@ -22,7 +22,7 @@ from certified.linear_model import (
     Ridge,
     TweedieRegressor,
 )
-from certified.parts import Parts, _source
+from certified.parts import Parts, _rows, _source
 
 N, FEATURES = 1500, ["a", "b", "c"]
 
@@ -302,3 +302,15 @@ def test_a_copy_has_files_of_its_own_and_a_pickle_is_refused(table, tmp_path):
     assert in_memory.n_rows_ == N
     with pytest.raises(InvalidRequest, match="cannot be added"):
         in_memory.add(table.select(FEATURES)[:1], [0.0], ids=[10**6])
+
+
+@given(n_parts=st.integers(1, 64), at_least=st.sampled_from([1, 3, 16]), most=st.sampled_from([64, 1024, 4096]))
+@settings(max_examples=20, deadline=None)
+def test_a_first_guess_looks_at_no_more_rows_the_more_there_are(table, n_parts, at_least, most):
+    rows = Ridge().fit(parts(table, "real", n_parts=n_parts, in_memory=True), "real")._rows
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_rows, "_SAMPLE", 8 * rows.width * most)
+        patch.setattr(_rows, "BLOCK", 16)
+        some, step = rows.sample(at_least)
+    assert 0 < np.count_nonzero(some.weight) <= 2 * max(most, 16 * rows.width) + 64
+    assert step >= at_least

@@ -10,6 +10,8 @@ from sklearn.base import clone
 import certified
 from certified._exact.counts import count, merged
 from certified.compose import make_column_transformer
+from certified.decomposition import PCA
+from certified.discriminant_analysis import LinearDiscriminantAnalysis
 from certified.errors import InvalidInput, InvalidRequest, NotDeletable
 from certified.impute import SimpleImputer
 from certified.linear_model import LogisticRegression, PoissonRegressor, Ridge
@@ -111,6 +113,8 @@ def test_a_pipeline_ends_where_one_in_memory_does(loans, final, y, where):
         (GaussianNB(), ["income"], "late"),
         (BernoulliNB(binarize=40.0), ["income"], "late"),
         (MultinomialNB(), ["claims"], "late"),
+        (LinearDiscriminantAnalysis(), ["income", "loss"], "late"),
+        (PCA(), ["income", "loss"], None),
         (make_pipeline(SimpleImputer(), StandardScaler()), ["income", "age"], None),
         (make_pipeline("passthrough", SimpleImputer(), GaussianNB()), ["income", "age"], "late"),
         (make_column_transformer((StandardScaler(), ["age"]), (OneHotEncoder(), ["job"])), FEATURES, None),
