@@ -1,6 +1,6 @@
 """Rows in parts: memory and time of fits and deletions by the number of rows, limits of the machine, what others need.
 
-``python benchmarks/bench_scale.py [sizes|pass|peers|engines] [--small] [--rows N ...] [--folder PATH]``. Rows are
+``python benchmarks/bench_scale.py [sizes|pass|engines|peers|sequence] [--small] [--rows N ...] [--folder PATH]``. Rows are
 generated as Parquet files in the folder and removed at the end. Every size runs in a process of its own, so that its
 peak of memory is its own.
 """
@@ -193,6 +193,43 @@ def bandwidth(source: Path, folder: Path, n: int) -> dict[str, float]:
     }
 
 
+def sequence(n: int, p: int, n_deletions: int) -> dict[str, float]:
+    """Delete one subject after the other, with a release after each thousandth; compare with a refit at the end."""
+    from certified.linear_model import LogisticRegression
+    from certified.parts import Parts
+
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((n, p))
+    late = rng.random(n) < 1 / (1 + np.exp(-x @ rng.normal(size=p) / np.sqrt(p)))
+    names = [f"x{j}" for j in range(p)]
+    table = pl.DataFrame({name: x[:, j] for j, name in enumerate(names)}).with_columns(
+        late=pl.Series(late), customer=pl.int_range(n, eager=True)
+    )
+    model = LogisticRegression().fit(Parts(table, in_memory=True), "late", ids="customer")
+    gone, measured, mu = rng.permutation(n)[:n_deletions], 0, 0.0
+    started = time.perf_counter()
+    for k, who in enumerate(gone.tolist()):
+        measured += model.delete(who).method == "measured"
+        if k % 1000 == 999 or k == n_deletions - 1:
+            model.coef_  # noqa: B018 - draws the release
+            mu = model.certificate_.mu_transcript
+    seconds = time.perf_counter() - started
+    stays = np.ones(n, dtype=bool)
+    stays[gone] = False
+    refit = LogisticRegression().fit(x[stays], late[stays])
+    gap = model._noise_metric_now().whitened(model._state.solution.w - refit._state.solution.w)
+    return {
+        "rows": n,
+        "deletions": n_deletions,
+        "per second": n_deletions / seconds,
+        "passed over the rows": float(measured),
+        "mu of 1 + deletions / 1000 releases": mu,
+        "distance to a refit": float(np.linalg.norm(gap)),
+        "certified": model.certificate_.distance_bound + refit.certificate_.distance_bound,
+        "same exact sums": float(model._state.products.same(refit._state.products)),
+    }
+
+
 def _read(part: Any, weight: Any) -> float:
     """Read the bytes of the features once, as fast as the library can: a sum."""
     return float(part.x.sum())
@@ -322,7 +359,9 @@ def peers(folder: Path, n: int) -> dict[str, dict[str, float]]:
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", choices=["sizes", "pass", "engines", "peers", "all"], default="all")
+    parser.add_argument(
+        "what", nargs="?", choices=["sizes", "pass", "engines", "peers", "sequence", "all"], default="all"
+    )
     parser.add_argument("--small", action="store_true", help="tiny sizes, to see that everything runs")
     parser.add_argument("--rows", type=int, nargs="*", help="numbers of rows")
     parser.add_argument("--folder", type=Path, help="where files go; a temporary one by default")
@@ -338,6 +377,9 @@ def main() -> None:
                 source = generate(folder, rows[0])
                 print(name, json.dumps(apart(call, source, folder, rows[0])), flush=True)
                 shutil.rmtree(source)
+        if given.what in ("sequence", "all"):
+            size = (4000, 5, 200) if given.small else (1_000_000, 50, 100_000)
+            print("sequence", json.dumps(sequence(*size)), flush=True)
         if given.what in ("peers", "all"):
             for name, found in peers(folder, rows[0]).items():
                 print(f"{name:12s}", json.dumps(found), flush=True)
