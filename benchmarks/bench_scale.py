@@ -1,8 +1,8 @@
 """Rows in parts: memory and time of fits and deletions by the number of rows, limits of the machine, what others need.
 
-``python benchmarks/bench_scale.py [sizes|pass|engines|peers|sequence] [--small] [--rows N ...] [--folder PATH]``. Rows are
-generated as Parquet files in the folder and removed at the end. Every size runs in a process of its own, so that its
-peak of memory is its own.
+``python benchmarks/bench_scale.py [sizes|pass|engines|peers|sequence] [--small] [--rows N ...] [--folder PATH]``. Rows
+are generated as Parquet files in the folder and removed at the end. Every size runs in a process of its own, so that
+its peak of memory is its own.
 """
 
 from __future__ import annotations
