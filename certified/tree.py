@@ -48,7 +48,8 @@ class DecisionTreeClassifier(_Single, ClassifierTrees):
     max_features : {"sqrt", "log2"}, int, float or None, default=None
     n_thresholds : int, default=64
         Cells of a feature in a node, whose boundaries are the candidate thresholds.
-    max_depth, min_samples_split, min_samples_leaf, min_impurity_decrease, key
+    max_depth, min_samples_split, min_samples_leaf, min_weight_fraction_leaf, min_impurity_decrease, max_leaf_nodes
+    ccp_alpha, key
         As in :class:`certified.ensemble.RandomForestClassifier`.
     categorical_features, class_weight
         As in :class:`certified.ensemble.RandomForestClassifier`.
@@ -78,8 +79,11 @@ class DecisionTreeClassifier(_Single, ClassifierTrees):
         max_depth: int | None = None,
         min_samples_split: int = 2,
         min_samples_leaf: int = 1,
+        min_weight_fraction_leaf: float = 0.0,
         min_impurity_decrease: float = 0.0,
         max_features: Any = None,
+        max_leaf_nodes: int | None = None,
+        ccp_alpha: float = 0.0,
         key: int | None = None,
         n_thresholds: int = 64,
         categorical_features: Any = "from_dtype",
@@ -89,8 +93,11 @@ class DecisionTreeClassifier(_Single, ClassifierTrees):
         self.max_depth = max_depth
         self.min_samples_split = min_samples_split
         self.min_samples_leaf = min_samples_leaf
+        self.min_weight_fraction_leaf = min_weight_fraction_leaf
         self.min_impurity_decrease = min_impurity_decrease
         self.max_features = max_features
+        self.max_leaf_nodes = max_leaf_nodes
+        self.ccp_alpha = ccp_alpha
         self.key = key
         self.n_thresholds = n_thresholds
         self.categorical_features = categorical_features
@@ -102,8 +109,9 @@ class DecisionTreeRegressor(_Single, RegressorTrees):
 
     Parameters
     ----------
-    criterion : {"squared_error"}, default="squared_error"
-    max_depth, min_samples_split, min_samples_leaf, min_impurity_decrease, max_features, key, n_thresholds
+    criterion : {"squared_error", "poisson"}, default="squared_error"
+    max_depth, min_samples_split, min_samples_leaf, min_weight_fraction_leaf, min_impurity_decrease, max_features
+    max_leaf_nodes, ccp_alpha, key, n_thresholds
         As in :class:`DecisionTreeClassifier`.
     categorical_features
         As in :class:`DecisionTreeClassifier`.
@@ -124,8 +132,11 @@ class DecisionTreeRegressor(_Single, RegressorTrees):
         max_depth: int | None = None,
         min_samples_split: int = 2,
         min_samples_leaf: int = 1,
+        min_weight_fraction_leaf: float = 0.0,
         min_impurity_decrease: float = 0.0,
         max_features: Any = None,
+        max_leaf_nodes: int | None = None,
+        ccp_alpha: float = 0.0,
         key: int | None = None,
         n_thresholds: int = 64,
         categorical_features: Any = "from_dtype",
@@ -134,8 +145,11 @@ class DecisionTreeRegressor(_Single, RegressorTrees):
         self.max_depth = max_depth
         self.min_samples_split = min_samples_split
         self.min_samples_leaf = min_samples_leaf
+        self.min_weight_fraction_leaf = min_weight_fraction_leaf
         self.min_impurity_decrease = min_impurity_decrease
         self.max_features = max_features
+        self.max_leaf_nodes = max_leaf_nodes
+        self.ccp_alpha = ccp_alpha
         self.key = key
         self.n_thresholds = n_thresholds
         self.categorical_features = categorical_features

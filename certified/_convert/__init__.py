@@ -261,7 +261,7 @@ def _key(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
 
 
 def _impurity(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
-    if value not in ("gini", "entropy", "log_loss", "squared_error"):
+    if value not in ("gini", "entropy", "log_loss", "squared_error", "friedman_mse", "poisson"):
         problems.append(f"{where}: criterion={value!r} is not supported: sums of whole numbers do not give it.")
         return {}
     return {"criterion": value}

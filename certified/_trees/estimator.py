@@ -92,7 +92,7 @@ class ForestEstimator(ReadsFeatures, Deletable):
         ----------
         X : array-like or data frame of shape (n_rows, n_features)
             Read as float32, as scikit-learn's trees do; NaN and nulls stand for missing values. Columns of text and of
-            pandas' or polars' categorical types are categories.
+            pandas' or polars' categorical types are categories. A sparse matrix is made dense.
         y : array-like of shape (n_rows,) or (n_rows, n_outputs)
         ids : array-like of shape (n_rows,), column name or None
             Subject of each row. All rows of a subject are seen by the same trees.
@@ -446,7 +446,7 @@ class ForestEstimator(ReadsFeatures, Deletable):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
+        tags.input_tags.allow_nan, tags.input_tags.sparse = True, True
         return tags
 
 

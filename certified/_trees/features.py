@@ -6,6 +6,7 @@ from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils import check_array, get_tags
 from sklearn.utils.validation import validate_data
 
@@ -78,7 +79,16 @@ class ReadsFeatures:
             x = check_array(x, dtype=np.float32, ensure_all_finite="allow-nan")
             return x, [columns[j] for j in where]
         nan: Any = "allow-nan" if get_tags(self).input_tags.allow_nan else True
-        return validate_data(self, X, dtype=np.float32, reset=reset, ensure_all_finite=nan), []
+        x = validate_data(
+            self,
+            X,
+            dtype=np.float32,
+            reset=reset,
+            ensure_all_finite=nan,
+            accept_sparse="csr",
+            accept_large_sparse=False,
+        )
+        return x.toarray() if issparse(x) else x, []
 
 
 def _may_hold_text(X: Any) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 
 from certified._trees import kernels_delete, kernels_predict
 from certified._trees.kernels_grow import NODE, RULES, grow
-from certified._trees.kernels_split import ENTROPY, GINI, LEAD, SQUARES
+from certified._trees.kernels_split import ENTROPY, GINI, LEAD, POISSON, SMALL, SQUARES
 from certified.progress import track
 from certified.typing import BoolArray, FloatArray, IntArray
 
@@ -21,7 +21,14 @@ __all__ = ["Forest", "Growth", "Work"]
 
 _LARGE = 64  # rows in a node whose counts are kept at least
 _SHARE = 8  # bytes of counts for each row and level of a tree at most
-CRITERIA = {"gini": GINI, "entropy": ENTROPY, "log_loss": ENTROPY, "squared_error": SQUARES}
+CRITERIA = {
+    "gini": GINI,
+    "entropy": ENTROPY,
+    "log_loss": ENTROPY,
+    "squared_error": SQUARES,
+    "friedman_mse": SQUARES,
+    "poisson": POISSON,
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,12 @@ class Growth:
         Of the trees that see a row.
     floor : float
         What a split explains at least, in units of the integers.
+    min_weight : int
+        Of a leaf, where rows have weights.
+    max_leaves : int
+        Leaves that a tree shows at most; 0 for all.
+    alpha : float
+        What each leaf that is shown explains at least, in units of the integers, for each unit of weight of the tree.
     """
 
     trees: int
@@ -58,6 +71,9 @@ class Growth:
     key: int
     threads: int = 1
     floor: float = 0.0
+    min_weight: int = 0
+    max_leaves: int = 0
+    alpha: float = 0.0
 
     @property
     def kind(self) -> int:
@@ -85,7 +101,7 @@ class Growth:
             self.min_samples_split,
             max(_LARGE, counts // _SHARE),
         )
-        out["floor"] = self.floor
+        out["floor"], out["min_weight"] = self.floor, self.min_weight
         return out[0]
 
     def salts(self) -> Any:
@@ -141,7 +157,7 @@ class Forest:
 
     # Where trees lie, what is left in the memory that they grow in, and what deletions have cost follow from the past.
     # None of it is stored: a pickle lays the trees out anew.
-    working_memory = ("_scratch", "_trees", "_work")
+    working_memory = ("_scratch", "_trees", "_work", "_shown")
 
     def __init__(
         self,
@@ -166,6 +182,7 @@ class Forest:
         self._rule = growth.rule()
         self._cut = np.uint64(min(int(growth.share * 2.0**64), 2**64 - 1))
         self._scratch: list[Any] = []
+        self._shown: Any = None
         self._trees = self._packed(
             list(track(self._one_by_one(self._grown, range(growth.trees)), "trees", growth.trees))
         )
@@ -213,6 +230,7 @@ class Forest:
             np.zeros(5, np.int64),
             np.empty(n, np.int32),
             self._sorts,
+            np.empty(SMALL, np.int64),
         )
         return fresh, scratch
 
@@ -295,6 +313,7 @@ class Forest:
 
     def delete(self, rows: IntArray) -> None:
         """Delete rows from every tree that sees them. Subtrees that must be grown anew wait for :meth:`flush`."""
+        self._shown = None
         owner, which = np.nonzero(self.seen(rows))
         self.retained[rows] = False
         gone = rows[which].astype(np.int32)
@@ -343,6 +362,8 @@ class Forest:
     def flush(self) -> None:
         """Grow anew all subtrees that are marked."""
         room = 1
+        if self._trees.stale:
+            self._shown = None
         while self._trees.stale:
             batches, self._trees.stale = self._trees.stale, []
             stale, owner = (np.concatenate(part) for part in zip(*batches, strict=True))
@@ -377,12 +398,12 @@ class Forest:
         n = codes.shape[1]
         out, voters = np.zeros((n, self.growth.classes or self.growth.outputs)), np.zeros(n, np.int64)
         trees, seen = self._trees, np.empty((0, 0), bool) if seen is None else seen
-        every = np.arange(self.growth.trees)
+        every, shown = np.arange(self.growth.trees), self._shown_nodes()
 
         def part(bounds: tuple[int, int]) -> None:
             first, last = bounds
             kernels_predict.predict(
-                codes, first, last, trees.roots, every, trees.nodes, trees.stats, self.growth.classes,
+                codes, first, last, trees.roots, every, shown, trees.stats, self.growth.classes,
                 self.growth.outputs, scale, seen, out, voters,
             )  # fmt: skip
 
@@ -390,11 +411,25 @@ class Forest:
         self._each(part, list(pairwise(edges)))
         return out, voters
 
-    def tree(self, t: int) -> tuple[Any, Any]:
-        """Return the nodes of a tree in preorder, children as positions in it, and their sums."""
+    def _shown_nodes(self) -> Any:
+        """Return the nodes as they are shown: all of them, or those of the smaller trees that were asked for."""
+        growth, trees = self.growth, self._trees
+        if growth.max_leaves == 0 and growth.alpha == 0.0:
+            return trees.nodes
+        if self._shown is None:
+            self._shown = trees.nodes.copy()
+            kernels_predict.prune(
+                trees.roots, self._shown, trees.stats, growth.kind, CRITERIA[growth.criterion], growth.max_leaves,
+                growth.alpha,
+            )  # fmt: skip
+        return self._shown
+
+    def tree(self, t: int, shown: bool = False) -> tuple[Any, Any]:
+        """Return the nodes of a tree in preorder, children as positions in it, and their sums; or of what it shows."""
         trees = self._trees
-        ids = kernels_predict.preorder(trees.roots[t], trees.nodes)
-        nodes = trees.nodes[ids].copy()
+        every = self._shown_nodes() if shown else trees.nodes
+        ids = kernels_predict.preorder(trees.roots[t], every)
+        nodes = every[ids].copy()
         place = np.empty(trees.places[t, 1] - trees.places[t, 0], np.int64)
         place[ids - trees.places[t, 0]] = np.arange(len(ids))
         inner = nodes["feature"] >= 0
@@ -434,4 +469,9 @@ class Forest:
         return sum(a.nbytes for a in arrays)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_scratch": [], "_trees": self._repacked(1), "_work": np.zeros_like(self._work)}
+        return self.__dict__ | {
+            "_scratch": [],
+            "_trees": self._repacked(1),
+            "_work": np.zeros_like(self._work),
+            "_shown": None,
+        }

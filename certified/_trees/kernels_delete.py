@@ -26,10 +26,12 @@ from certified._trees.kernels_split import (
     N_HIGH,
     N_LEFT,
     N_LOW,
+    POISSON,
     RANK,
     SHIFT,
     SIDE,
     SIDES,
+    SMALL,
     SUMS,
     WEIGHTED_COUNTS,
     WEIGHTED_SUMS,
@@ -54,7 +56,7 @@ def delete(root, gone, codes, targets, weights, retained, rule, nodes, stats, hi
 
     `gone` is sorted along the way. work counts the nodes visited and the rows that had to be counted again.
     """
-    _, _, _, tbuf, wbuf, _, _, _, _, ibest, _, _ = scratch
+    _, _, _, tbuf, wbuf, _, _, _, _, ibest, _, _, _ = scratch
     n_stale = 0
     stack = [(root, 0, len(gone), False)]
     while len(stack):
@@ -71,7 +73,7 @@ def delete(root, gone, codes, targets, weights, retained, rule, nodes, stats, hi
         n_left = np.int64(0)  # retained rows on the left
         if leaf:
             drop(rows, node.start, node.n + size, mine)
-            if rule.floor == 0.0 and rule.min_samples_leaf == 1:
+            if rule.floor == 0.0 and rule.min_samples_leaf == 1 and rule.min_weight == 0 and rule.criterion != POISSON:
                 continue  # its features are constant, or it is finished: so it stays a leaf
         else:
             column = codes[node.feature]
@@ -121,11 +123,12 @@ def ask(node, mine, size, n_left, codes, targets, weights, retained, rule, total
 
     `mine` are the rows deleted; `n_left` is how many stay on the left by the split of before.
     """
-    order, picks, buffer, tbuf, wbuf, hist, span, left, fbest, ibest, held, is_categorical = scratch
+    order, picks, buffer, tbuf, wbuf, hist, span, left, fbest, ibest, held, is_categorical, packed = scratch
     n = np.int64(node.n)
     random = rule.random == 1
     good = np.int64(0)
-    if node.slot >= 0:
+    small = n < SMALL and not random
+    if node.slot >= 0 and not small:
         good = subtract_rows(
             node, mine, size, codes, tbuf, wbuf, rule, hists[node.slot], spans[node.slot], is_categorical
         )
@@ -145,15 +148,15 @@ def ask(node, mine, size, n_left, codes, targets, weights, retained, rule, total
         for at in range(rule.max_features):
             if best_of(
                 hists[node.slot, at], spans[node.slot, at], total, n, rule.kind, rule.criterion, rule.n_bins,
-                np.int64(spans[node.slot, at, MOVE]), rule.min_samples_leaf, random, node.path, np.int64(at), left,
-                (fbest, ibest),
+                np.int64(spans[node.slot, at, MOVE]), rule.min_samples_leaf, np.int64(rule.min_weight), random,
+                node.path, np.int64(at), left, (fbest, ibest),
             ):  # fmt: skip
                 found = True
         if found:
             ibest[FEATURE] = spans[node.slot, ibest[RANK], COLUMN]
             spans[node.slot, 0, LEAD] = slack_of(fbest, n, rule.kind, rule.criterion, len(total), random)
             return worth_it(fbest, total, n, rule)
-    # an extreme value is gone, or counts were not kept: count again
+    # an extreme value is gone, counts were not held, or all boundaries are candidates now: count again
     n = np.int64(0)
     for i in range(node.start, node.stop):
         row = rows[i]
@@ -164,10 +167,10 @@ def ask(node, mine, size, n_left, codes, targets, weights, retained, rule, total
     gather(held, n, targets, weights, rule.kind, tbuf, wbuf)
     seen = chosen_split(
         codes, is_categorical, held, n, tbuf, wbuf, rule, node.path, total, order, picks, buffer, hist, span, left,
-        (fbest, ibest),
+        packed, (fbest, ibest),
     )  # fmt: skip
     if node.slot >= 0:
-        if seen == rule.max_features:
+        if seen == rule.max_features and not small:
             store(hists, spans, node.slot, hist, span)
         else:  # never to be used again
             hists[node.slot] = 0

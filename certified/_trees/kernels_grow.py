@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from certified._trees.compile import compiled, kernel
+from certified._trees.kernels_small import scan_rows
 from certified._trees.kernels_split import (
     BEST,
     CATEGORIES,
@@ -22,6 +23,7 @@ from certified._trees.kernels_split import (
     SHIFT,
     SIDE,
     SIDES,
+    SMALL,
     SUMS,
     WEIGHTED_COUNTS,
     WEIGHTED_SUMS,
@@ -69,6 +71,7 @@ RULES = np.dtype(
         ("depth", np.int64),
         ("min_samples_leaf", np.int64),  # rows in a leaf
         ("min_samples_split", np.int64),  # rows in a node that is split
+        ("min_weight", np.int64),  # weight in a leaf, where rows have weights
         ("large", np.int64),  # rows in a node whose counts are kept
         ("floor", np.float64),  # what a split explains at least
     ]
@@ -94,8 +97,9 @@ def finished(total, n, depth, rule):
 
 @kernel
 def chosen_split(
-    codes, is_categorical, rows, n, targets, weights, rule, path, total, order, picks, buffer, hist, spans, left, best
-):
+    codes, is_categorical, rows, n, targets, weights, rule, path, total, order, picks, buffer, hist, spans, left,
+    packed, best,
+):  # fmt: skip
     """Find the split of a node from its rows; return how many features were looked at, negative without a split.
 
     The first `rule.max_features` features of the node's order, and further ones until one can be split at all.
@@ -104,6 +108,7 @@ def chosen_split(
     fbest[:] = -np.inf
     ibest[RANK] = -1
     simple = is_simple(rule.kind, rule.criterion, len(total), rule.random == 1)
+    small = n < SMALL and rule.random == 0
     F = codes.shape[0]
     seen = np.int64(0)
     found = False
@@ -113,13 +118,18 @@ def chosen_split(
         at = min(seen, hist.shape[0] - 1)
         move = move_of(path, f)
         turn = turn_of(path, f, is_categorical[f])
-        count(codes[f], rows, n, targets, weights, rule.kind, move, rule.n_bins, buffer, hist[at], spans[at], turn)
-        if best_of(
-            hist[at], spans[at], total, n, rule.kind, rule.criterion, rule.n_bins, move, rule.min_samples_leaf,
-            rule.random == 1, path, seen, left, best,
-        ):  # fmt: skip
-            found = True
-        note(spans[at], f, move, rule.n_bins)
+        if small:
+            found |= scan_rows(
+                codes[f], rows, n, targets, weights, total, rule.kind, rule.criterion, rule.min_samples_leaf,
+                np.int64(rule.min_weight), seen, turn, len(total), packed, left, best,
+            )  # fmt: skip
+        else:
+            count(codes[f], rows, n, targets, weights, rule.kind, move, rule.n_bins, buffer, hist[at], spans[at], turn)
+            found |= best_of(
+                hist[at], spans[at], total, n, rule.kind, rule.criterion, rule.n_bins, move, rule.min_samples_leaf,
+                np.int64(rule.min_weight), rule.random == 1, path, seen, left, best,
+            )  # fmt: skip
+            note(spans[at], f, move, rule.n_bins)
         seen += 1
         if simple and fbest[BEST] == 0.0 and n < rule.large:
             break  # nothing can be better
@@ -155,7 +165,7 @@ def grow(codes, rows, targets, weights, rule, path, depth, start, n, nodes, stat
 
     `rows` is sorted into leaves; `start` is added to the positions that nodes remember. Slots are counted from 0.
     """
-    order, picks, buffer, tbuf, wbuf, hist, span, left, fbest, ibest, _, is_categorical = scratch
+    order, picks, buffer, tbuf, wbuf, hist, span, left, fbest, ibest, _, is_categorical, packed = scratch
     best = (fbest, ibest)
     used, slots = np.int64(1), np.int64(0)
     nodes[0].path, nodes[0].depth, nodes[0].start, nodes[0].stop = path, depth, 0, n
@@ -176,11 +186,12 @@ def grow(codes, rows, targets, weights, rule, path, depth, start, n, nodes, stat
             continue
         seen = chosen_split(
             codes, is_categorical, mine, size, tbuf, wbuf, rule, node.path, total[0], order, picks, buffer, hist, span,
-            left, best,
+            left, packed, best,
         )  # fmt: skip
         if seen < 0:
             continue
-        if size >= rule.large and seen == rule.max_features and slots < len(hists):
+        counted = size >= rule.large and (size >= SMALL or rule.random == 1)
+        if counted and seen == rule.max_features and slots < len(hists):
             store(hists, spans, slots, hist, span)
             node.slot = slots
             slots += 1

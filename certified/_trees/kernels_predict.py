@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
+
 import numpy as np
 
 from certified._trees.compile import compiled
 from certified._trees.kernels_grow import goes_left
-from certified._trees.kernels_split import LARGER, MISSING, SIDES, dealt, mix, order_of, ordering
+from certified._trees.kernels_split import (
+    LARGER,
+    MISSING,
+    SIDES,
+    SUMS,
+    WEIGHTED_COUNTS,
+    dealt,
+    mix,
+    order_of,
+    ordering,
+    purity,
+)
 
-__all__ = ["dealt_all", "mean_depths", "member", "orders_of", "predict", "preorder", "scramble", "settle"]
+__all__ = ["dealt_all", "mean_depths", "member", "orders_of", "predict", "preorder", "prune", "scramble", "settle"]
 
 
 @compiled
@@ -97,6 +110,65 @@ def settle(nodes, rows):
         if node.feature >= 0:
             node.start, node.stop = nodes[node.left].start, nodes[node.right].stop
     return out
+
+
+@compiled
+def prune(roots, nodes, stats, kind, criterion, max_leaves, alpha):
+    """Turn nodes into leaves, in place: those that a smaller tree has, which is a function of the whole tree.
+
+    With ``max_leaves > 0`` the nodes are opened from the root on, the one that explains most first, until there are so
+    many leaves. With ``alpha > 0`` what then explains less than alpha times the weight of the root for each leaf more
+    is closed again (Breiman's minimal cost-complexity pruning).
+    """
+    opened = np.zeros(len(nodes), np.bool_)
+    gain = np.zeros(len(nodes))
+    for root in roots:
+        if nodes[root].n == 0:
+            continue
+        order = [np.int64(root)]
+        order.clear()
+        heap = [(0.0, np.uint64(0), np.int64(root))]
+        leaves = 1
+        while len(heap) and (max_leaves == 0 or leaves < max_leaves):
+            _, _, k = heappop(heap)
+            node = nodes[k]
+            if node.feature < 0:
+                continue
+            gain[k] = (
+                purity(stats[node.left], kind, criterion)
+                + purity(stats[node.right], kind, criterion)
+                - purity(stats[k], kind, criterion)
+            )
+            opened[k] = True
+            order.append(np.int64(k))
+            leaves += 1
+            for child in (node.left, node.right):
+                inner = nodes[child]
+                if inner.feature >= 0:
+                    ahead = (
+                        purity(stats[child], kind, criterion)
+                        - purity(stats[inner.left], kind, criterion)
+                        - purity(stats[inner.right], kind, criterion)
+                    )
+                    heappush(heap, (ahead, inner.path, np.int64(child)))
+        if alpha > 0.0:
+            total = np.float64(stats[root, 0])
+            if kind < SUMS:
+                for c in range(1, stats.shape[1] - (1 if kind == WEIGHTED_COUNTS else 0)):
+                    total += np.float64(stats[root, c])
+            for at in range(len(order) - 1, -1, -1):  # children were opened after their parents
+                k = order[at]
+                gain[k] += gain[nodes[k].left] + gain[nodes[k].right] - alpha * total
+                if gain[k] <= 0.0:
+                    gain[k] = 0.0
+                    opened[k] = False
+        for k in order:
+            if not opened[k]:
+                opened[nodes[k].left] = False
+                opened[nodes[k].right] = False
+    for k in range(len(nodes)):
+        if nodes[k].feature >= 0 and not opened[k]:
+            nodes[k].feature = -1
 
 
 @compiled

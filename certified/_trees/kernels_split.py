@@ -4,7 +4,8 @@ The candidate features of a node come from a hash of its place in the tree. Cate
 hash of feature and category gives them ORDERS, and a hash of the place says which of these a node reads. The codes of a
 feature are grouped into at most C cells of equal width: the codes, moved by a hash, without their last bits, as many as
 needed for C cells to reach from the smallest code in the node to the largest. Every boundary between cells that hold
-rows is a candidate. The best is found from sums of integers over cells: it does not depend on the order of rows.
+rows is a candidate; in a node of fewer than SMALL rows, every boundary between two codes (``kernels_small.py``). The
+best is found from sums of integers: it does not depend on the order of rows.
 """
 
 from __future__ import annotations
@@ -36,12 +37,14 @@ __all__ = [
     "N_LEFT",
     "N_LOW",
     "ORDERS",
+    "POISSON",
     "RANK",
     "RIGHT",
     "SECOND",
     "SHIFT",
     "SIDE",
     "SIDES",
+    "SMALL",
     "SQUARES",
     "SUMS",
     "WEIGHTED_COUNTS",
@@ -50,19 +53,22 @@ __all__ = [
     "count",
     "dealt",
     "explained",
+    "heavy",
     "is_simple",
     "mix",
     "move_of",
     "order_of",
     "ordering",
     "pick_features",
+    "purity",
     "rows_in",
     "shift_of",
     "slack_of",
     "turn_of",
+    "two_classes",
 ]
 
-GINI, ENTROPY, SQUARES = 0, 1, 2
+GINI, ENTROPY, SQUARES, POISSON = 0, 1, 2, 3
 COUNTS, WEIGHTED_COUNTS, SUMS, WEIGHTED_SUMS = 0, 1, 2, 3
 """What a node sums: rows of each class or their weights, targets or weighted ones."""
 MISSING, LAST = 65535, 65534
@@ -78,6 +84,8 @@ RANK, CUT, SIDE, N_LEFT, FEATURE = 0, 1, 2, 3, 4
 LOW, HIGH, N_LOW, N_HIGH, COLUMN, MOVE, SHIFT, LEAD = 0, 1, 2, 3, 4, 5, 6, 7
 """Of a span: extreme codes, how many rows have them, the feature, how its cells lie, and (in the first span of a node)
 by how many rows the best split is ahead."""
+SMALL = 64
+"""Rows in a node from which on cells are counted; with fewer, every boundary between two codes is a candidate."""
 ORDERS = 8
 """Orders of the categories of a feature, among which a hash chooses for every node."""
 
@@ -244,6 +252,14 @@ def purity(sums, kind, criterion):
             v = np.float64(sums[k])
             s += v * v
         return s / w if w > 0.0 else 0.0
+    if criterion == POISSON:  # a side of zeros has no logarithm
+        w = np.float64(sums[0])
+        for k in range(1, len(sums) - (1 if kind == WEIGHTED_SUMS else 0)):
+            v = np.float64(sums[k])
+            if v <= 0.0 or w <= 0.0:
+                return -np.inf
+            s += v * (log2_of(v) - log2_of(w))
+        return s
     w = 0.0
     for k in range(len(sums) - (1 if kind == WEIGHTED_COUNTS else 0)):
         v = np.float64(sums[k])
@@ -255,6 +271,23 @@ def purity(sums, kind, criterion):
     if w <= 0.0:
         return 0.0
     return s / w if criterion == GINI else s - w * log2_of(w)
+
+
+@kernel
+def heavy(sides, kind, min_weight):
+    """Whether both sides have as much weight as a leaf needs; without weights that is a number of rows."""
+    if min_weight == 0 or kind in (COUNTS, SUMS):
+        return True
+    for side in range(2):
+        w = np.int64(0)
+        if kind == WEIGHTED_COUNTS:
+            for k in range(sides.shape[1] - 1):
+                w += sides[side, k]
+        else:
+            w = np.int64(sides[side, 0])
+        if w < min_weight:
+            return False
+    return True
 
 
 @kernel
@@ -317,7 +350,9 @@ def keep_better(value, best, rank, previous, cell, used, base, shift, move, side
 
 
 @kernel
-def best_of(hist, span, total, n, kind, criterion, n_bins, move, min_samples_leaf, random, path, rank, left, best):
+def best_of(
+    hist, span, total, n, kind, criterion, n_bins, move, min_samples_leaf, min_weight, random, path, rank, left, best
+):
     """Look for a better split than `best` among the boundaries of one feature; return whether one is valid.
 
     `best` is its value and the second best, and the integers of RANK to FEATURE. `left` is memory for two sums.
@@ -337,7 +372,7 @@ def best_of(hist, span, total, n, kind, criterion, n_bins, move, min_samples_lea
         chosen = np.int64(mix(path ^ np.uint64(0x5A5A000000000000) ^ np.uint64(rank)) % np.uint64(boundaries))
     elif n_missing == 0 and simple:
         return scan_two_classes(hist, total, n, min_samples_leaf, used, base, shift, move, rank, best)
-    elif n_missing == 0 and kind == SUMS and K == 2:
+    elif n_missing == 0 and kind == SUMS and K == 2 and criterion == SQUARES:
         return scan_one_target(hist, total, n, min_samples_leaf, used, base, shift, move, rank, best)
     found = False
     for side in range(2 if n_missing else 1):  # missing values RIGHT, then LEFT
@@ -357,17 +392,22 @@ def best_of(hist, span, total, n, kind, criterion, n_bins, move, min_samples_lea
                 and n_left >= min_samples_leaf
                 and n - n_left >= min_samples_leaf
             ):
-                found = True
                 value = 0.0
                 if simple:
                     value = two_classes(np.int64(left[0, 0]), n_left, np.int64(total[0]), n)
                 else:
                     for k in range(K):
                         left[1, k] = total[k] - left[0, k]
-                    value = purity(left[0], kind, criterion) + purity(left[1], kind, criterion)
-                keep_better(
-                    value, best, rank, previous, cell, used, base, shift, move, side if n_missing else LARGER, n_left
-                )
+                    if heavy(left, kind, min_weight):
+                        value = purity(left[0], kind, criterion) + purity(left[1], kind, criterion)
+                    else:
+                        value = -np.inf
+                if value > -np.inf:
+                    found = True
+                    keep_better(
+                        value, best, rank, previous, cell, used, base, shift, move, side if n_missing else LARGER,
+                        n_left,
+                    )  # fmt: skip
             if cell < used:
                 n_left += n_here
                 for k in range(K):

@@ -16,136 +16,33 @@ from sklearn.utils.multiclass import check_classification_targets
 from certified import accounting, noise
 from certified._data.targets import codes_among, target_column
 from certified._trees.categories import Remaining, reader
-from certified._trees.estimator import ForestEstimator
-from certified._trees.forest import Growth
+from certified._trees.parameters import GrowthParameters
 from certified._trees.shared_state import SharedState, rounded
 from certified._trees.to_sklearn import Said, folded, from_leaves, leaf_values, plain_tree, voted, width_of
 from certified.base import named_like
-from certified.errors import InvalidInput
+from certified.errors import InvalidInput, InvalidRequest
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["PLAIN", "ClassifierTrees", "RegressorTrees", "Trees"]
 
-_DEEP = 2**31 - 1
-PLAIN = ("criterion", "max_depth", "min_samples_split", "min_samples_leaf", "min_impurity_decrease", "max_features")
+PLAIN = (
+    "criterion",
+    "max_depth",
+    "min_samples_split",
+    "min_samples_leaf",
+    "min_weight_fraction_leaf",
+    "min_impurity_decrease",
+    "max_features",
+    "max_leaf_nodes",
+    "ccp_alpha",
+)
 """Parameters that a plain tree or forest of scikit-learn has too."""
 
 
-class Trees(ForestEstimator):
+class Trees(GrowthParameters):
     """Base class of trees that are asked for a prediction; subclasses have scikit-learn's parameters."""
 
-    criterion: str
-    max_depth: Any
-    min_samples_split: Any
-    min_samples_leaf: Any
-    min_impurity_decrease: Any
-    max_features: Any
-    n_thresholds: Any
-    _random = False  # one threshold of each feature, chosen by hash
     _plain_class: Any  # of a tree
-    _criteria: tuple[str, ...]
-
-    def _n_trees(self) -> int:
-        return 1
-
-    def _share(self, shared: SharedState) -> float:
-        """Return the share of the trees that see a row."""
-        return 1.0
-
-    def _values(self) -> tuple[int, int]:
-        """Return the number of classes (0 for regression) and of targets."""
-        raise NotImplementedError
-
-    def _growth(self, n_features: int, shared: SharedState) -> Growth:
-        name = type(self).__name__
-        if self.criterion not in self._criteria:
-            raise InvalidInput(f"{name}(criterion={self.criterion!r}) is not allowed: one of {self._criteria}.")
-        depth = _DEEP if self.max_depth is None else self._whole("max_depth", 1)
-        classes, outputs = self._values()
-        n_bins = self._whole("n_thresholds", 2)
-        width = (classes or 1 + outputs) + 1
-        if n_bins > 1024 or (n_bins + 1) * width > 60_000:
-            raise InvalidInput(
-                f"{name}(n_thresholds={n_bins}) is not allowed with {classes or outputs} "
-                f"{'classes' if classes else 'targets'}: at most {min(1024, 60_000 // width - 1)}."
-            )
-        return Growth(
-            trees=self._n_trees(),
-            criterion=self.criterion,
-            classes=classes,
-            outputs=outputs,
-            weighted=shared.weighted,
-            max_features=self._tries(n_features),
-            n_bins=n_bins,
-            depth=depth,
-            min_samples_leaf=self._rows("min_samples_leaf", 1, shared.n_rows),
-            min_samples_split=self._rows("min_samples_split", 2, shared.n_rows),
-            random=self._random,
-            share=self._share(shared),
-            key=self._key,
-            threads=self._threads(),
-        )
-
-    def _whole(self, name: str, least: int) -> int:
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise InvalidInput(
-                f"{type(self).__name__}({name}={value!r}) is not allowed: a whole number >= {least}. Nothing was "
-                "changed."
-            )
-        return int(value)
-
-    def _rows(self, name: str, min_samples_leaf: int, n_rows: float) -> int:
-        """Return a number of rows that is given as such, or as a share of all rows."""
-        value = getattr(self, name)
-        if not isinstance(value, float | np.floating):
-            return self._whole(name, min_samples_leaf)
-        if not 0.0 < value < 1.0 and not (value == 1.0 and min_samples_leaf == 2):
-            raise InvalidInput(
-                f"{type(self).__name__}({name}={value!r}) is not allowed: a whole number >= {min_samples_leaf}, or "
-                "a share of the rows between 0.0 and 1.0. Nothing was changed."
-            )
-        return max(min_samples_leaf, math.ceil(value * n_rows))
-
-    def _takes_shares(self) -> bool:
-        return any(isinstance(value, float | np.floating) for value in (self.min_samples_leaf, self.min_samples_split))
-
-    def _tries(self, n_features: int) -> int:
-        """Return how many features a node looks at."""
-        given = self.max_features
-        if given is None:
-            return n_features
-        if given in ("sqrt", "log2"):
-            return max(1, int(np.sqrt(n_features) if given == "sqrt" else np.log2(n_features)))
-        if isinstance(given, int | np.integer) and not isinstance(given, bool) and given >= 1:
-            return min(int(given), n_features)
-        if isinstance(given, float) and 0.0 < given <= 1.0:
-            return max(1, int(given * n_features))
-        raise InvalidInput(
-            f"{type(self).__name__}(max_features={given!r}) is not allowed: 'sqrt', 'log2', None, a whole number >= 1 "
-            "or a share of the features in (0, 1]."
-        )
-
-    def _weighs(self) -> bool:
-        value = self.min_impurity_decrease
-        if isinstance(value, bool) or not isinstance(value, float | int | np.number) or not 0.0 <= value < np.inf:
-            raise InvalidInput(
-                f"{type(self).__name__}(min_impurity_decrease={value!r}) is not allowed: a finite number >= 0."
-            )
-        return bool(value > 0.0)
-
-    def _floor(self, shared: SharedState) -> float:
-        if shared.mass == 0.0:
-            return 0.0
-        unit = np.ldexp(1.0, shared.exponent - shared.bits) if shared.weighted else 1.0
-        if self._values()[1]:
-            if len(shared.exponents) > 1:
-                raise InvalidInput(
-                    f"{type(self).__name__}(min_impurity_decrease={self.min_impurity_decrease!r}) is not allowed with "
-                    f"{len(shared.exponents)} targets, which have different units. Fit a model for each target."
-                )
-            unit *= float(self._units(shared)[0]) ** 2
-        return float(self.min_impurity_decrease) * shared.mass * self._share(shared) / float(unit)
 
     # ---------------------------------------------------------------- serve
 
@@ -341,7 +238,7 @@ class ClassifierTrees(ClassifierMixin, Trees):
     def _leaf_weights(self) -> list[FloatArray]:
         """Return for each tree the weights of the classes in its leaves, shape (n_leaves, n_classes)."""
         forest, K = self._grown(), len(self.classes_)
-        trees = [forest.tree(t) for t in range(forest.growth.trees)]
+        trees = [forest.tree(t, shown=True) for t in range(forest.growth.trees)]
         return [stats[nodes["feature"] < 0, :K] * self._unit for nodes, stats in trees]
 
     def _noised_leaves(self, sigma: float) -> list[FloatArray]:
@@ -389,7 +286,7 @@ class ClassifierTrees(ClassifierMixin, Trees):
 class RegressorTrees(RegressorMixin, Trees):
     """Trees that say means of targets."""
 
-    _criteria = ("squared_error",)
+    _criteria = ("squared_error", "friedman_mse", "poisson")
 
     def _target(self, y: Any, n_rows: int) -> Any:
         name = type(self).__name__
@@ -401,9 +298,22 @@ class RegressorTrees(RegressorMixin, Trees):
         self._flat = y.ndim == 1
         y = np.array(check_array(y, ensure_2d=False, dtype=np.float64))
         assert_all_finite(y, estimator_name=name, input_name="y")
+        if self.criterion == "poisson" and np.any(y < 0.0):
+            raise InvalidInput(
+                f"{name}(criterion='poisson') got targets below 0. Some value(s) of y are negative which is not "
+                "allowed for Poisson regression: counts and rates >= 0 are. Nothing was changed."
+            )
         if len(y) != n_rows:
             raise InvalidInput(f"{name}.fit got X and y of inconsistent numbers of rows: {n_rows} and {len(y)}.")
         return y.reshape(n_rows, -1)
+
+    def _based(self, retained: BoolArray, before: SharedState | None, gone: Any, x: Any = None) -> SharedState:
+        if self.criterion == "poisson" and not np.all((self._y * self._weight[:, None])[retained].sum(axis=0) > 0.0):
+            raise (InvalidInput if before is None else InvalidRequest)(
+                f"{type(self).__name__}(criterion='poisson') has targets of sum 0 in the rows that would count. Sum of "
+                "y is not strictly positive which is necessary for Poisson regression. Nothing was changed."
+            )
+        return super()._based(retained, before, gone, x)
 
     def _values(self) -> tuple[int, int]:
         return 0, self._y.shape[1]

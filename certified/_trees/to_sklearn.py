@@ -96,7 +96,7 @@ def plain_tree(forest: Forest, t: int, coding: Coding, says: Any) -> Any:
     says : callable
         From the tree's number, its nodes and their sums to :class:`Said`.
     """
-    nodes, stats = forest.tree(t) if t >= 0 else (forest.stump(), forest.whole())
+    nodes, stats = forest.tree(t, shown=True) if t >= 0 else (forest.stump(), forest.whole())
     said, weight, size = says(t, nodes, stats)
     inner = np.flatnonzero(nodes["feature"] >= 0)
     out = np.zeros(len(nodes), dtype=NODE_DTYPE)
@@ -134,9 +134,19 @@ def _impurity(criterion: str, said: FloatArray, weight: FloatArray, inner: Any, 
     if criterion in ("entropy", "log_loss"):
         return -np.sum(said * np.log2(np.where(said > 0, said, 1.0)), axis=1)
     out = np.zeros(len(weight))
-    if criterion == "squared_error":
+    if criterion == "poisson":
+        for k, a, b in zip(inner[::-1], left[::-1], right[::-1], strict=True):
+            share = weight[a] / weight[k]
+            between = [_y_log_y(said[c]) for c in (a, b, k)]
+            out[k] = share * (out[a] + between[0]) + (1.0 - share) * (out[b] + between[1]) - between[2]
+        return out
+    if criterion in ("squared_error", "friedman_mse"):
         for k, a, b in zip(inner[::-1], left[::-1], right[::-1], strict=True):  # children come after their parents
             share = weight[a] / weight[k]
             between = share * (1.0 - share) * np.mean((said[a] - said[b]) ** 2)
             out[k] = share * out[a] + (1.0 - share) * out[b] + between
     return out
+
+
+def _y_log_y(means: FloatArray) -> float:
+    return float(np.mean(means * np.log(means)))

@@ -10,12 +10,6 @@ from certified.errors import InvalidInput
 __all__ = ["REASONS", "check_unsupported"]
 
 REASONS: dict[str, str] = {
-    "max_leaf_nodes": "the nodes of the whole tree would compete for being split, so that one row could change any of "
-    "them. Use max_depth, min_samples_leaf or min_impurity_decrease",
-    "min_weight_fraction_leaf": "a share of the weight of all rows changes with every deletion. Use min_samples_leaf, "
-    "which may be a share of the rows",
-    "ccp_alpha": "pruning compares whole subtrees, so that one row could bring back any part of one. Use "
-    "min_impurity_decrease or min_samples_leaf",
     "monotonic_cst": "the limits of a node come from the values of those above it, which change with every deletion. "
     "Leave it out",
     "splitter": "a single tree takes the best split. Use extra-trees with n_estimators=1 for thresholds that are drawn",
@@ -25,8 +19,6 @@ REASONS: dict[str, str] = {
     "fit, or leave it out and have the operating system draw one",
 }
 _DEFAULTS: dict[str, Any] = {
-    "min_weight_fraction_leaf": 0.0,
-    "ccp_alpha": 0.0,
     "splitter": "best",
     "bootstrap": False,
     "max_features": 1.0,

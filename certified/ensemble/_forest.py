@@ -4,109 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from sklearn import ensemble as plain
 from sklearn import tree as plain_trees
 
-from certified._trees.shared_state import SharedState
-from certified._trees.tasks import PLAIN, ClassifierTrees, RegressorTrees, Trees, scored
-from certified.errors import InvalidInput
-from certified.typing import FloatArray
+from certified.ensemble._several_trees import ForestClassifier, ForestRegressor
 
 __all__ = ["ExtraTreesClassifier", "ExtraTreesRegressor", "RandomForestClassifier", "RandomForestRegressor"]
 
 
-def _seen_by(draws: float) -> float:
-    """Return which share of the rows a sample with replacement has, of so many draws for each row."""
-    return float(-np.expm1(-draws))
-
-
-class _Forest(Trees):
-    """The parameters, and what needs several trees."""
-
-    n_estimators: Any
-    bootstrap: Any
-    max_samples: Any
-    oob_score: Any
-    lazy: Any
-    _forest_class: Any
-
-    @property
-    def _lazy(self) -> bool:  # type: ignore[override]
-        return bool(self.lazy)
-
-    def _n_trees(self) -> int:
-        return self._whole("n_estimators", 1)
-
-    def _share(self, shared: SharedState) -> float:
-        name = type(self).__name__
-        if not self.bootstrap:
-            if self.max_samples is not None:
-                raise InvalidInput(f"{name}(max_samples=...) is a share of the rows for bootstrap=True alone.")
-            if self.oob_score:
-                raise InvalidInput(f"{name}(oob_score=True) needs bootstrap=True: otherwise every tree sees every row.")
-            return 1.0
-        given = 1.0 if self.max_samples is None else self.max_samples
-        if isinstance(given, int | np.integer) and not isinstance(given, bool) and given >= 1:
-            return 1.0 if shared.n_rows == 0.0 else _seen_by(float(given) / shared.n_rows)
-        if not isinstance(given, float | np.floating) or not 0.0 < given <= 1.0:
-            raise InvalidInput(
-                f"{name}(max_samples={given!r}) is not allowed: a share of the rows in (0.0, 1.0], or a number of rows "
-                ">= 1. Nothing was changed."
-            )
-        return _seen_by(float(given))
-
-    def _takes_shares(self) -> bool:
-        number = isinstance(self.max_samples, int | np.integer) and bool(self.bootstrap)
-        return number or super()._takes_shares()
-
-    def _released(self, says: Any, trees: Any = None) -> Any:
-        if trees is None:
-            trees = np.flatnonzero(self._grown().n_rows).tolist() or [-1]
-        given = {name: getattr(self, name) for name in ("n_estimators", *PLAIN)}
-        out = self._forest_class(**given, bootstrap=bool(self.bootstrap))
-        out.estimators_ = [self._tree(t, says) for t in trees]
-        out.estimator_ = self._plain_class()
-        out.n_outputs_, out.n_features_in_ = out.estimators_[0].n_outputs_, out.estimators_[0].n_features_in_
-        for name in ("classes_", "n_classes_"):
-            if hasattr(self, name):
-                setattr(out, name, getattr(self, name))
-        return out
-
-    @property
-    def estimators_(self) -> list[Any]:
-        """The trees as plain ones of scikit-learn; with categories they read what ``release()[0]`` makes of a frame."""
-        return list(self._plain().estimators_)
-
-    def _out_of_bag(self) -> FloatArray:
-        """Return for each row held what the trees say that have not seen it; NaN where all have."""
-        if not self.oob_score:
-            raise AttributeError(f"{type(self).__name__} was made with oob_score=False.")
-        forest = self._grown()
-        return self._mean(forest.codes, forest.seen())[self._retained]
-
-    @property
-    def oob_score_(self) -> float:
-        """Accuracy or R2 on the retained rows, each predicted by the trees that have not seen it."""
-        return scored(self, self._y[self._retained], self._out_of_bag())
-
-
-class _Classifier(_Forest, ClassifierTrees):
-    @property
-    def oob_decision_function_(self) -> FloatArray:
-        """Shares of the classes for each row held, by the trees that have not seen it, shape (n_rows, n_classes)."""
-        return self._out_of_bag()
-
-
-class _Regressor(_Forest, RegressorTrees):
-    @property
-    def oob_prediction_(self) -> FloatArray:
-        """Prediction for each row held, by the trees that have not seen it."""
-        out = self._out_of_bag()
-        return out[:, 0] if self._flat else out
-
-
-class RandomForestClassifier(_Classifier):
+class RandomForestClassifier(ForestClassifier):
     """Random forest, exact under deletion: bit for bit the forest that a refit with the same key grows.
 
     Features are coded by 16-bit integers, by a map that deletions seldom change. A node looks at features that a hash
@@ -123,12 +29,20 @@ class RandomForestClassifier(_Classifier):
     min_samples_leaf : int or float, default=1
         Numbers of rows, or shares of all rows, whose number is rounded to a power of ``2 ** (1 / 16)``, within 2.2 %;
         where a deletion changes it, all trees are grown anew.
+    min_weight_fraction_leaf : float, default=0.0
+        Share of the weight of all rows that a leaf has at least, by the rounded weight; without weights, of the rows.
     min_impurity_decrease : float, default=0.0
         A node is split only if this lowers the impurity, weighted by the node's share of the rows of a tree, by as much
         or more. The number (weight) of these rows is rounded to a power of ``2 ** (1 / 16)``, within 2.2 %; where a
         deletion changes it, all trees are grown anew. Not with several targets.
     max_features : {"sqrt", "log2"}, int, float or None, default="sqrt"
         Features that a node looks at; more where none of them can be split.
+    max_leaf_nodes : int or None, default=None
+        Leaves of a tree at most: those of the splits that explain most, opened from the root on, as scikit-learn does.
+        The whole tree is grown and kept, and this part of it shown, so that a deletion is as exact and costs as much as
+        without.
+    ccp_alpha : float, default=0.0
+        Minimal cost-complexity pruning, likewise of what is shown. Not with several targets.
     bootstrap : bool, default=True
         Whether a tree sees a part of the subjects, each once, by a hash of tree and subject: as many as scikit-learn's
         samples with replacement have on average.
@@ -136,8 +50,11 @@ class RandomForestClassifier(_Classifier):
         Whether to serve ``oob_score_`` and ``oob_decision_function_``, computed when asked for.
     n_jobs : int or None, default=None
         Threads for growing, bulk deletions and predictions. The result does not depend on it.
-    verbose, warm_start
-        Taken and not used. A fit grows all trees; with one key the first of them are those of a smaller forest.
+    verbose : int, default=0
+        Taken and not used.
+    warm_start : False
+        True is refused: trees of an earlier fit would hold its rows. With one key the first trees of a larger forest
+        are those of a smaller one.
     key : int or None, default=None
         What decides which trees see a subject and which candidates a node has: a whole number up to 128 bits. None has
         the operating system draw one at each fit; ``key_`` tells it. Keep it secret where those who ask for deletions
@@ -173,8 +90,8 @@ class RandomForestClassifier(_Classifier):
 
     Notes
     -----
-    scikit-learn's ``max_leaf_nodes``, ``min_weight_fraction_leaf``, ``ccp_alpha`` and ``monotonic_cst`` are refused
-    with a reason unless they have scikit-learn's default: one row could change any part of a tree by them.
+    scikit-learn's ``monotonic_cst`` is refused: the limits of a node come from the values of those above it, so that
+    one row could change any part of a tree.
 
     The kernels are compiled when a machine first grows a forest of a kind, for twenty seconds to a minute, and kept
     after that.
@@ -210,8 +127,11 @@ class RandomForestClassifier(_Classifier):
         max_depth: int | None = None,
         min_samples_split: int = 2,
         min_samples_leaf: int = 1,
+        min_weight_fraction_leaf: float = 0.0,
         min_impurity_decrease: float = 0.0,
         max_features: Any = "sqrt",
+        max_leaf_nodes: int | None = None,
+        ccp_alpha: float = 0.0,
         bootstrap: bool = True,
         oob_score: bool = False,
         n_jobs: int | None = None,
@@ -229,8 +149,11 @@ class RandomForestClassifier(_Classifier):
         self.max_depth = max_depth
         self.min_samples_split = min_samples_split
         self.min_samples_leaf = min_samples_leaf
+        self.min_weight_fraction_leaf = min_weight_fraction_leaf
         self.min_impurity_decrease = min_impurity_decrease
         self.max_features = max_features
+        self.max_leaf_nodes = max_leaf_nodes
+        self.ccp_alpha = ccp_alpha
         self.bootstrap = bootstrap
         self.oob_score = oob_score
         self.n_jobs = n_jobs
@@ -244,14 +167,15 @@ class RandomForestClassifier(_Classifier):
         self.class_weight = class_weight
 
 
-class RandomForestRegressor(_Regressor):
+class RandomForestRegressor(ForestRegressor):
     """Random forest for targets, one or several, exact under deletion.
 
     Targets are rounded to 38 binary digits of the largest, so that sums of them are integers.
 
     Parameters
     ----------
-    criterion : {"squared_error"}, default="squared_error"
+    criterion : {"squared_error", "poisson"}, default="squared_error"
+        "friedman_mse" is taken as "squared_error", with scikit-learn's warning.
     max_features : {"sqrt", "log2"}, int, float or None, default=1.0
     n_estimators, max_depth, min_samples_split, min_samples_leaf, min_impurity_decrease, bootstrap, oob_score, n_jobs
     verbose, warm_start
@@ -286,8 +210,11 @@ class RandomForestRegressor(_Regressor):
         max_depth: int | None = None,
         min_samples_split: int = 2,
         min_samples_leaf: int = 1,
+        min_weight_fraction_leaf: float = 0.0,
         min_impurity_decrease: float = 0.0,
         max_features: Any = 1.0,
+        max_leaf_nodes: int | None = None,
+        ccp_alpha: float = 0.0,
         bootstrap: bool = True,
         oob_score: bool = False,
         n_jobs: int | None = None,
@@ -304,8 +231,11 @@ class RandomForestRegressor(_Regressor):
         self.max_depth = max_depth
         self.min_samples_split = min_samples_split
         self.min_samples_leaf = min_samples_leaf
+        self.min_weight_fraction_leaf = min_weight_fraction_leaf
         self.min_impurity_decrease = min_impurity_decrease
         self.max_features = max_features
+        self.max_leaf_nodes = max_leaf_nodes
+        self.ccp_alpha = ccp_alpha
         self.bootstrap = bootstrap
         self.oob_score = oob_score
         self.n_jobs = n_jobs
@@ -318,7 +248,7 @@ class RandomForestRegressor(_Regressor):
         self.categorical_features = categorical_features
 
 
-class ExtraTreesClassifier(_Classifier):
+class ExtraTreesClassifier(ForestClassifier):
     """Extremely randomized trees, exact under deletion.
 
     As :class:`RandomForestClassifier`, but a node compares one threshold of each feature, which a hash chooses among
@@ -351,8 +281,11 @@ class ExtraTreesClassifier(_Classifier):
         max_depth: int | None = None,
         min_samples_split: int = 2,
         min_samples_leaf: int = 1,
+        min_weight_fraction_leaf: float = 0.0,
         min_impurity_decrease: float = 0.0,
         max_features: Any = "sqrt",
+        max_leaf_nodes: int | None = None,
+        ccp_alpha: float = 0.0,
         bootstrap: bool = False,
         oob_score: bool = False,
         n_jobs: int | None = None,
@@ -370,8 +303,11 @@ class ExtraTreesClassifier(_Classifier):
         self.max_depth = max_depth
         self.min_samples_split = min_samples_split
         self.min_samples_leaf = min_samples_leaf
+        self.min_weight_fraction_leaf = min_weight_fraction_leaf
         self.min_impurity_decrease = min_impurity_decrease
         self.max_features = max_features
+        self.max_leaf_nodes = max_leaf_nodes
+        self.ccp_alpha = ccp_alpha
         self.bootstrap = bootstrap
         self.oob_score = oob_score
         self.n_jobs = n_jobs
@@ -385,14 +321,16 @@ class ExtraTreesClassifier(_Classifier):
         self.class_weight = class_weight
 
 
-class ExtraTreesRegressor(_Regressor):
+class ExtraTreesRegressor(ForestRegressor):
     """Extremely randomized trees for targets, exact under deletion.
 
     Parameters
     ----------
-    criterion : {"squared_error"}, default="squared_error"
+    criterion : {"squared_error", "poisson"}, default="squared_error"
+        "friedman_mse" is taken as "squared_error", with scikit-learn's warning.
     max_features : {"sqrt", "log2"}, int, float or None, default=1.0
-    n_estimators, max_depth, min_samples_split, min_samples_leaf, min_impurity_decrease, oob_score, n_jobs
+    n_estimators, max_depth, min_samples_split, min_samples_leaf, min_weight_fraction_leaf, max_leaf_nodes
+    ccp_alpha, min_impurity_decrease, oob_score, n_jobs
     verbose, warm_start
         As in :class:`RandomForestClassifier`.
     key, max_samples, lazy, categorical_features
@@ -416,8 +354,11 @@ class ExtraTreesRegressor(_Regressor):
         max_depth: int | None = None,
         min_samples_split: int = 2,
         min_samples_leaf: int = 1,
+        min_weight_fraction_leaf: float = 0.0,
         min_impurity_decrease: float = 0.0,
         max_features: Any = 1.0,
+        max_leaf_nodes: int | None = None,
+        ccp_alpha: float = 0.0,
         bootstrap: bool = False,
         oob_score: bool = False,
         n_jobs: int | None = None,
@@ -434,8 +375,11 @@ class ExtraTreesRegressor(_Regressor):
         self.max_depth = max_depth
         self.min_samples_split = min_samples_split
         self.min_samples_leaf = min_samples_leaf
+        self.min_weight_fraction_leaf = min_weight_fraction_leaf
         self.min_impurity_decrease = min_impurity_decrease
         self.max_features = max_features
+        self.max_leaf_nodes = max_leaf_nodes
+        self.ccp_alpha = ccp_alpha
         self.bootstrap = bootstrap
         self.oob_score = oob_score
         self.n_jobs = n_jobs

@@ -130,8 +130,7 @@ class PartedTable:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
-        keeps = self.rows.keeps  # as the files of the source's rows do
-        return PartedRows(stored, self.rows.unweighted, None if keeps else folder)
+        return PartedRows(stored, self.rows.unweighted, folder)
 
 
 def _write(new: Stored, part: Part, x: FloatArray, rows: IntArray, targets_last: bool, ones: bool) -> None:

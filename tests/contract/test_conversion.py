@@ -145,10 +145,8 @@ def test_a_forest_is_converted():
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ({"max_leaf_nodes": 8}, "max_leaf_nodes=8.*min_impurity_decrease"),
-        ({"ccp_alpha": 0.1}, "ccp_alpha=0.1.*one row"),
         ({"monotonic_cst": [1, 0]}, "monotonic_cst="),
-        ({"min_weight_fraction_leaf": 0.1}, "min_weight_fraction_leaf=0.1.*min_samples_leaf"),
+        ({"warm_start": True}, "warm_start=True.*would hold its rows"),
         ({"criterion": "squared"}, "criterion='squared'"),
         ({"class_weight": "balanced_subsample"}, "balanced_subsample"),
         ({"random_state": np.random.RandomState(0)}, "whole number"),

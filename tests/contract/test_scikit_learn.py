@@ -40,7 +40,6 @@ from certified.tree import DecisionTreeClassifier, DecisionTreeRegressor
 DEALT = "rows are dealt to shards by their ids, so that copies of a row and a weight are not the same"
 PERSONS = "noise counts effective rows: a row of weight 2 is one row, a repeated row is two"
 BY_ID = "which rows a tree sees, and the sample that codes features, are chosen by ids: repeated rows have others"
-PURE = "leaves grow until pure, whatever the weights; the check sets min_weight_fraction_leaf, which is not offered"
 BINS = "bins hold enough rows, whatever their weights"
 EXPECTED = {
     "LogisticRegression()": {
@@ -53,8 +52,7 @@ EXPECTED = {
     "AdditiveClassifier(interactions=2, noise=0)": {"check_sample_weight_equivalence_on_dense_data": BINS},
     "AdditiveRegressor(interactions=2)": {"check_sample_weight_equivalence_on_dense_data": BINS},
     "Pipeline": {"check_sample_weight_equivalence_on_dense_data": PERSONS},
-    "Forest": {"check_sample_weight_equivalence_on_dense_data": BY_ID, "check_class_weight_classifiers": PURE},
-    "DecisionTreeClassifier(key=0)": {"check_class_weight_classifiers": PURE},
+    "Forest": {f"check_sample_weight_equivalence_on_{kind}_data": BY_ID for kind in ("dense", "sparse")},
 }
 
 

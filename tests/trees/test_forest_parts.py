@@ -1,6 +1,7 @@
 """Parts of forests: codes of features, and the split of a node against all kernels_split tried one by one."""
 
 import importlib
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certified._data.hashing import subject_hash
-from certified._trees import compile, kernels_split
+from certified._trees import compile, kernels_small, kernels_split
 from certified._trees.binning import MISSING, coding_of, encode, thresholds
 
 
@@ -62,7 +63,7 @@ def test_the_split_of_a_feature_is_the_best_of_all_boundaries(seed, kind, missin
     total = np.array([np.sum(targets == 0), np.sum(targets == 1)] if kind == 0 else [n, targets.sum()])
     criterion = 0 if kind == 0 else 2
     found = kernels_split.best_of(
-        hist, span, total, n, kind, criterion, cells, move, least, False, path, 0, np.zeros((2, 2), np.int64), best
+        hist, span, total, n, kind, criterion, cells, move, least, 0, False, path, 0, np.zeros((2, 2), np.int64), best
     )
     codes_ = column.astype(int)
 
@@ -107,3 +108,41 @@ def test_what_was_compiled_before_holds_for_these_sources_of_all_kernels():
     compiled = {value for module in modules for value in vars(module).values() if hasattr(value, "_cache")}
     assert len(compiled) > 30
     assert {function._cache._cache_file._source_stamp[1] for function in compiled} == {compile._SOURCES}
+
+
+@settings(max_examples=200)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(2, 63),
+    kind=st.sampled_from([0, 2]),
+    missing=st.booleans(),
+    least=st.sampled_from([1, 3]),
+)
+def test_in_a_small_node_every_boundary_between_codes_is_looked_at(seed, n, kind, missing, least):
+    rng = np.random.default_rng(seed)
+    column = rng.integers(0, rng.integers(2, 60_000), n).astype(np.uint16)
+    if missing:
+        column[rng.random(n) < 0.2] = 65535
+    targets = rng.integers(0, 2, (n, 1)).astype(np.uint16 if kind == 0 else np.int64)
+    total = np.array([np.sum(targets == 0), np.sum(targets == 1)] if kind == 0 else [n, targets.sum()])
+    best = np.full(2, -np.inf), np.full(5, -1, np.int64)
+    found = kernels_small.scan_rows(
+        column, np.arange(n, dtype=np.int32), n, targets, np.empty(0, np.int64), total, kind, 0 if kind == 0 else 2,
+        least, 0, 0, np.uint64(0), 2, np.empty(64, np.int64), np.zeros((2, 2), np.int64), best,
+    )  # fmt: skip
+
+    def error(rows):
+        part = targets[rows, 0].astype(float)
+        return np.sum((part - part.mean()) ** 2) if len(part) else 0.0
+
+    known = np.unique(column[column != 65535]).astype(int)
+    cuts = [(a + b) // 2 for a, b in pairwise(known)] + ([65534] if missing else [])
+    sides = [(c, column <= c) for c in cuts] + [(c, (column <= c) | (column == 65535)) for c in cuts if missing]
+    valid = [(error(left) + error(~left), left) for _, left in sides if least <= left.sum() <= n - least]
+    assert found == bool(valid)
+    if valid:
+        left = column <= best[1][1]
+        if best[1][2] == 1:
+            left |= column == 65535
+        assert error(left) + error(~left) == pytest.approx(min(value for value, _ in valid), abs=1e-9)
+        assert left.sum() == best[1][3]
