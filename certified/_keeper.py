@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from certified import __version__
 from certified._acts.acts import mapped, stand_by, take_turns
 from certified._acts.turns import turn_of
+from certified._data.saving import to_be_saved
 from certified._record import FrozenMap
 from certified.errors import InvalidRequest, NotDeletable, OtherVersions
 
@@ -120,7 +121,8 @@ class Keeper(BaseEstimator):
         self._before_pickling()
         make, arguments, state, *rest = super().__reduce_ex__(protocol)
         if threading.active_count() > 1 and "_fitted_with" in self.__dict__:
-            state = deepcopy(state)  # pickle reads it piece by piece, after this; another thread could delete meanwhile
+            with to_be_saved():  # pickle reads it piece by piece, after this; another thread could delete meanwhile
+                state = deepcopy(state)
         return make, arguments, state, *rest
 
     def __copy__(self) -> Any:

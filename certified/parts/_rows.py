@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from certified._data.rows import BLOCK, Rows
+from certified._data.saving import saving
 from certified.errors import InvalidRequest
 from certified.parts._engines import current
 from certified.parts._part import InFile, Part, PartWeight, Stored
@@ -58,6 +60,7 @@ class PartedRows:
         self.size, self.width = int(self.starts[-1]), stored[0].layout.p
         self.base: FloatArray | None = None
         self.has_offset = stored[0].layout.known
+        self._changes = 0  # how often the part files were changed
 
     def _own(self, folder: Path | None) -> None:
         """Take a folder of part files away with these rows."""
@@ -75,25 +78,61 @@ class PartedRows:
         out = object.__new__(PartedRows)
         memo[id(self)] = out
         out.__dict__.update(self.__dict__)
+        if saving():
+            return out
         files = [part for part in self.stored if isinstance(part, InFile)]
         folder = Path(tempfile.mkdtemp(prefix="certified-parts-", dir=files[0].path.parent.parent)) if files else None
         out._own(folder)
         out.stored = [part.copied(folder) for part in self.stored]
+        out._changes = 0
         return out
 
     def __getstate__(self) -> dict[str, Any]:
-        if any(isinstance(part, InFile) for part in self.stored):
+        if self._folder is not None:
             raise InvalidRequest(
-                "A model whose rows live in part files was to be pickled. The files are not in a pickle, and a later "
-                "deletion would change them under it. Save model.release(), or keep parts in memory: "
-                "Parts(..., in_memory=True). Nothing was changed."
+                "A model was to be pickled whose rows live in part files that go with it. Fit on Parts(..., "
+                "folder=..., keep=True), whose files stay, or on Parts(..., in_memory=True). Nothing was changed."
             )
         return self.__dict__
+
+    @property
+    def keeps(self) -> bool:
+        """Whether part files outlive these rows."""
+        return self._folder is None and isinstance(self.stored[0], InFile)
+
+    @property
+    def _counter(self) -> Path | None:
+        """The file that counts the changes of the part files; None for parts in memory."""
+        first = self.stored[0]
+        return first.path.parent / "changes" if isinstance(first, InFile) else None
+
+    def check_current(self) -> None:
+        """Raise InvalidRequest where another copy of the model has changed the part files, or they are gone."""
+        if (counter := self._counter) is None:
+            return
+        there = self.stored[0].path.exists() if isinstance(self.stored[0], InFile) else True
+        changes = int(counter.read_text(encoding="ascii")) if counter.exists() else 0
+        if not there or changes != self._changes:
+            raise InvalidRequest(
+                f"The part files in {counter.parent} "
+                + ("are gone" if not there else f"were changed {changes} times, and this model knows {self._changes}")
+                + ": it was saved before a deletion, or another copy of it has deleted. Load the last one that was "
+                "saved, or fit again. Nothing was changed."
+            )
+
+    def _count_change(self) -> None:
+        """Count a change before it is made: a copy that was saved before must not be used with what follows."""
+        if (counter := self._counter) is not None:
+            beside = counter.with_suffix(".new")
+            beside.write_text(str(self._changes + 1), encoding="ascii")
+            beside.replace(counter)
+            self._changes += 1
 
     # ------------------------------------------------------------------ passes
 
     def map(self, function: Callable[..., Any], *args: Any, weight: PartedWeight | None = None) -> Iterator[Any]:
         """Yield ``function(part, weight, *args)`` for every part, in their order."""
+        self.check_current()
         weight = self.weight if weight is None else weight
         gone = {} if weight.gone is None else self.places(weight.gone)
         tasks = [(part, PartWeight(gone.get(k), weight.factors)) for k, part in enumerate(self.stored)]
@@ -164,6 +203,7 @@ class PartedRows:
 
     def erase(self, rows: IntArray) -> None:
         """Overwrite these rows and their ids, in the parts that have them."""
+        self._count_change()
         for k, some in self.places(rows).items():
             self.stored[k].erase(some)
 
@@ -171,6 +211,10 @@ class PartedRows:
         """Give the parts up."""
         for part in self.stored:
             part.discard()
+        if (counter := self._counter) is not None:
+            counter.unlink(missing_ok=True)
+            with suppress(OSError):  # not empty: what else is there stays
+                counter.parent.rmdir()
 
     def sample(self, at_least: int) -> tuple[Rows, int]:
         """Return every so manieth block, of so manieth parts where there are many, and how many rows stand for one.

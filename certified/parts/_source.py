@@ -27,8 +27,8 @@ _COPIES = 4.0  # arrays of the size of a part that a pass may hold
 class Parts:
     """Rows of a source, dealt to parts by their subjects, for ``fit`` in place of X.
 
-    Nothing is read before ``fit``. Then the source is read twice: once for its ids and classes, once for all. Every
-    row is copied to its part as float64, once; passes and deletions work on the parts.
+    Nothing is read before ``fit``. Then ids and classes are read, to count the rows of every part, and then all
+    columns, once. Every row is copied to its part as float64; passes and deletions work on the parts.
 
     Parameters
     ----------
@@ -44,7 +44,8 @@ class Parts:
     part_bytes : int, default=32 MiB
         Bytes of the features of a part: what a pass has in memory is a few times as much.
     keep : bool, default=False
-        Whether the part files outlive the model.
+        Whether the part files outlive the model, so that it can be pickled and loaded where they are. A pickle is good
+        until the next deletion: save the model again then.
 
     Examples
     --------
@@ -68,6 +69,8 @@ class Parts:
         part_bytes: int = 32 << 20,
         keep: bool = False,
     ) -> None:
+        if keep and folder is None:
+            raise InvalidInput("Parts(keep=True) got no folder. Say where the files are to stay.")
         if in_memory and folder is not None:
             raise InvalidInput("Parts(in_memory=True) got a folder, too. Give one of them.")
         if not (isinstance(part_bytes, int | np.integer) and part_bytes >= 1 << 10):

@@ -59,6 +59,7 @@ class PartedSubjects(Subjects):
 
     def _found(self, wanted: Any) -> tuple[IntArray, BoolArray]:
         """Positions of these subjects' rows, and which of the subjects have any."""
+        self._parted.check_current()
         place = part_of(wanted, len(self._parted.stored))
         known = np.zeros(wanted.size, dtype=bool)
         rows = [np.empty(0, dtype=np.int64)]

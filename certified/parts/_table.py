@@ -130,7 +130,8 @@ class PartedTable:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
-        return PartedRows(stored, self.rows.unweighted, folder)
+        keeps = self.rows.keeps  # as the files of the source's rows do
+        return PartedRows(stored, self.rows.unweighted, None if keeps else folder)
 
 
 def _write(new: Stored, part: Part, x: FloatArray, rows: IntArray, targets_last: bool, ones: bool) -> None:

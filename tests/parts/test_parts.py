@@ -23,6 +23,8 @@ from certified.linear_model import (
     TweedieRegressor,
 )
 from certified.parts import Parts, _rows, _source
+from certified.pipeline import make_pipeline
+from certified.preprocessing import StandardScaler
 
 N, FEATURES = 1500, ["a", "b", "c"]
 
@@ -293,7 +295,7 @@ def test_a_copy_has_files_of_its_own_and_a_pickle_is_refused(table, tmp_path):
     assert model.n_rows_ == N
     model.delete(5)
     assert model.state_digest_ == other.state_digest_
-    with pytest.raises(InvalidRequest, match="part files"):
+    with pytest.raises(InvalidRequest, match="keep=True"):
         pickle.dumps(model)
     in_memory = Ridge().fit(parts(table, "real", "who", in_memory=True), "real", ids="who")
     again = pickle.loads(pickle.dumps(in_memory))
@@ -314,3 +316,36 @@ def test_a_first_guess_looks_at_no_more_rows_the_more_there_are(table, n_parts, 
         some, step = rows.sample(at_least)
     assert 0 < np.count_nonzero(some.weight) <= 2 * max(most, 16 * rows.width) + 64
     assert step >= at_least
+
+
+def test_a_saved_model_finds_its_parts_until_they_change(table, tmp_path):
+    model = Ridge().fit(parts(table, "real", "who", folder=tmp_path, keep=True), "real", ids="who")
+    early = pickle.dumps(model)
+    model.delete(5)
+    late = pickle.dumps(model)
+    before = model.state_digest_
+    del model
+    again = pickle.loads(late)
+    assert again.state_digest_ == before
+    for act in (lambda old: old.delete(6), lambda old: old.ids_):
+        with pytest.raises(InvalidRequest, match="changed 1 times, and this model knows 0"):
+            act(pickle.loads(early))
+    other = pickle.loads(late)
+    again.delete(6)
+    with pytest.raises(InvalidRequest, match="another copy of it has deleted"):
+        other.delete(7)
+    assert again.delete(7).n_rows > 0
+
+
+def test_a_pipeline_on_parts_that_stay_is_saved_and_deletes_anew(table, tmp_path):
+    far = table.with_columns(pl.when(pl.col("who") == 5).then(1e4).otherwise(pl.col("a")).alias("a"))
+    pipeline = make_pipeline(StandardScaler(), Ridge())
+    model = pipeline.fit(parts(far, "real", "who", folder=tmp_path, keep=True), "real", ids="who")
+    again = pickle.loads(pickle.dumps(model))
+    assert again.delete(5).changed == ("standardscaler", "ridge")  # the model has new parts
+    last = pickle.loads(pickle.dumps(again))
+    last.delete(6)
+    rest = far.filter(~pl.col("who").is_in([5, 6]))
+    whole = make_pipeline(StandardScaler(), Ridge()).fit(rest.select(FEATURES), rest["real"].to_numpy())
+    assert last._final.state_digest_ == whole._final.state_digest_
+    assert len(list(tmp_path.iterdir())) == 2  # the folder of the features before is gone
