@@ -16,6 +16,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 from certified._acts.turns import Turn
 from certified.additive import AdditiveRegressor
+from certified.audit._memory import unlike
 from certified.cluster import KMeans
 from certified.compose import ColumnTransformer
 from certified.decomposition import PCA
@@ -231,7 +232,8 @@ def test_planning_a_deletion_changes_nothing(name):
     preview = model.plan(RARE)
     assert preview
     assert (preview.n_subjects, preview.n_rows) == (1, 2)
-    assert pickle.dumps(model) == before
+    # Where threads run, the parts of a pickle are copied first, so that bytes of equal models may differ.
+    assert not unlike(pickle.loads(before), pickle.loads(pickle.dumps(model)))
     receipt = model.delete(RARE)
     assert (receipt.method, receipt.changed, receipt.passes) == (preview.method, preview.changed, preview.passes)
     refused = model.plan(np.setdiff1d(np.unique(IDS), RARE))
