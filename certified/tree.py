@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sklearn import tree as plain
+from sklearn.base import clone
+from sklearn.tree._tree import ccp_pruning_path
+from sklearn.utils import Bunch
 
 from certified._trees.tasks import ClassifierTrees, RegressorTrees, Trees
 
@@ -24,6 +27,24 @@ class _Single(Trees):
     def tree_(self) -> Any:
         """The plain tree of scikit-learn."""
         return self._plain().tree_
+
+    def cost_complexity_pruning_path(self, X: Any, y: Any, sample_weight: Any = None) -> Bunch:
+        """Return the effective alphas of minimal cost-complexity pruning, and the impurities of the leaves after each.
+
+        With squared errors and Poisson deviance the impurities are those that splits explain: what no split does is
+        left out, the same for all.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        ccp_path : Bunch with ``ccp_alphas`` and ``impurities``
+        """
+        whole = clone(self).set_params(ccp_alpha=0.0).fit(X, y, sample_weight=sample_weight)
+        return Bunch(**ccp_pruning_path(whole.tree_))
 
     @property
     def max_features_(self) -> int:

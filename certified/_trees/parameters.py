@@ -66,7 +66,7 @@ class GrowthParameters(ForestEstimator):
                 stacklevel=2,
             )
         min_samples_leaf, share = self._rows("min_samples_leaf", 1, shared.n_rows), self._share(shared)
-        least = self._share_of_weight() * shared.mass * share
+        least = self._share_of_weight() * shared.mass * 2.0 ** (1 / 32) * share  # the mass is rounded: upwards here
         if not shared.weighted:
             min_samples_leaf = max(min_samples_leaf, math.ceil(least))
         leaves = 0 if self.max_leaf_nodes is None else self._whole("max_leaf_nodes", 2)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
+
 from certified.errors import InvalidInput
 
 __all__ = ["REASONS", "check_unsupported"]
@@ -29,7 +31,7 @@ def check_unsupported(name: str, own: Collection[str], given: dict[str, Any]) ->
     """Take scikit-learn's parameters that are not among `own` out of those given; InvalidInput but for its defaults."""
     for parameter in (REASONS.keys() & given.keys()) - set(own):
         value = given.pop(parameter)
-        if value is not None and value != _DEFAULTS.get(parameter):
+        if value is not None and (np.ndim(value) > 0 or value != _DEFAULTS.get(parameter)):
             raise InvalidInput(
                 f"{name}({parameter}={value!r}) is not allowed: {REASONS[parameter]}. No estimator was made."
             )

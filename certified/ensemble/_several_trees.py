@@ -84,8 +84,13 @@ class Forest(Trees):
         return list(self._plain().estimators_)
 
     @property
-    def estimator_(self) -> Any:
+    def estimator(self) -> Any:
         """A plain tree that is not fitted, of the kind of those in :attr:`estimators_`."""
+        return self._plain_class()
+
+    @property
+    def estimator_(self) -> Any:
+        """As :attr:`estimator`, once there are trees."""
         self._check_fitted()
         return self._plain_class()
 
@@ -93,7 +98,7 @@ class Forest(Trees):
     def estimators_samples_(self) -> list[Any]:
         """For each tree the positions, among the rows of :attr:`ids_`, of those that it sees."""
         seen = self._grown().seen()[:, self._retained]
-        return [np.flatnonzero(of_tree) for of_tree in seen]
+        return [np.flatnonzero(of_tree).astype(np.int32) for of_tree in seen]
 
     def __len__(self) -> int:
         """Return the number of trees."""

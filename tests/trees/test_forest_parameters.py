@@ -62,7 +62,7 @@ def test_a_seed_is_never_taken_for_a_key_in_silence(kind):
 
 
 UNSUPPORTED = {
-    "monotonic_cst": [1, 0, 0, 0],
+    "monotonic_cst": np.array([1, 0, 0, 0]),
 }
 
 

@@ -87,11 +87,22 @@ def test_pruning_is_that_of_scikit_learn(seed, alpha, criterion):
     assert np.array_equal(ours.predict(X.astype(np.float32)), pruned.predict(X.astype(np.float32)))
 
 
+def test_the_path_of_pruning_has_the_trees_of_its_alphas():
+    _, X, labels, counts = rows(10)
+    for model, y in ((DecisionTreeClassifier(key=2), labels), (DecisionTreeRegressor(key=2), counts)):
+        path = model.cost_complexity_pruning_path(X, y)
+        sizes = [clone(model).set_params(ccp_alpha=a * (1 + 1e-9)).fit(X, y).get_n_leaves() for a in path.ccp_alphas]
+        assert sizes == sorted(sizes, reverse=True)
+        assert sizes[-1] == 1
+        assert len(set(sizes)) > 5
+
+
 @settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), leaves=st.integers(2, 40))
 def test_the_leaves_are_those_of_the_splits_that_explain_most(seed, leaves):
-    _, X, labels, _ = rows(seed)
-    full = whole(DecisionTreeClassifier, labels, X)
+    rng, X, _, _ = rows(seed)
+    y = rng.normal(size=len(X)) + X[:, 0]  # no two splits explain the same
+    full = whole(DecisionTreeRegressor, y, X)
     mass = full.weighted_n_node_samples * full.impurity
     left, right = full.children_left, full.children_right
 
@@ -106,12 +117,12 @@ def test_the_leaves_are_those_of_the_splits_that_explain_most(seed, leaves):
         for child in (left[k], right[k]):
             if left[child] >= 0:
                 heapq.heappush(heap, ahead(child))
-    ours = whole(DecisionTreeClassifier, labels, X, max_leaf_nodes=leaves)
+    ours = whole(DecisionTreeRegressor, y, X, max_leaf_nodes=leaves)
     assert ours.n_leaves == shown
     mass = ours.weighted_n_node_samples * ours.impurity
     inner = np.flatnonzero(ours.children_left >= 0)
     gains = mass[inner] - mass[ours.children_left[inner]] - mass[ours.children_right[inner]]
-    assert np.allclose(np.sort(gains), np.sort(values))  # which of equals is opened may differ
+    assert np.allclose(np.sort(gains), np.sort(values))
 
 
 @pytest.mark.parametrize("kind", FORESTS)
@@ -122,7 +133,7 @@ def test_no_leaf_is_lighter_than_asked(kind):
     model = kind(5, key=1, min_weight_fraction_leaf=0.1, bootstrap=False).fit(X, y, sample_weight=weight)
     for tree in model.estimators_:
         leaf = tree.tree_.children_left < 0
-        assert tree.tree_.weighted_n_node_samples[leaf].min() > 0.1 * weight.sum() / 1.03
+        assert tree.tree_.weighted_n_node_samples[leaf].min() > 0.1 * weight.sum()
         assert leaf.sum() > 2
 
 
