@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -336,6 +337,29 @@ def by_xgboost(source: Path, folder: Path, test: Any) -> dict[str, float]:
     return {"s": seconds, "MiB": memory.most, "log loss": loss(found.predict(xgb.DMatrix(X)), y)}
 
 
+def by_spark(source: Path, test: Any) -> dict[str, float]:
+    """Logistic regression of pyspark.ml to its default tolerance, in a session that is started before the clock."""
+    import sys
+
+    from pyspark.ml.classification import LogisticRegression
+    from pyspark.ml.feature import VectorAssembler
+    from pyspark.sql import SparkSession, functions
+
+    X, y = test
+    os.environ["PYSPARK_PYTHON"], os.environ["SPARK_LOCAL_IP"] = sys.executable, "127.0.0.1"
+    config = {"spark.ui.enabled": "false", "spark.driver.memory": "4g", "spark.driver.bindAddress": "127.0.0.1"}
+    session = SparkSession.builder.master("local[2]").config(map=config).getOrCreate()
+    session.range(10).count()
+    started = time.perf_counter()
+    rows = session.read.parquet(str(source)).withColumn("label", functions.col("late").cast("double"))
+    table = VectorAssembler(inputCols=FEATURES, outputCol="features").transform(rows).select("features", "label")
+    model = LogisticRegression(standardization=False, maxIter=100).fit(table)
+    seconds = time.perf_counter() - started
+    z = X @ model.coefficients.toArray() + model.intercept
+    session.stop()
+    return {"s": seconds, "log loss": loss(1 / (1 + np.exp(-z)), y)}
+
+
 def loss(probability: Any, y: Any) -> float:
     """Mean log loss."""
     p = np.clip(probability, 1e-12, 1 - 1e-12)
@@ -352,6 +376,8 @@ def peers(folder: Path, n: int) -> dict[str, dict[str, float]]:
         "partial_fit": apart(by_partial_fit, source, test),
         "xgboost": apart(by_xgboost, source, folder, test),
     }
+    with suppress(ImportError):  # 450 MB and Java, where they are installed
+        found["pyspark.ml"] = apart(by_spark, source, test)
     shutil.rmtree(source)
     return found
 

@@ -25,6 +25,7 @@ from certified._steps.estimators import MixedTransformer
 from certified._steps.plain_reader import reader
 from certified.base import named_like
 from certified.errors import InvalidInput
+from certified.parts._samples import cuts_over
 from certified.parts._table import PartedTable
 from certified.typing import BoolArray, FloatArray, IntArray
 
@@ -123,10 +124,12 @@ class SimpleImputer(Keyed, MixedTransformer):
 
     def _count_over(self, rows: PartedTable) -> _Counted:
         self._check_parameters()
-        if self.strategy == "median":
-            return super()._count_over(rows)
         plain = clone(self)
         found = fold(rows.map(_counted, plain), _merged)
+        if self.strategy == "median":
+            cuts = cuts_over(rows, _mask, plain, k=self.sample_size)
+            values = fold(rows.hashed().map(_below, plain, cuts), _joined)
+            return found._replace(detail=tuple((cut, np.sort(v)) for cut, v in zip(cuts, values, strict=True)))
         if self.strategy != "mean":
             return found
         return found._replace(detail=products_over(rows, _filled_of, plain, limbs=2, gram=False))
@@ -327,6 +330,21 @@ def _counted(table: Table, weight: Any, imputer: SimpleImputer) -> _Counted:
 def _merged(a: _Counted, b: _Counted) -> _Counted:
     detail = a.detail and tuple(merged(one, other) for one, other in zip(a.detail, b.detail, strict=True))
     return _Counted(a.observed + b.observed, a.n_rows + b.n_rows, a.text, detail)
+
+
+def _mask(table: Table, imputer: SimpleImputer) -> BoolArray:
+    return imputer._seen(table.x)
+
+
+def _below(table: Table, weight: Any, imputer: SimpleImputer, cuts: list[Any]) -> list[FloatArray]:
+    """The values of each column that are in its sample."""
+    seen = imputer._seen(table.x)
+    columns = zip(table.x.T, seen.T, cuts, strict=True)
+    return [column[has & (table.hashes <= cut)] + 0.0 for column, has, cut in columns]
+
+
+def _joined(a: list[FloatArray], b: list[FloatArray]) -> list[FloatArray]:
+    return [np.concatenate(pair) for pair in zip(a, b, strict=True)]
 
 
 def _filled_of(table: Table, weight: Any, imputer: SimpleImputer) -> FloatArray:

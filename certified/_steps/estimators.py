@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -93,7 +94,9 @@ class _Fitted(ExactStep):
                 if len(self.classes_) < 2:
                     raise InvalidInput(f"{name}.fit got y with one class. Two classes are needed.")
             entered = getattr(self, "_entered", None)
-            self._adaptivity = ""
+            key = found.subjects.key = key_for(self)
+            table = replace(table, key=key.derive("sample").value)
+            self._adaptivity = key.adaptivity if depends_on_key(self) else ""
             self._learn(table if entered is None else table.select(entered), found.subjects).commit()
             return self
 

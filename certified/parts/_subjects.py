@@ -88,7 +88,7 @@ class PartedSubjects(Subjects):
         raise self._beyond("This act")
 
     def hashes(self, key: int | None = None) -> Any:
-        """Refuse."""
+        """Refuse: hashes are made part by part."""
         raise self._beyond("A sample of subjects")
 
     def _beyond(self, what: str) -> InvalidRequest:

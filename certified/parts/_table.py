@@ -13,6 +13,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from certified._data.frames import Columns, select
+from certified._data.hashing import subject_hash
 from certified._data.table import Table
 from certified.errors import InvalidInput, InvalidRequest
 from certified.parts._part import MISSING, InFile, InMemory, Layout, Part, Stored
@@ -40,6 +41,10 @@ class PartedTable:
         Functions of a table, applied in this order: ``("apply", step, learned)`` or ``("select", columns)``.
     ones : bool
         Whether every weight counts as 1.
+    key : int
+        Of the hashes of subjects.
+    with_hashes : bool
+        Whether tables of parts have them: they take time.
     """
 
     rows: PartedRows
@@ -48,12 +53,14 @@ class PartedTable:
     gone: IntArray | None = None
     steps: tuple[Any, ...] = ()
     ones: bool = False
+    key: int = 0
+    with_hashes: bool = False
 
     def map(self, function: Callable[..., Any], *args: Any, weight: Any = None) -> Iterator[Any]:
         """Yield ``function(table, weights, *args)`` for the table of every part that has rows, in their order."""
         weight, empty = PartedWeight(self.gone), True
         for found in self.rows.map(
-            _in_table, self.text, self.coded, self.steps, self.ones, function, args, weight=weight
+            _in_table, self.text, self.coded, self.steps, self.ones, self._hashed_by, function, args, weight=weight
         ):
             if found is not None:
                 empty = False
@@ -62,6 +69,10 @@ class PartedTable:
             raise InvalidRequest(
                 "A step would see only rows of weight 0. One row of weight > 0 is needed. Nothing was changed."
             )
+
+    @property
+    def _hashed_by(self) -> int | None:
+        return self.key if self.with_hashes else None
 
     def then(self, step: Any, learned: Any) -> PartedTable:
         """Return the table as it comes out of a step that has learned this."""
@@ -75,6 +86,10 @@ class PartedTable:
         """Return the same rows with weights of 1, for steps that do not use weights."""
         return replace(self, ones=True)
 
+    def hashed(self) -> PartedTable:
+        """Return the same rows with the hashes of their subjects."""
+        return replace(self, with_hashes=True)
+
     def left(self, rows: IntArray) -> PartedTable:
         """Return the rows but those at these positions."""
         return replace(self, gone=rows)
@@ -82,7 +97,7 @@ class PartedTable:
     def take(self, rows: IntArray) -> Table:
         """Return copies of these rows, of any weight."""
         found = [
-            _table_of(self.rows.stored[k].open(), self.text, self.coded, some)
+            _table_of(self.rows.stored[k].open(), self.text, self.coded, some, self.key)
             for k, some in self.rows.places(rows).items()
         ]
         for name, *given in self.steps:
@@ -90,7 +105,8 @@ class PartedTable:
         columns = [np.concatenate([column_of(table.x, j) for table in found]) for j in range(found[0].x.shape[1])]
         x: Any = Columns(columns) if isinstance(found[0].x, Columns) else np.column_stack(columns)
         y = np.concatenate([table.y for table in found])
-        return Table(x, np.concatenate([table.weight for table in found]), y)
+        hashes = np.concatenate([table.hashes for table in found])
+        return Table(x, np.concatenate([table.weight for table in found]), y, hashes)
 
     def with_weight(self) -> PartedTable:
         """Return the rows of positive weight, which these are."""
@@ -151,7 +167,7 @@ def _write(new: Stored, part: Part, x: FloatArray, rows: IntArray, targets_last:
         new.put(name, 0, whole)
 
 
-def _table_of(part: Part, text: tuple[bool, ...], coded: bool, rows: Any) -> Table:
+def _table_of(part: Part, text: tuple[bool, ...], coded: bool, rows: Any, key: int | None = None) -> Table:
     """The columns of some rows of a part, in the order of the source."""
     numbers, texts = iter(part.x.T), iter(part.text)
     if not any(text):
@@ -159,7 +175,8 @@ def _table_of(part: Part, text: tuple[bool, ...], coded: bool, rows: Any) -> Tab
     else:
         x = Columns([_objects(next(texts)[rows]) if is_text else next(numbers)[rows].copy() for is_text in text])
     y = part.y[rows]
-    return Table(x, part.weight[rows].copy(), y.astype(np.int64) if coded else y.copy())
+    hashes = None if key is None else subject_hash(part.ids[rows], key)
+    return Table(x, part.weight[rows].copy(), y.astype(np.int64) if coded else y.copy(), hashes)
 
 
 def _objects(values: Any) -> Any:
@@ -170,11 +187,16 @@ def _objects(values: Any) -> Any:
 
 
 def _through(
-    part: Part, weight: FloatArray, text: tuple[bool, ...], coded: bool, steps: tuple[Any, ...]
+    part: Part,
+    weight: FloatArray,
+    text: tuple[bool, ...],
+    coded: bool,
+    steps: tuple[Any, ...],
+    key: int | None = None,
 ) -> tuple[Table, IntArray]:
     """The rows of positive weight as they come out of the steps, and their positions; untouched if there are none."""
     rows = np.flatnonzero(weight > 0.0)
-    table = _table_of(part, text, coded, rows)
+    table = _table_of(part, text, coded, rows, key)
     if rows.size:
         for name, *given in steps:
             table = _advanced(table, name, given)
@@ -188,11 +210,12 @@ def _in_table(
     coded: bool,
     steps: tuple[Any, ...],
     ones: bool,
+    key: int | None,
     function: Callable[..., Any],
     args: tuple[Any, ...],
 ) -> Any:
     """What the function makes of the table of a part; None where it has no rows."""
-    table, rows = _through(part, weight, text, coded, steps)
+    table, rows = _through(part, weight, text, coded, steps, key)
     return function(table, np.ones(rows.size) if ones else weight[rows], *args) if rows.size else None
 
 

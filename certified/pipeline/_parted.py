@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import clone, is_classifier
 
+from certified._data.whole import depends_on_key, key_for
 from certified._steps.sequence import fit_through, served
 from certified._steps.stateless import is_passthrough
 from certified._steps.step import ExactStep
@@ -82,10 +83,12 @@ class InParts(Entry):
         self._aside = tuple(roles.named())
         self._given = ()
         _, schema = self._read(found.example, before)
-        table = PartedTable(found.rows, found.text, coded)
+        key = found.subjects.key = key_for(self)
+        table = PartedTable(found.rows, found.text, coded, key=key.derive("sample").value)
         entered = getattr(before[0], "_entered", None) if before else None
         table = table if entered is None else table.select(entered)
-        self._adaptivity, self._labels = "", found.classes if coded else None
+        self._adaptivity = key.adaptivity if depends_on_key(self) else ""
+        self._labels = found.classes if coded else None
         for step in before:
             step._see(found.example, self.feature_names_in_, schema)
             if not is_passthrough(step):

@@ -13,13 +13,23 @@ from sklearn.preprocessing import OneHotEncoder as _PlainOneHot
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_feature_names_in
 
+from certified._data.pairwise import fold
 from certified._data.table import Table
 from certified._exact.simplest import between
 from certified._keyed import Keyed
 from certified._steps.estimators import ExactTransformer
 from certified.base import named_like
 from certified.errors import InvalidInput
-from certified.preprocessing._quantiles import extremes, extremes_without, known, sample, sample_without
+from certified.parts._table import PartedTable
+from certified.preprocessing._quantiles import (
+    extremes,
+    extremes_over,
+    extremes_without,
+    known,
+    sample,
+    sample_over,
+    sample_without,
+)
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["KBinsDiscretizer"]
@@ -121,6 +131,16 @@ class KBinsDiscretizer(Keyed, ExactTransformer):
         elif self.strategy == "uniform":
             detail = extremes(table)
         return _Binned(detail, np.isnan(table.x).sum(axis=0))
+
+    def _count_over(self, rows: PartedTable) -> _Binned:
+        width = rows.x.shape[1]
+        self._check_parameters(width)
+        detail: Any = (width,)
+        if self.strategy == "quantile":
+            detail = sample_over(rows, self.sample_size, "KBinsDiscretizer")
+        elif self.strategy == "uniform":
+            detail = extremes_over(rows)
+        return _Binned(detail, fold(rows.map(_missing), np.add))
 
     def _subtract(self, statistic: _Binned, removed: Table) -> _Binned | None:
         detail: Any = statistic.detail
@@ -254,3 +274,7 @@ class KBinsDiscretizer(Keyed, ExactTransformer):
                 f"{name}(n_bins={self.n_bins!r}) is not allowed: a whole number >= 2, or one for each of the "
                 f"{n_features} features."
             )
+
+
+def _missing(table: Table, weight: FloatArray) -> IntArray:
+    return np.isnan(table.x).sum(axis=0)

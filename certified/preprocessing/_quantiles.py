@@ -13,11 +13,14 @@ from sklearn.preprocessing import RobustScaler as _PlainRobust
 
 from certified._acts.partial_fit import PartialFit
 from certified._data.hashing import bottom_k
+from certified._data.pairwise import fold
 from certified._data.table import Table
 from certified._exact.simplest import simplest
 from certified._keyed import Keyed
 from certified.base import named_like
 from certified.errors import InvalidInput
+from certified.parts._samples import cuts_over
+from certified.parts._table import PartedTable
 from certified.preprocessing._scaling import Scaler
 from certified.typing import FloatArray, IntArray
 
@@ -56,6 +59,24 @@ def sample(table: Table, sample_size: int, caller: str) -> Sample:
     return Sample(cut, np.sort(table.x[table.hashes <= cut] + 0.0, axis=0))
 
 
+def sample_over(rows: PartedTable, sample_size: int, caller: str) -> Sample:
+    """Return the same of rows in parts."""
+    if not sample_size >= 1:
+        raise InvalidInput(f"{caller}(sample_size={sample_size!r}) is not allowed: at least 1.")
+    (cut,) = cuts_over(rows, _every, k=sample_size)
+    values = np.concatenate(list(rows.hashed().map(_sampled, cut)))
+    return Sample(cut, np.sort(values + 0.0, axis=0))
+
+
+def _every(table: Table) -> Any:
+    return np.ones((len(table.weight), 1), dtype=bool)
+
+
+def _sampled(table: Table, weight: FloatArray, cut: Any) -> FloatArray:
+    found: FloatArray = table.x[table.hashes <= cut]
+    return found
+
+
 def sample_without(before: Sample, removed: Table) -> Sample | None:
     """Return the sample after a deletion, None where it must be drawn again."""
     return None if np.any(removed.hashes <= before.cut) else before
@@ -79,6 +100,20 @@ def extremes(table: Table) -> Extremes:
     """Return the smallest and the largest value of each column."""
     low, high = np.fmin.reduce(table.x, axis=0) + 0.0, np.fmax.reduce(table.x, axis=0) + 0.0  # one zero
     return Extremes(low, high, len(table.x), np.isnan(table.x).sum(axis=0))
+
+
+def extremes_over(rows: PartedTable) -> Extremes:
+    """Return the same of rows in parts."""
+    return fold(rows.map(_extremes), _wider)
+
+
+def _extremes(table: Table, weight: FloatArray) -> Extremes:
+    return extremes(table)
+
+
+def _wider(a: Extremes, b: Extremes) -> Extremes:
+    low, high = np.fmin(a.low, b.low), np.fmax(a.high, b.high)
+    return Extremes(low, high, a.n_rows + b.n_rows, a.missing + b.missing)
 
 
 def extremes_without(before: Extremes, removed: Table) -> Extremes | None:
@@ -135,14 +170,21 @@ class MinMaxScaler(PartialFit, OneToOneFeatureMixin, Scaler):
         """Learn the extremes of all rows; ``ids`` names the subject of each, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 
-    def _count(self, table: Table) -> Extremes:
+    def _check_parameters(self) -> None:
         low, high = self.feature_range
         if not low < high:
             raise InvalidInput(
                 f"MinMaxScaler(feature_range={self.feature_range!r}) is not allowed: the minimum must be below the "
                 "maximum."
             )
+
+    def _count(self, table: Table) -> Extremes:
+        self._check_parameters()
         return extremes(table.some("MinMaxScaler"))
+
+    def _count_over(self, rows: PartedTable) -> Extremes:
+        self._check_parameters()
+        return extremes_over(rows)
 
     def _subtract(self, statistic: Extremes, removed: Table) -> Extremes | None:
         return extremes_without(statistic, removed)
@@ -235,13 +277,20 @@ class RobustScaler(OneToOneFeatureMixin, Keyed, Scaler):
         """Learn the quantiles; ``ids`` names the subject of each row, an array or a column of the frame X."""
         return super().fit(X, y, ids=ids)
 
-    def _count(self, table: Table) -> Sample:
+    def _check_parameters(self) -> None:
         low, high = self.quantile_range
         if not 0 <= low < high <= 100:
             raise InvalidInput(
                 f"RobustScaler(quantile_range={self.quantile_range!r}) is not allowed: 0 <= q_min < q_max <= 100."
             )
+
+    def _count(self, table: Table) -> Sample:
+        self._check_parameters()
         return sample(table.some("RobustScaler"), self.sample_size, "RobustScaler")
+
+    def _count_over(self, rows: PartedTable) -> Sample:
+        self._check_parameters()
+        return sample_over(rows, self.sample_size, "RobustScaler")
 
     def _subtract(self, statistic: Sample, removed: Table) -> Sample | None:
         return sample_without(statistic, removed)

@@ -15,7 +15,16 @@ from certified._steps.estimators import ExactTransformer
 from certified._steps.step import canonical
 from certified.base import named_like
 from certified.errors import InvalidInput
-from certified.preprocessing._quantiles import extremes, extremes_without, known, sample, sample_without
+from certified.parts._table import PartedTable
+from certified.preprocessing._quantiles import (
+    extremes,
+    extremes_over,
+    extremes_without,
+    known,
+    sample,
+    sample_over,
+    sample_without,
+)
 from certified.typing import FloatArray
 
 __all__ = ["SplineTransformer"]
@@ -94,23 +103,34 @@ class SplineTransformer(Keyed, ExactTransformer):
     def _allow_nan(self) -> bool:  # type: ignore[override]
         return self.handle_missing == "zeros"
 
-    def _count(self, table: Table) -> Any:
+    def _check_parameters(self) -> None:
         if self.handle_missing not in ("error", "zeros"):
             raise InvalidInput(
                 f"SplineTransformer(handle_missing={self.handle_missing!r}) is not allowed: 'error' or 'zeros'."
             )
         if isinstance(self.n_knots, bool) or not isinstance(self.n_knots, int | np.integer) or self.n_knots < 2:
             raise InvalidInput(f"SplineTransformer(n_knots={self.n_knots!r}) is not allowed: a whole number >= 2.")
+        if isinstance(self.knots, str) and self.knots not in ("quantile", "uniform"):
+            raise InvalidInput(
+                f"SplineTransformer(knots={self.knots!r}) is not allowed: 'quantile', 'uniform' or an array."
+            )
+
+    def _count(self, table: Table) -> Any:
+        self._check_parameters()
         table = table.some("SplineTransformer")
         if not isinstance(self.knots, str):
             return (table.x.shape[1],)
         if self.knots == "quantile":
             return sample(table, self.sample_size, "SplineTransformer")
-        if self.knots == "uniform":
-            return extremes(table)
-        raise InvalidInput(
-            f"SplineTransformer(knots={self.knots!r}) is not allowed: 'quantile', 'uniform' or an array."
-        )
+        return extremes(table)
+
+    def _count_over(self, rows: PartedTable) -> Any:
+        self._check_parameters()
+        if not isinstance(self.knots, str):
+            return (rows.x.shape[1],)
+        if self.knots == "quantile":
+            return sample_over(rows, self.sample_size, "SplineTransformer")
+        return extremes_over(rows)
 
     def _subtract(self, statistic: Any, removed: Table) -> Any:
         if not isinstance(self.knots, str):

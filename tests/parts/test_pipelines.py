@@ -18,7 +18,15 @@ from certified.linear_model import LogisticRegression, PoissonRegressor, Ridge
 from certified.naive_bayes import BernoulliNB, CategoricalNB, GaussianNB, MultinomialNB
 from certified.parts import Parts
 from certified.pipeline import make_pipeline
-from certified.preprocessing import OneHotEncoder, OrdinalEncoder, RobustScaler, StandardScaler
+from certified.preprocessing import (
+    KBinsDiscretizer,
+    MinMaxScaler,
+    OneHotEncoder,
+    OrdinalEncoder,
+    RobustScaler,
+    SplineTransformer,
+    StandardScaler,
+)
 
 N = 2400
 FEATURES = ["income", "age", "job", "city"]
@@ -108,6 +116,16 @@ def test_a_pipeline_ends_where_one_in_memory_does(loans, final, y, where):
         (SimpleImputer(add_indicator=True), ["income", "age"], None),
         (SimpleImputer(strategy="most_frequent"), FEATURES, None),
         (SimpleImputer(strategy="constant", fill_value="?"), ["city"], None),
+        (SimpleImputer(strategy="median", sample_size=90, key=1), ["income", "age"], None),
+        (SimpleImputer(strategy="median", key=1), ["age"], None),
+        (MinMaxScaler(), ["income", "age"], None),
+        (RobustScaler(sample_size=100, key=1), ["income", "age"], None),
+        (RobustScaler(key=1), ["income"], None),
+        (KBinsDiscretizer(sample_size=100, key=1), ["income", "loss"], None),
+        (KBinsDiscretizer(strategy="uniform", key=1), ["income", "loss"], None),
+        (SplineTransformer(knots="quantile", sample_size=100, key=1), ["income"], None),
+        (SplineTransformer(key=1), ["income"], None),
+        (make_pipeline(SimpleImputer(strategy="median"), RobustScaler(), key=3), ["age", "income"], None),
         (OneHotEncoder(min_frequency=0.3), ["job", "city"], None),
         (OrdinalEncoder(), FEATURES, None),
         (GaussianNB(), ["income"], "late"),
@@ -173,8 +191,7 @@ def test_threads_count_for_steps_too(loans):
 @pytest.mark.parametrize(
     ("model", "features", "error", "message"),
     [
-        (make_pipeline(RobustScaler(), Ridge()), ["income"], NotDeletable, "RobustScaler does not count rows in parts"),
-        (make_pipeline(SimpleImputer(strategy="median"), Ridge()), ["age"], NotDeletable, "SimpleImputer"),
+        (make_pipeline(PCA(sample_size=9), Ridge()), ["income"], NotDeletable, "PCA does not count rows in parts"),
         (make_pipeline(StandardScaler(), CategoricalNB()), ["income"], NotDeletable, "CategoricalNB"),
         (make_pipeline(StandardScaler(), Ridge()), ["job"], InvalidInput, "job|text|convert"),
         (make_pipeline(StandardScaler(), Ridge()), ["age"], InvalidInput, r"missing \(NaN\)"),
