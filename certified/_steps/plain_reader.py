@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib import import_module
 from operator import methodcaller
 from typing import Any
 
@@ -111,9 +112,21 @@ def made_up(cells: Sequence[Any], names: Any, n_rows: int = 1) -> Any:
 def fitted_columns(columns: ColumnTransformer, row: Any) -> ColumnTransformer:
     """Fit a plain ColumnTransformer, whose transformers are fitted and frozen, on a row; return it with them as such.
 
-    A frozen transformer is not fitted again; one that stays frozen could not be exported, to ONNX for example.
+    A frozen transformer is not fitted again; one that stays frozen could not be exported, to ONNX for example. One of
+    others that takes frames of pandas alone gets such a row.
     """
-    columns.fit(row)
+    try:
+        columns.fit(row)
+    except Exception:
+        if not isinstance(row, pl.DataFrame):
+            raise
+        try:
+            pandas = import_module("pandas")
+        except ImportError:
+            pandas = None
+        if pandas is None:
+            raise
+        columns.fit(pandas.DataFrame(row.to_dict(as_series=False)))
     columns.transformers = [(name, unfrozen(step), chosen) for name, step, chosen in columns.transformers]
     columns.transformers_ = [(name, unfrozen(step), chosen) for name, step, chosen in columns.transformers_]
     columns.remainder = unfrozen(columns.remainder)

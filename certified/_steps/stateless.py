@@ -127,8 +127,8 @@ class StatelessStep(ExactStep):
     user's for functions and for what is frozen. A fit tests it: all rows again beside others, some by themselves. No
     test proves it, so the certificate says that it rests on the declaration.
 
-    What was fitted on a frame and frozen gets a frame with the names it knows. A function that gets the features as
-    they were given, and fails on an array but not on a frame, gets a frame.
+    What was fitted on a frame and frozen gets a frame with the names it knows. A function, or what is frozen and knows
+    no names, that fails on an array and not on a frame gets a frame.
 
     Parameters
     ----------
@@ -145,7 +145,8 @@ class StatelessStep(ExactStep):
         super()._see(X, names, schema)
         self._frame = None
         known = isinstance(self.step, FunctionTransformer) and isinstance(self.step.func, np.ufunc | None)
-        if not isinstance(self.step, FunctionTransformer) or known or names is None:
+        nameless = isinstance(self.step, FrozenEstimator) and not hasattr(self.step.estimator, "feature_names_in_")
+        if not (isinstance(self.step, FunctionTransformer) or nameless) or known or names is None:
             return
         text = [] if schema is None else [j for j, kind in enumerate(schema.kinds) if kind == "text"]
         values: Any = np.zeros((_ROWS, len(names)), dtype=object if text else np.float64)
