@@ -40,7 +40,8 @@ def steps():
     try:
         from category_encoders import TargetEncoder
 
-        found.append(pytest.param(TargetEncoder(cols=["town"]).fit(PUBLIC, PUBLIC_Y), id="category_encoders"))
+        shares = TargetEncoder(cols=["town"]).fit(PUBLIC, PUBLIC_Y)
+        found.append(pytest.param(shares, id="category_encoders"))
     except ImportError:
         found.append(
             pytest.param(None, id="category_encoders", marks=pytest.mark.skip(reason="needs category_encoders"))
