@@ -5,7 +5,7 @@ a pass is that of one part, and it runs wherever the parts are.
 """
 
 from certified.parts._engines import engine
-from certified.parts._rewriting import Rewritten, rewrite_parquet
+from certified.parts._rewriting import Rewritten, rewrite_delta, rewrite_parquet
 from certified.parts._source import Parts
 
-__all__ = ["Parts", "Rewritten", "engine", "rewrite_parquet"]
+__all__ = ["Parts", "Rewritten", "engine", "rewrite_delta", "rewrite_parquet"]

@@ -7,7 +7,7 @@ from polars.testing import assert_frame_equal
 
 from certified.errors import InvalidInput
 from certified.linear_model import Ridge
-from certified.parts import Parts, rewrite_parquet
+from certified.parts import Parts, rewrite_delta, rewrite_parquet
 
 
 @pytest.fixture
@@ -61,3 +61,44 @@ def test_what_names_no_subjects_is_refused(files):
         rewrite_parquet(folder, "who", ["3"])
     with pytest.raises(InvalidInput, match="no Parquet file"):
         rewrite_parquet(folder / "absent", "who", [3])
+
+
+@pytest.fixture
+def delta(tmp_path):
+    pytest.importorskip("deltalake")
+    rng = np.random.default_rng(0)
+    names = [f"O'client-{k // 3}" for k in range(900)]
+    table = pl.DataFrame({"a": rng.normal(size=900), "y": rng.normal(size=900), "who": names})
+    for piece in table.iter_slices(300):
+        piece.write_delta(tmp_path / "table", mode="append")
+    return tmp_path / "table", table
+
+
+def holds(folder, text):
+    return any(text in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_their_rows_leave_a_delta_table_with_its_old_files_and_its_log(delta):
+    folder, table = delta
+    last = "O'client-99"  # the largest name of a file, which the log has among its statistics
+    assert holds(folder / "_delta_log", last.encode())
+    assert holds(folder, table["a"][298:299].to_numpy().tobytes())
+    gone = [last, "O'client-3", "nobody"]
+    found = rewrite_delta(folder, "who", gone)
+    assert (found.files, found.rows, found.searched) == (1, 6, 3)
+    assert not holds(folder, last.encode())
+    assert not holds(folder, b"nobody")  # the request is not in the log either
+    assert not any(holds(folder, np.float64(value).tobytes()) for value in table.filter(pl.col("who") == last)["a"])
+    rest = table.filter(~pl.col("who").is_in(gone))
+    assert_frame_equal(pl.read_delta(str(folder)).sort("a"), rest.sort("a"))
+    assert rewrite_delta(folder, "who", gone).rows == 0  # again
+    model = Ridge().fit(Parts(pl.scan_delta(str(folder)), in_memory=True), "y", ids="who")
+    assert model.state_digest_ == Ridge().fit(Parts(rest, in_memory=True), "y", ids="who").state_digest_
+
+
+def test_a_delta_table_without_the_column_is_left_alone(delta):
+    folder, table = delta
+    for column, ids, message in (("whom", ["a"], "no such column"), ("who", [3], "another type")):
+        with pytest.raises(InvalidInput, match=message):
+            rewrite_delta(folder, column, ids)
+    assert pl.read_delta(str(folder)).height == table.height
