@@ -142,7 +142,8 @@ def rewrite_delta(table: str | Path, column: str, ids: Any) -> Rewritten:
         raise InvalidInput(f"rewrite_delta(column={column!r}): the table has no such column. Nothing was changed.")
     if kinds[column].is_integer() != (gone.dtype.kind == "i"):
         raise InvalidInput(
-            f"rewrite_delta got ids of another type than the table has in {column!r}. Convert them. Nothing was changed."
+            f"rewrite_delta got ids of another type than the table has in {column!r}. Convert them. Nothing was "
+            "changed."
         )
     searched, files, rows = len(found.file_uris()), 0, 0
     for start in range(0, len(gone), _AT_ONCE):
@@ -164,11 +165,10 @@ def _quoted(value: Any) -> str:
 
 
 def _check_delta(folder: Path, found: Any) -> None:
-    """Raise where a file is left that the present version does not need, or an entry of the log before its checkpoint."""
+    """Raise where a file is left that the present version does not need, or an older entry of the log."""
     needed = {Path(uri.removeprefix("file://")).name for uri in found.file_uris()}
-    left = [
-        path.name for path in folder.rglob("*.parquet") if "_delta_log" not in path.parts and path.name not in needed
-    ]
+    files = [path for path in folder.rglob("*.parquet") if "_delta_log" not in path.parts]
+    left = [path.name for path in files if path.name not in needed]
     log = folder / "_delta_log"
     closed = max(int(path.name[:20]) for path in log.glob("*.checkpoint*.parquet"))
     left += [path.name for path in log.glob("*.json") if path.name[:20].isdigit() and int(path.name[:20]) < closed]

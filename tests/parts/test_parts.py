@@ -9,6 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from certified._convex import derivatives
+from certified._convex.losses import Gamma, Logistic, Poisson
+from certified._convex.passes import Passes
 from certified._data.pairwise import additions, fold
 from certified.errors import CertifiedError, InvalidInput, InvalidRequest, UnknownIds
 from certified.linear_model import (
@@ -64,6 +67,32 @@ def test_values_are_merged_in_their_order_and_each_few_times(values):
     merged = fold(depth, lambda a, b: (1, [d + 1 for d in a[1]] + [d + 1 for d in b[1]]))
     assert max(merged[1]) <= additions(len(values))
     assert fold([[v] for v in values], list.__add__) == values
+
+
+@given(n_parts=st.integers(1, 70))
+@settings(max_examples=10, deadline=None)
+def test_the_bound_of_rounding_counts_the_additions_over_the_parts(table, n_parts):
+    rows = Ridge().fit(parts(table, "real", n_parts=n_parts, in_memory=True), "real")._rows
+    longest = max(derivatives.chain(*part.open().blocks()[1].shape) for part in rows.stored)
+    more = Passes(rows, None).chain - longest
+    assert more == (0 if len(rows.stored) == 1 else additions(len(rows.stored)))
+
+
+@given(n_parts=st.integers(2, 30), loss=st.sampled_from([Logistic(), Poisson(), Gamma()]), seed=st.integers(0, 9))
+@settings(max_examples=12, deadline=None)
+def test_a_pass_finds_in_many_parts_what_it_finds_in_one(table, n_parts, loss, seed):
+    source = table.select(*FEATURES, y=pl.col("cost") if isinstance(loss, Gamma) else pl.col("count").clip(0, 1))
+    one, many = (
+        Passes(PoissonRegressor().fit(Parts(source, in_memory=True, part_bytes=size), "y")._rows, None)
+        for size in (1 << 24, max(1024, 8 * 5 * N // n_parts))
+    )
+    w = np.random.default_rng(seed).normal(size=4) * [0.5, 0.05, 5.0, 1.0]
+    for found, wanted in zip(many.gradient(loss, w), one.gradient(loss, w), strict=True):
+        assert np.allclose(found, wanted, rtol=1e-12)
+    assert np.allclose(many.curvature(loss, w), one.curvature(loss, w), rtol=1e-12)
+    assert np.isclose(many.reach(loss, w), one.reach(loss, w), rtol=1e-14)
+    assert np.isclose(many.leverage(loss, np.eye(4)), one.leverage(loss, np.eye(4)), rtol=1e-14)
+    assert np.array_equal(many.peak(), one.peak())
 
 
 # ------------------------------------------------------------------ the same as in memory
@@ -152,15 +181,16 @@ def test_a_subject_lives_in_one_part_and_every_row_is_in_one(table, n_parts, tex
 
 def test_a_deletion_changes_one_file_and_leaves_no_byte_of_the_row(table, tmp_path):
     marked = table.with_columns(pl.when(pl.col("who") == 17).then(0.123456789).otherwise(pl.col("a")).alias("a"))
+    marked = marked.with_columns(who=pl.format("client {}.", "who"))
     model = Ridge().fit(parts(marked, "real", "who", folder=tmp_path), "real", ids="who")
     files = sorted(tmp_path.rglob("part-*"))
     before = [path.read_bytes() for path in files]
-    mark = np.float64(0.123456789).tobytes()
-    assert sum(mark in content for content in before) == 1
-    model.delete(17)
+    marks = np.float64(0.123456789).tobytes(), "client 17.".encode("utf-32-le")
+    assert [sum(mark in content for content in before) for mark in marks] == [1, 1]
+    model.delete("client 17.")
     after = [path.read_bytes() for path in files]
     assert sum(a != b for a, b in zip(before, after, strict=True)) == 1
-    assert not any(mark in content for content in after)
+    assert not any(mark in content for content in after for mark in marks)
     del model
     assert list(tmp_path.iterdir()) == []
 
