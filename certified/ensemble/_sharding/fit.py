@@ -207,6 +207,12 @@ class ShardedFit(Deletable):
         """Return how the estimator goes on from a checkpoint, and the parameter that grows with the slices."""
         if self.n_slices == 1:
             return "fit", ""
+        if isinstance(self.estimator, Deletable):
+            raise InvalidInput(
+                f"{type(self).__name__}(n_slices={self.n_slices}) got {type(self.estimator).__name__}, which deletes "
+                "by itself, and of which a shard keeps the release: it cannot go on from a checkpoint. Use n_slices=1 "
+                "and more shards, or the estimator without shards. Nothing was fitted."
+            )
         if hasattr(self.estimator, "partial_fit") and not found.get("warm_start"):
             return "partial_fit", ""
         adds = [name for name in ADD_TREES if has_fit_parameter(self.estimator, name)]

@@ -12,7 +12,7 @@ from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import Bunch
 
-from certified.base import named_like
+from certified.base import Deletable, named_like
 from certified.ensemble._sharding.fingerprint import holds_rows
 from certified.ensemble._sharding.shard import Shard, Stage, unfitted
 from certified.errors import CannotCertify
@@ -37,13 +37,12 @@ def released(model: Any, shards: list[Shard]) -> Any:
             "has one. Serve predictions instead, or fit a model for each output. Nothing was released."
         )
     if not hasattr(model, "classes_"):
-        out = VotingRegressor(_named([unfitted(model.estimator) for _ in shards]))
+        out = VotingRegressor(_named([_unfitted(model.estimator, shard) for shard in shards]))
         out.estimators_ = [deepcopy(shard.stages[-1].model) for shard in shards]
         return _finished(out)
     n_classes = len(model.classes_)
-    out = VotingClassifier(
-        _named([unfitted(model.estimator) for _ in shards]), voting="hard" if model.aggregation == "vote" else "soft"
-    )
+    voting = "hard" if model.aggregation == "vote" else "soft"
+    out = VotingClassifier(_named([_unfitted(model.estimator, shard) for shard in shards]), voting=voting)
     out.estimators_ = [_plain(shard.stages[-1], n_classes, model) for shard in shards]
     out.le_ = LabelEncoder().fit(model.classes_)
     out.classes_ = model.classes_.copy()
@@ -62,6 +61,12 @@ def _plain(stage: Stage, n_classes: int, model: Any) -> Any:
             "model. Use fewer shards, or serve predictions instead. Nothing was released."
         )
     return deepcopy(stage.model)
+
+
+def _unfitted(estimator: Any, shard: Shard) -> Any:
+    """Return what a shard's model was made from; of an estimator of this package, what its release is."""
+    found = shard.stages[-1].model
+    return unfitted(found if isinstance(estimator, Deletable) and found is not None else estimator)
 
 
 def _named(models: list[Any]) -> list[tuple[str, Any]]:

@@ -11,6 +11,7 @@ import hashlib
 import pickle
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import lru_cache
@@ -25,7 +26,9 @@ from threadpoolctl import ThreadpoolController
 
 from certified._data.row_order import by_owner_and_content
 from certified._data.subjects import Subjects
+from certified.base import Deletable
 from certified.ensemble._sharding.tables import Table
+from certified.errors import SimulatedNoise
 from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = [
@@ -231,7 +234,19 @@ def _stage(course: Course, before: Stage | None, shard: Shard, start: int, end: 
         model.set_params(**{course.grows: whole * (r + 1) // course.n_slices - there})
     if known and course.way in ADD_TREES:
         more[course.way] = saved(known.model)
-    return Stage(model.fit(part.x, np.searchsorted(classes, part.y) if course.n_classes else part.y, **more), classes)
+    with warnings.catch_warnings():
+        if isinstance(model, Deletable):  # what it has of noise comes from the shard's seed, which a refit has, too
+            warnings.simplefilter("ignore", SimulatedNoise)
+        model.fit(part.x, np.searchsorted(classes, part.y) if course.n_classes else part.y, **more)
+        return Stage(published(model), classes)
+
+
+def published(model: Any) -> Any:
+    """Return what a shard keeps of a model: the release of one of this package, which holds no row; another as it is.
+
+    The ensemble deletes by learning a shard anew, so that the rows need not be held twice.
+    """
+    return model.release() if isinstance(model, Deletable) else model
 
 
 def unfitted(estimator: Any) -> Any:
