@@ -132,7 +132,7 @@ class SimpleImputer(Keyed, MixedTransformer):
             return found._replace(detail=tuple((cut, np.sort(v)) for cut, v in zip(cuts, values, strict=True)))
         if self.strategy != "mean":
             return found
-        return found._replace(detail=products_over(rows, _filled_of, plain, limbs=2, gram=False))
+        return found._replace(detail=products_over(rows.unweighted(), _filled_of, plain, limbs=2, gram=False))
 
     def _check_text(self, x: Any) -> BoolArray:
         """Return which columns hold text; raise InvalidInput where the strategy takes none."""

@@ -16,11 +16,13 @@ from certified._data.frames import Columns, select
 from certified._data.hashing import subject_hash
 from certified._data.table import Table
 from certified.errors import InvalidInput, InvalidRequest
-from certified.parts._part import MISSING, InFile, InMemory, Layout, Part, Stored
+from certified.parts._part import MISSING, InFile, InMemory, Layout, Part, PartWeight, Stored
 from certified.parts._rows import PartedRows, PartedWeight
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["PartedTable"]
+
+_SOME = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,10 +120,13 @@ class PartedTable:
 
     @property
     def x(self) -> Any:
-        """Some rows, to look at."""
-        for k in range(len(self.rows.stored)):
-            table = _table_of(self.rows.stored[k].open(), self.text, self.coded, slice(0, 1024)).with_weight()
-            if len(table.weight):
+        """Some of the rows, to look at."""
+        gone = {} if self.gone is None else self.rows.places(self.gone)
+        for k, stored in enumerate(self.rows.stored):
+            part = stored.open()
+            some = np.flatnonzero(PartWeight(gone.get(k)).of(part) > 0.0)[:_SOME]
+            if some.size:
+                table = _table_of(part, self.text, self.coded, some)
                 for name, *given in self.steps:
                     table = _advanced(table, name, given)
                 return table.x

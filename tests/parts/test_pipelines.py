@@ -147,12 +147,35 @@ def test_steps_end_at_the_same_bits(loans, step, features, y):
     assert model.state_digest_ == whole.state_digest_
 
 
-def test_rows_of_weight_0_are_absent_for_every_step(loans):
-    model, whole = both(make_pipeline(StandardScaler(), Ridge()), loans, ["income"], "loss", weight="w", n_parts=60)
+@pytest.mark.parametrize(
+    ("step", "features"),
+    [
+        (StandardScaler(), ["income", "age"]),
+        (SimpleImputer(), ["income", "age"]),
+        (make_pipeline(SimpleImputer(strategy="median"), RobustScaler(), key=2), ["age"]),
+        (OneHotEncoder(drop="first", sparse_output=False), ["job"]),
+        (KBinsDiscretizer(encode="ordinal", key=2), ["income"]),
+        (PCA(), ["income", "claims"]),
+    ],
+    ids=lambda value: str(value).replace("\n", "")[:40],
+)
+def test_weights_are_those_of_memory_for_every_step(loans, step, features):
+    final = make_pipeline(step, SimpleImputer(), Ridge(), key=2)
+    model, whole = both(final, loans, features, "loss", weight="w", n_parts=60)
+    for request in (whole.ids_[:3], whole.ids_[3:300]):
+        assert model._final.state_digest_ == whole._final.state_digest_
+        assert model[0].state_digest_ == whole[0].state_digest_
+        assert model.delete(request).n_rows == whole.delete(request).n_rows
     assert model._final.state_digest_ == whole._final.state_digest_
-    assert model[0].n_samples_seen_ == whole[0].n_samples_seen_ == np.count_nonzero(loans["w"])
-    gone = whole.ids_[:300]
-    assert model.delete(gone).n_rows == whole.delete(gone).n_rows
+
+
+def test_what_steps_look_at_has_no_deleted_row(loans):
+    """Every value is one person's: a step that looks at a row that leaves would not know its category."""
+    model = make_pipeline(OrdinalEncoder(), Ridge())
+    source = Parts(loans.select("income", "loss"), in_memory=True, part_bytes=2048)
+    model.fit(source, "loss").delete(np.arange(0, N, 2))
+    rest = loans[1::2]
+    whole = make_pipeline(OrdinalEncoder(), Ridge()).fit(rest.select("income"), rest["loss"].to_numpy())
     assert model._final.state_digest_ == whole._final.state_digest_
 
 
