@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -255,7 +256,11 @@ class InFile(Stored):
         mapped.flush()
 
     def discard(self) -> None:
-        """Delete the file."""
+        """Overwrite the file, on the disk when this returns, and delete it, which alone leaves the bytes there."""
+        with suppress(FileNotFoundError):  # given up before
+            mapped = self._mapped(write=True)
+            np.frombuffer(mapped, dtype=np.uint8).fill(0)
+            mapped.flush()
         self.path.unlink(missing_ok=True)
 
     def copied(self, folder: Path | None) -> InFile:

@@ -60,23 +60,24 @@ def rewrite_parquet(source: str | Path, column: str, ids: Any) -> Rewritten:
     Raises
     ------
     InvalidInput
-        A file has no such column.
+        A file has no such column, or its values have another type.
     """
     gone, files, rows = as_ids(ids, "rewrite_parquet(ids=...)"), 0, 0
     found = parquet_files(source)
+    for path in found:  # before any of them is written
+        kind = pl.read_parquet_schema(path).get(column)
+        if kind is None:
+            raise InvalidInput(
+                f"rewrite_parquet(column={column!r}): {path.name} has no such column. Name the column of the subjects. "
+                "Nothing was changed."
+            )
+        if not (kind.is_integer() if gone.dtype.kind == "i" else kind in (pl.String, pl.Categorical, pl.Enum)):
+            raise InvalidInput(
+                f"rewrite_parquet got ids of another type than {path.name} has in {column!r}, {kind}. Convert them. "
+                "Nothing was changed."
+            )
     for path in found:
-        schema = pl.read_parquet_schema(path)
-        if column not in schema:
-            raise InvalidInput(
-                f"rewrite_parquet(column={column!r}): {path.name} has no such column. Files before it were rewritten; "
-                "name the column of the subjects."
-            )
         held = as_ids(pl.read_parquet(path, columns=[column])[column], "rewrite_parquet")
-        if held.dtype.kind != gone.dtype.kind:
-            raise InvalidInput(
-                f"rewrite_parquet got ids of another type than {path.name} has in {column!r}. Convert them. "
-                f"{files} files were rewritten before."
-            )
         leaves = np.isin(held, gone)
         if leaves.any():
             _written(path, pl.Series(~leaves))

@@ -30,7 +30,7 @@ def parquet_files(source: str | Path) -> list[Path]:
     """Return the files of a folder, a pattern or a path, sorted by name; raise InvalidInput for none."""
     path = Path(source)
     if path.is_dir():
-        found = [p for p in path.rglob("*.parquet") if not any(part.startswith(("_", ".")) for part in p.parts[-1:])]
+        found = [file for file in path.rglob("*.parquet") if not file.name.startswith(("_", "."))]
     elif path.is_file():
         found = [path]
     else:

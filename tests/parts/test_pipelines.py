@@ -195,12 +195,20 @@ def test_counts_of_two_parts_are_those_of_the_whole(column, cut):
 
 def test_text_leaves_no_byte_behind(loans, tmp_path):
     marked = loans.with_columns(job=pl.when(pl.col("who") == 8).then(pl.lit("astronaut")).otherwise(pl.col("job")))
-    source = Parts(marked.select(*FEATURES, "who", "loss"), folder=tmp_path, part_bytes=1 << 13)
+    source = Parts(marked.select(*FEATURES, "who", "loss"), folder=tmp_path / "parts", part_bytes=1 << 13)
     model = behind_encoders(Ridge()).fit(source, "loss", ids="who")
     mark = "astronaut".encode("utf-32-le")
-    assert any(mark in path.read_bytes() for path in tmp_path.rglob("part-*"))
+    files = list(tmp_path.rglob("part-*"))
+    (tmp_path / "links").mkdir()
+    assert any(mark in path.read_bytes() for path in files)
+    links = [tmp_path / "links" / str(k) for k in range(len(files))]  # what is deleted can be read through them
+    for path, link in zip(files, links, strict=True):
+        link.hardlink_to(path)
     assert model.delete(8).changed == ("columntransformer", "ridge")
-    assert not any(mark in path.read_bytes() for path in tmp_path.rglob("part-*"))
+    assert not any(mark in path.read_bytes() for path in [*tmp_path.rglob("part-*"), *links])
+    given_up = [link for path, link in zip(files, links, strict=True) if not path.exists()]
+    assert len(given_up) > 1  # the features are others now
+    assert not any(any(link.read_bytes()) for link in given_up)
     _, rest = both(behind_encoders(Ridge()), marked.filter(pl.col("who") != 8), FEATURES, "loss")
     assert model._final.state_digest_ == rest._final.state_digest_
 

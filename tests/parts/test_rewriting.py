@@ -63,6 +63,16 @@ def test_what_names_no_subjects_is_refused(files):
         rewrite_parquet(folder / "absent", "who", [3])
 
 
+@pytest.mark.parametrize("odd", [{"whom": [3]}, {"who": ["3"]}, {"who": [3.0]}], ids=["no column", "text", "floats"])
+def test_files_that_do_not_fit_are_found_before_any_is_written(files, odd):
+    folder, _ = files
+    pl.DataFrame(odd).write_parquet(folder / "9.parquet")  # the last one
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(InvalidInput, match="Nothing was changed"):
+        rewrite_parquet(folder, "who", [3])
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 @pytest.fixture
 def delta(tmp_path):
     pytest.importorskip("deltalake")
