@@ -203,7 +203,10 @@ def _pools(n_modules: int) -> ThreadpoolController:
 
 
 def _stage(course: Course, before: Stage | None, shard: Shard, start: int, end: int, r: int) -> Stage:
-    """Return what is known after slice r, rows start to end: a function of `before` and of the rows up to `end`."""
+    """Return what is known after slice r, rows start to end: a function of `before` and of the rows up to `end`.
+
+    Of an estimator of this package a shard keeps the release, which holds no row: it deletes by learning anew.
+    """
     table = shard.table
     classes = np.unique(table.y[:end]) if course.n_classes else np.empty(0, np.int64)
     if end == 0 or classes.size == 1:
@@ -234,19 +237,12 @@ def _stage(course: Course, before: Stage | None, shard: Shard, start: int, end: 
         model.set_params(**{course.grows: whole * (r + 1) // course.n_slices - there})
     if known and course.way in ADD_TREES:
         more[course.way] = saved(known.model)
-    with warnings.catch_warnings():
-        if isinstance(model, Deletable):  # what it has of noise comes from the shard's seed, which a refit has, too
-            warnings.simplefilter("ignore", SimulatedNoise)
-        model.fit(part.x, np.searchsorted(classes, part.y) if course.n_classes else part.y, **more)
-        return Stage(published(model), classes)
-
-
-def published(model: Any) -> Any:
-    """Return what a shard keeps of a model: the release of one of this package, which holds no row; another as it is.
-
-    The ensemble deletes by learning a shard anew, so that the rows need not be held twice.
-    """
-    return model.release() if isinstance(model, Deletable) else model
+    y = np.searchsorted(classes, part.y) if course.n_classes else part.y
+    if not isinstance(model, Deletable):
+        return Stage(model.fit(part.x, y, **more), classes)
+    with warnings.catch_warnings():  # what it has of noise comes from the shard's seed, which a refit has, too
+        warnings.simplefilter("ignore", SimulatedNoise)
+        return Stage(model.fit(part.x, y, **more).release(), classes)
 
 
 def unfitted(estimator: Any) -> Any:
