@@ -1,4 +1,4 @@
-"""Folders in memory, where there is such a file system: syncs, of which a log makes many, cost nothing there."""
+"""A key, a log, and folders in memory where there are such: syncs, of which a log makes many, cost nothing there."""
 
 import shutil
 import tempfile
@@ -14,3 +14,20 @@ def tmp_path():
     folder = Path(tempfile.mkdtemp(prefix="certified-", dir=MEMORY if MEMORY.is_dir() else None))
     yield folder
     shutil.rmtree(folder)
+
+
+NAME = "bank.example/credit-default"
+
+
+@pytest.fixture(scope="module")
+def key():
+    ledger = pytest.importorskip("certified.ledger")
+    return ledger.SigningKey.generate(NAME)
+
+
+@pytest.fixture
+def ledger(tmp_path, key):
+    from certified.ledger import Ledger
+
+    with Ledger.create(tmp_path / "log.db", NAME, key) as made:
+        yield made
