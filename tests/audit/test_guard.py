@@ -11,6 +11,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 import certified
 from certified import audit
+from certified.audit._memory import dumped
 from certified.base import Deletable
 from certified.ensemble import RandomForestClassifier, ShardedClassifier
 from certified.errors import InvalidInput, InvalidRequest, ReleaseWithheld
@@ -100,12 +101,12 @@ def test_a_guard_that_fails_withholds_the_release(fault):
 
 def test_a_refused_request_asks_no_guard_and_withholds_nothing():
     model = GaussianNB().fit(X, Y)
-    dump = pickle.dumps(model)
+    dump = dumped(model)
     with pytest.raises(InvalidRequest):
         model.delete([3, 3], guard=utility)
     with pytest.raises(InvalidInput, match="has no release"):
         KNeighborsClassifier().fit(X, Y).delete([3], guard=utility)
-    assert pickle.dumps(model) == dump
+    assert dumped(model) == dump
 
 
 def test_every_act_of_the_package_is_the_template():
@@ -126,10 +127,10 @@ def test_every_act_of_the_package_is_the_template():
 @pytest.mark.parametrize("act", ["delete", "add"])
 def test_what_is_no_guard_is_refused_before_anything_happens(act):
     model = GaussianNB().fit(X, Y)
-    dump = pickle.dumps(model)
+    dump = dumped(model)
     with pytest.raises(InvalidInput, match="got no function"):
         model.delete([3], guard=3) if act == "delete" else model.add(X[:1], Y[:1], ids=[999], guard=3)
-    assert pickle.dumps(model) == dump
+    assert dumped(model) == dump
 
 
 def test_an_addition_takes_a_guard_as_a_deletion_does():

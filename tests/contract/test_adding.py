@@ -1,7 +1,5 @@
 """Rows that are added: within the certificate of a refit, with the noise metric of the refit; errors change nothing."""
 
-import pickle
-
 import numpy as np
 import polars as pl
 import pytest
@@ -11,6 +9,7 @@ from sklearn.base import clone, is_regressor
 
 from certified._convex import newton_cholesky
 from certified.additive import AdditiveClassifier
+from certified.audit._memory import dumped
 from certified.compose import make_column_transformer
 from certified.ensemble import RandomForestClassifier
 from certified.errors import InvalidInput, NotDeletable
@@ -151,7 +150,7 @@ def test_a_leverage_that_is_not_updated_is_caught(monkeypatch):
 def test_wrong_rows_are_refused_and_change_nothing():
     x, y, _ = table(LogisticRegression())
     model = LogisticRegression().fit(x[:200], y[:200])
-    before = pickle.dumps(model)
+    before = dumped(model)
     wrong = [
         ((x[200:], y[200:], range(3)), "ids for"),
         ((x[200:], y[200:] + 7, range(200, N)), "which the fit did not have"),
@@ -162,7 +161,7 @@ def test_wrong_rows_are_refused_and_change_nothing():
     for arguments, message in wrong:
         with pytest.raises(ValueError, match=message):
             model.add(*arguments[:2], ids=arguments[2])
-        assert pickle.dumps(model) == before
+        assert dumped(model) == before
     with pytest.raises(InvalidInput, match="valid range"):
         PoissonRegressor().fit(x, y).add(x[:1], [-1.0], ids=[N])
     pipeline = make_pipeline(LogisticRegression()).fit(x, y)
@@ -200,7 +199,7 @@ def test_rows_that_cannot_join_least_squares_change_nothing():
     x, _, rng = table(LogisticRegression())
     y = x @ [1.0, 2.0, 3.0] + rng.normal(size=N)
     model = Ridge().fit(x, y)
-    before = pickle.dumps(model)
+    before = dumped(model)
     for wrong, error, match in (
         ((x[:2], np.ones((2, 3)), [1000, 1001]), InvalidInput, "outputs"),
         ((x[:2, :2], y[:2], [1000, 1001]), ValueError, "features"),
@@ -210,7 +209,7 @@ def test_rows_that_cannot_join_least_squares_change_nothing():
     ):
         with pytest.raises(error, match=match):
             model.add(*wrong[:2], ids=wrong[2])
-        assert pickle.dumps(model) == before
+        assert dumped(model) == before
 
 
 # ------------------------------------------------------------------------------------------------- pipelines
@@ -335,7 +334,7 @@ def test_weights_and_exposures_join_by_name_and_one_class_is_enough():
 def test_an_error_half_way_changes_nothing_in_any_step(monkeypatch):
     frame, y = customers(1)
     model = scoring(LogisticRegression()).fit(frame[:150], y[:150], ids="who")
-    before = pickle.dumps(model)
+    before = dumped(model)
 
     def fails(*args, **kwargs):
         raise KeyboardInterrupt
@@ -345,12 +344,12 @@ def test_an_error_half_way_changes_nothing_in_any_step(monkeypatch):
             patch.setattr(LogisticRegression, "_with", fails)
             with pytest.raises(KeyboardInterrupt):
                 model.add(frame[rows], y[rows], ids="who")
-        assert pickle.dumps(model) == before
+        assert dumped(model) == before
     with pytest.raises(InvalidInput, match="which the fit did not have"):
         model.add(frame[150:152], ["good", "ugly"], ids="who")
     with pytest.raises(InvalidInput, match="names a column"):
         model.add(frame[150:152], y[150:152], ids="whom")
-    assert pickle.dumps(model) == before
+    assert dumped(model) == before
 
 
 def test_additive_models_take_new_rows():

@@ -1,16 +1,21 @@
 """The public checks as third parties use them: decorator, command line, adversaries, an estimator from elsewhere."""
 
 import hashlib
+import threading
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.datasets import load_iris
+from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from certified import cli
+from certified.audit._memory import dumped
 from certified.certificate import Certificate
+from certified.ensemble import ShardedClassifier
 from certified.errors import InvalidRequest, UnknownIds
 from certified.linear_model import LogisticRegression, Ridge
 from certified.testing import (
@@ -171,3 +176,19 @@ def test_the_command_says_what_it_could_not_load(path, capsys):
     assert cli.main(["check", path]) == 2
     assert path in capsys.readouterr().out
     assert cli.main(["check", "certified.linear_model:Ridge", "--only", "no such check"]) == 1
+
+
+def test_states_are_compared_alike_whatever_threads_run():
+    """Records of scikit-learn's trees have bytes between their fields, which a copy leaves undefined."""
+    X, y = load_iris(return_X_y=True)
+    model = ShardedClassifier(DecisionTreeClassifier(max_depth=2), 2, key=0).fit(X[:100], y[:100])
+    alone, ends = dumped(model), threading.Event()
+    thread = threading.Thread(target=ends.wait)
+    thread.start()
+    try:
+        assert dumped(model) == dumped(model) == alone
+    finally:
+        ends.set()
+        thread.join()
+    model.delete([3])
+    assert dumped(model) != alone

@@ -24,6 +24,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from certified.audit._memory import dumped
 from certified.certificate import Certificate
 from certified.ensemble import ShardedClassifier, ShardedRegressor
 from certified.ensemble._sharding import base, fit, shard
@@ -197,7 +198,7 @@ def test_frames_with_text_go_to_the_estimator_as_they_are_and_lose_what_is_delet
     refit = ShardedClassifier(of_columns(), 4, key=0).fit(frames[kind](retained), y[retained], ids=ids[retained])
     assert model.state_digest_ == refit.state_digest_
     assert model.release().predict(frames[kind](retained)).tolist() == model.predict(frames[kind](retained)).tolist()
-    dump = pickle.dumps(model)
+    dump = dumped(model)
     assert b"note 12" in dump
     assert b"note 10" not in dump
     assert b"note 41" not in dump
@@ -286,10 +287,10 @@ def test_a_shard_that_cannot_learn_refuses_the_request_and_changes_nothing():
     model = ShardedClassifier(NeedsThree(), 2).fit(X, y)
     shard = model._shards[0]
     keep = np.r_[shard.positions[shard.table.y == 0][:1], shard.positions[shard.table.y == 1][:1]]
-    before = pickle.dumps(model)
+    before = dumped(model)
     with pytest.raises(InvalidRequest, match=r"three rows are needed.*Nothing was changed"):
         model.delete(np.setdiff1d(shard.positions, keep))
-    assert pickle.dumps(model) == before
+    assert dumped(model) == before
 
 
 # ---------------------------------------------------------------- release

@@ -1,7 +1,5 @@
 """Rows that are added a sharded ensemble: the state is a refit's, and only shards that get a row learn again."""
 
-import pickle
-
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -19,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from certified.audit._memory import dumped
 from certified.ensemble import ShardedClassifier, ShardedRegressor
 from certified.ensemble._sharding import fit, shard
 from certified.ensemble._sharding.tables import check_finite, like
@@ -243,10 +242,10 @@ FRAME = pd.DataFrame({"a": [1.0, 2.0], "b": [1.0, 2.0]})
 def test_rows_that_cannot_join_change_nothing(X, y, ids, more, message):
     rows = np.arange(24.0).reshape(12, 2) / 10
     model = ShardedClassifier(NoNines(), 2).fit(rows, np.arange(12) % 2)
-    before = pickle.dumps(model)
+    before = dumped(model)
     with pytest.raises(InvalidInput, match=message):
         model.add(X, y, ids=ids, **more)
-    assert pickle.dumps(model) == before
+    assert dumped(model) == before
 
 
 @pytest.mark.parametrize(

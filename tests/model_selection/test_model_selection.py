@@ -17,6 +17,7 @@ from certified._data.rows import Rows
 from certified._data.subjects import Subjects
 from certified.accounting import compose, mu_of
 from certified.audit import private_parameter
+from certified.audit._memory import dumped
 from certified.decomposition import PCA
 from certified.errors import CannotCertify, CertifiedError, InvalidInput, NotDeletable
 from certified.linear_model import LogisticRegression, Ridge
@@ -211,13 +212,13 @@ def interrupted_anywhere(monkeypatch, make, X, y, owner, name):
     act, gone, retained = getattr(owner, name), [3, 5, 8], np.setdiff1d(np.arange(len(y)), [3, 5, 8])
     live, at = make().fit(X, y), 1
     while True:
-        before, subjects = pickle.dumps(live), live.n_rows_
+        before, subjects = dumped(live), live.n_rows_
         stop = Interrupted(act, at)
         monkeypatch.setattr(owner, name, lambda *args, stop=stop, **kwargs: stop(*args, **kwargs))
         try:
             live.delete(gone)
         except KeyboardInterrupt:
-            assert pickle.dumps(live) == before
+            assert dumped(live) == before
             assert live.n_rows_ == subjects
             at += 1
             continue
