@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from certified import __version__
 from certified._acts.acts import mapped, stand_by, take_turns
 from certified._acts.turns import turn_of
-from certified._data.saving import to_be_saved
+from certified._data.saving import saving, to_be_saved
 from certified._record import FrozenMap
 from certified.errors import InvalidRequest, NotDeletable, OtherVersions
 
@@ -149,6 +149,8 @@ class Keeper(BaseEstimator):
         memo[id(self)] = out
         with turn_of(self).lock:
             turn_of(self).finish()
+            if saving():
+                self._before_pickling()  # what the copy serves is drawn here, and counted here too
             out.__dict__.update(deepcopy(self.__dict__, memo))
         return out
 

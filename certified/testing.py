@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -457,6 +458,21 @@ def check_last_of_a_class_is_refused(estimator: Any) -> None:
     assert dumped(model) == before, "a refused request changed the model"
 
 
+def check_saved_copies_agree(estimator: Any) -> None:
+    """What is drawn for a saved copy is drawn in the model too, and counted there; also while other threads run."""
+    X, y, ids = _data(seed=16)
+    model, ends = _fit(estimator, X, _target(estimator, X, y), ids), threading.Event()
+    model.delete(ids[:1])
+    thread = threading.Thread(target=ends.wait)
+    thread.start()
+    try:
+        copies = [dumped(model), dumped(model)]
+    finally:
+        ends.set()
+        thread.join()
+    assert copies[0] == copies[1], "two saved copies of one state differ: what one draws, the model does not count"
+
+
 _CHECKS = (
     check_delete_equals_refit,
     check_order_and_grouping_do_not_matter,
@@ -469,4 +485,5 @@ _CHECKS = (
     check_release_stands_alone,
     check_noise_is_fresh,
     check_last_of_a_class_is_refused,
+    check_saved_copies_agree,
 )
