@@ -131,7 +131,7 @@ class BoostedFit(ReleasedTrees):
         )
 
     def _store(self, rows: LeafRows, built: Built, differencing: float) -> None:
-        offset = np.full(len(rows.y), built.state.base)
+        offset = np.where(self._subjects.retained[: len(rows.y)], built.state.base, 0.0)
         self._rows = rows._replace(leaves=built.leaves, offset=offset)
         self._sample, self._w, self._m = built.sample, built.weights, built.metric_weights
         self._state, self._differencing = built.state, differencing

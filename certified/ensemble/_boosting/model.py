@@ -229,7 +229,7 @@ class BoostedTrees(BoostedFit):
         return None
 
     def _erase(self, rows: IntArray) -> None:
-        for part in (self._X, self._rows.y, self._rows.s, self._w, self._m, self._hashes):
+        for part in (self._X, self._rows.y, self._rows.s, self._rows.offset, self._w, self._m, self._hashes):
             part[rows] = 0
         self._rows.leaves[rows] = 0
         self._sample[rows] = -1
