@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.base import MetaEstimatorMixin
 from sklearn.exceptions import FitFailedWarning
 from sklearn.utils import _safe_indexing
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, _num_samples
 
 from certified._data.frames import split_ids
@@ -38,6 +39,20 @@ _FOUND = (
     *("best_estimator_", "best_index_", "best_params_", "best_score_"),
     *("refit_time_", "classes_", "feature_names_in_", "_names"),
 )
+
+
+def _some_can_be_refined(search: Any) -> bool:
+    models = search._every() if hasattr(search, "_models") else [search.estimator]
+    return any(hasattr(model, "refine") for model in models)
+
+
+def _refined(model: Any) -> Any:
+    """Return a copy that is refined, or the model where there is nothing to refine."""
+    if not hasattr(model, "refine"):
+        return model
+    model = deepcopy(model)
+    model._plan_refinement().commit()
+    return model
 
 
 class Search(MetaEstimatorMixin, Keyed, Choice):
@@ -161,7 +176,30 @@ class Search(MetaEstimatorMixin, Keyed, Choice):
             ) from error
         after._subjects = deepcopy(self._subjects)
         after._subjects.drop(rows)
+        after.__dict__.pop("_problem", None)  # its traceback holds rows
         return after
+
+    # --------------------------------------------------------------- refine
+
+    @available_if(_some_can_be_refined)
+    def _plan_refinement(self) -> Plan:
+        """Refine copies of every model, score and choose again: scores are functions of the models."""
+        with sharing() as later:
+            after = self._draft()
+            for name in _FOUND:
+                after.__dict__.pop(name, None)
+            after._models = [[_refined(model) for model in row] for row in track(self._models, "candidates")]
+            served = (_refined(self.best_estimator_), None) if self._refit else (None, None)
+            after._choose(getattr(self, "best_index_", -1), served)
+
+        def commit() -> None:
+            self._become(after)
+            for overwrite in later:
+                overwrite()
+
+        return Plan(commit, True, after.certificate_.method, np.inf)
+
+    # --------------------------------------------------------------- choose
 
     def _choose_again(self, before: Any, gone: Any) -> None:
         """Choose as a fresh search would; `before` is the search with the rows `gone`."""
