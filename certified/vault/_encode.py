@@ -98,6 +98,13 @@ class Encoder:
             return {"s": name, "l": [self._at("ids", ids), self._at("held", held)], "d": rest}
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
             return {"c": name, "f": [self._at(field, item) for field, item in zip(kind._fields, value, strict=True)]}
+        try:
+            object.__new__(kind)  # as the reader will
+        except TypeError as error:
+            raise NotDeletable(
+                f"An object of {name} was to be stored, which cannot be read again: {error}. Leave the step out that "
+                "holds it. Nothing was stored."
+            ) from None
         state = {key: self._at(key, item) for key, item in state_of(value).items()}
         return {"c": name, "d": state}
 

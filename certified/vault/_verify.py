@@ -7,14 +7,14 @@ import json
 from collections import Counter
 from typing import Any
 
-import numpy as np
-
 from certified.errors import CertifiedError
 from certified.ledger import Note
 from certified.report import open_document
 from certified.vault._container import dumps, loads
 from certified.vault._folder import Folder
 from certified.vault._keeper import is_zero, state_path
+from certified.vault._owners import rows_by_owner
+from certified.vault._parts import place
 from certified.vault._replay import replay
 from certified.vault._values import Verification
 
@@ -88,23 +88,24 @@ class _Run:
         self.checked.append("requests against the log")
 
     def rows(self) -> None:
-        """Rows of deleted subjects are zeros in every file of numbers or text with a row for each row of the data.
+        """Rows of deleted subjects are zeros in every array of numbers or text with a row for each row of the data.
 
-        Codes are left out, where zero is a code like others, and so are searches, whose folds have places of their own.
+        Codes are left out, where zero is a code like others. Each model of a search has places of its own.
         """
         keeper = self.vault.keeper()
-        held = keeper.model._subjects.retained
-        if hasattr(keeper.model, "_models"):
-            self.checked.append("rows: not looked at one by one in a search; trace(ids) searches every byte")
-            return
-        for name, part in keeper.parts.items():
-            if len(part.array) < held.size or part.array.dtype.kind not in "fU":
+        files = {part.place: name for name, part in keeper.parts.items()}
+        looked, arrays = set(), 0
+        for path, array, held in rows_by_owner(keeper.model, lambda array: place(array) in files):
+            if array.dtype.kind not in "fU":
                 continue
-            gone = np.ones(len(part.array), dtype=bool)
-            gone[: held.size] = ~held
-            if not is_zero(part.array[gone]).all():
-                self.problems.append(f"rows/{name} holds bytes at places of deleted rows.")
-        self.checked.append(f"{int((~held).sum())} deleted rows in {len(keeper.parts)} files of rows")
+            name = files.get(place(array))
+            looked.add(name)
+            arrays += 1
+            if not is_zero(array[~held]).all():
+                where = path if name is None else f"rows/{name} ({path})"
+                self.problems.append(f"{where} holds bytes at places of deleted rows.")
+        gone = int((~keeper.model._subjects.retained).sum())
+        self.checked.append(f"{gone} deleted rows in {arrays} arrays, {len(looked - {None})} of them files of rows")
 
     def documents(self) -> None:
         """Every document is signed by a key of the log and named by its entry."""

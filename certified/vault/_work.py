@@ -138,7 +138,8 @@ def _delete(vault: Folder, model: Any, wanted: list[Wanted]) -> tuple[list[Wante
 
 def _commit(vault: Folder, model: Any, done: list[Wanted], receipts: list[Any], sealing: bool) -> None:
     """Write the new state, then make it the state: the point of no return."""
-    sealed = _refine(model) if sealing and receipts else not hasattr(model, "refine") or not receipts
+    exact = not receipts or model.certificate_.claim == "exact"
+    sealed = (_refine(model) if sealing else False) or exact
     generation, before = vault.db.execute("select generation, state from vault").fetchone()
     keeper = vault.keeper()
     saved = keeper.save(generation + 1)
@@ -221,7 +222,8 @@ def seal(vault: Folder) -> bool:
     if _sealed(vault):
         return False
     keeper = vault.keeper()
-    _refine(keeper.model)
+    if not _refine(keeper.model):
+        return False
     _replace(vault, keeper, "sealed", sealed=True)
     return True
 
@@ -241,10 +243,11 @@ def _replace(vault: Folder, keeper: Keeper, kind: str, *, sealed: bool, **fields
 
 
 def _refine(model: Any) -> bool:
-    """Make the state a function of the retained rows alone, up to the distance that is certified."""
+    """Make the state a function of the retained rows alone, up to the distance that is certified; say whether it is."""
     if hasattr(model, "refine"):
         model.refine()
-    return True
+        return True
+    return bool(model.certificate_.claim == "exact")
 
 
 def add(vault: Folder, X: Any, y: Any, ids: Any, readmit: bool, more: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from sklearn.preprocessing import FunctionTransformer
 from certified import cluster, decomposition, discriminant_analysis, linear_model, naive_bayes, neighbors, preprocessing
 from certified.additive import AdditiveClassifier, AdditiveRegressor
 from certified.compose import ColumnTransformer, make_union
-from certified.errors import NewerFormat, NotDeletable, StorageFailed
+from certified.errors import InvalidInput, NewerFormat, NotDeletable, StorageFailed
 from certified.impute import SimpleImputer
 from certified.kernel_approximation import Nystroem
 from certified.linear_model import LogisticRegression, PoissonRegressor, Ridge
@@ -304,3 +304,9 @@ def test_a_keeper_that_the_first_format_stored_loads_and_deletes():
     rows = np.delete(np.arange(24.0).reshape(8, 3) ** 1.5, 3, axis=0)
     again = StandardScaler().fit(rows, ids=[f"subject-{i}" for i in range(8) if i != 3])
     assert model.state_digest_ == again.state_digest_
+
+
+def test_what_could_not_be_read_again_is_not_written():
+    """An exception, say, which a model keeps by mistake: a state with it would be lost."""
+    with pytest.raises(NotDeletable, match="cannot be read again"):
+        dumps({"problem": InvalidInput("x")})
