@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from certified._convex.losses import Gamma, Logistic, Poisson, Softmax, Squared,
 from certified._data.frames import split_ids
 from certified._data.targets import target_column
 from certified.base import all_or_nothing
+from certified.ensemble._boosting.categories import known_categories, types_of
 from certified.ensemble._boosting.classes import BoostedClasses
 from certified.ensemble._boosting.labels import labelled
 from certified.ensemble._boosting.leaf_metric import LeafRows
@@ -156,6 +158,8 @@ class _Boosted(BoostedTrees):
         booster : Booster or estimator of XGBoost or LightGBM
             Of trees, one for each round and class, with this class's objective. Of LightGBM without splits on sets of
             categories; features are rounded to float32, and what is released is an XGBoost model of the same trees.
+            One of XGBoost that was trained on a frame with categorical columns reads frames by its categories, and so
+            does the release; ``feature_types`` follows from it.
         X, y, ids, sample_weight
             As in :meth:`fit`: the rows from which the leaf values are learned anew.
         structure_ids : array-like
@@ -170,16 +174,37 @@ class _Boosted(BoostedTrees):
         -------
         estimator
         """
+        raw = _booster_of(booster)
+        if raw is not None and raw.feature_types and "c" in raw.feature_types:
+            params.setdefault("feature_types", ["c" if kind == "c" else "q" for kind in raw.feature_types])
         model = cls(**params)
         return model._fit(X, y, ids, sample_weight, booster, structure_ids)
 
     def _fit(self, X: Any, y: Any, ids: Any, sample_weight: Any, booster: Any, structure_ids: Any) -> Any:
         X, ids = split_ids(X, ids)
+        self._take_categories(booster)
         X, y = self._read(X, y, reset=True)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True, copy=True)
         y = self._targets(y, weight)
         self._fit_rows(X, y, weight, ids, booster, structure_ids)
         return self
+
+    def _take_categories(self, booster: Any) -> None:
+        """Read rows by the categories that a booster of XGBoost was trained on."""
+        self._known, self._categories = [], None
+        raw = _booster_of(booster)
+        if raw is None:
+            return
+        model = json.loads(raw.save_raw("json"))
+        self._known = known_categories(model)
+        if self._known:
+            self._categories = model["learner"]["gradient_booster"]["model"]["cats"]
+            types = types_of(model)
+            if self.feature_types is None or list(self.feature_types) != types:
+                raise InvalidInput(
+                    f"{type(self).__name__}(feature_types={self.feature_types!r}) got a structure that was trained on "
+                    f"columns of categories: {types!r} is needed, as trees are grown anew by it. Nothing was changed."
+                )
 
     def _targets(self, y: Any, weight: FloatArray) -> FloatArray:
         """Check the targets and return them as the loss takes them."""
@@ -197,6 +222,13 @@ class _Boosted(BoostedTrees):
         self._booster()
         model.load_model(bytearray(self._model))
         return model
+
+
+def _booster_of(model: Any) -> xgboost.Booster | None:
+    """Return the booster of a fitted estimator of XGBoost, or a booster itself; None of anything else."""
+    if isinstance(model, xgboost.XGBModel):
+        return model.get_booster() if model.__sklearn_is_fitted__() else None
+    return model if isinstance(model, xgboost.Booster) else None
 
 
 class GradientBoostingClassifier(ClassifierMixin, BoostedClasses, _Boosted):

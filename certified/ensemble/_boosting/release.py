@@ -16,6 +16,7 @@ from certified._convex.state import Solution
 from certified._data.frames import is_frame
 from certified._data.reproducible import digest
 from certified.ensemble._boosting import structure as trees
+from certified.ensemble._boosting.categories import codes_in_frame
 from certified.ensemble._boosting.leaf_metric import LeafNoiseMetric, LeafProblem
 from certified.ensemble._boosting.leaf_solver import LeafAnchor
 from certified.ensemble._boosting.monotone import clipped, sides_of, signs_of
@@ -58,6 +59,8 @@ class ReleasedTrees(Released):
     monotone_constraints: Any
     _state: BoostedState
     _model: Any
+    _categories: Any = None  # as XGBoost's model has them
+    _known: list[list[Any] | None] = []  # noqa: RUF012 - categories that a booster brought; never changed in place
 
     def _base_score(self, base: float) -> float:
         """XGBoost's base_score for a predictor."""
@@ -85,7 +88,7 @@ class ReleasedTrees(Released):
         if self._model is None:
             state = self._state
             names = tuple(map(str, getattr(self, "feature_names_in_", ())))
-            self._model = trees.released(state.structures, v, self._base_score(state.base), names)
+            self._model = trees.released(state.structures, v, self._base_score(state.base), names, self._categories)
         return xgboost.Booster(model_file=self._model)
 
     @property
@@ -152,6 +155,8 @@ class ReleasedTrees(Released):
 
     def _read(self, X: Any, y: Any = None, *, reset: bool = False) -> Any:
         """Return features as XGBoost has them, float32 and NaN where missing; with `reset` the targets too."""
+        if self._known:
+            X = codes_in_frame(X, self._known, type(self).__name__)
         self._check_columns(X)
         checked = {"dtype": np.float64, "order": "C", "ensure_all_finite": "allow-nan", "reset": reset}
         if reset:

@@ -316,12 +316,17 @@ def _booster(model: dict[str, Any]) -> xgboost.Booster:
 
 
 def released(
-    structures: tuple[Structure, ...], v: FloatArray, base_score: float, names: tuple[str, ...] = ()
+    structures: tuple[Structure, ...],
+    v: FloatArray,
+    base_score: float,
+    names: tuple[str, ...] = (),
+    categories: dict[str, Any] | None = None,
 ) -> bytearray:
     """Return XGBoost's model with these leaf values, as JSON, without statistics of the rows.
 
     Sums of Hessians and weights of inner nodes are overwritten with 0, the gain of a split with what the released leaf
-    values alone say of it: the squared difference of their means on its two sides. `names` are those of the features.
+    values alone say of it: the squared difference of their means on its two sides. `names` are those of the features,
+    `categories` those that a booster brought, as its model has them.
     """
     trees: list[dict[str, Any]] = []
     start = 0
@@ -350,6 +355,8 @@ def released(
         "iteration_indptr": list(range(0, len(trees) + 1, outputs)),
     }
     inner["gbtree_model_param"] = {**inner["gbtree_model_param"], "num_trees": str(len(trees))}
+    if categories is not None:  # also where trees were grown anew on their codes
+        inner["cats"] = categories
     learned = dict(learner["learner_model_param"])
     learned["base_score"] = "[" + ",".join([repr(base_score)] * (learned["base_score"].count(",") + 1)) + "]"
     booster = {**learner["gradient_booster"], "model": inner}
