@@ -103,14 +103,14 @@ class Spark(Serial):
 
     def map(self, function: Callable[..., Any], tasks: list[Task], args: tuple[Any, ...]) -> Iterator[Any]:
         """Yield what the function returns for every part, in their order."""
-        known = self.session.sparkContext.broadcast(pickle.dumps((function, args)))
+        known = pickle.dumps((function, args))
         numbered = [(k, bytearray(pickle.dumps(task))) for k, task in enumerate(tasks)]
         frame = self.session.createDataFrame(numbered, "part long, task binary").repartitionByRange(len(tasks), "part")
 
         def work(batches: Iterator[Any]) -> Iterator[Any]:
             import pyarrow as pa
 
-            called, given = pickle.loads(known.value)
+            called, given = pickle.loads(known)
             for batch in batches:
                 for k, task in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
                     found = pickle.dumps(_alone(pickle.loads(task), called, given))
@@ -118,12 +118,9 @@ class Spark(Serial):
                         [pa.array([k], pa.int64()), pa.array([found], pa.binary())], names=["part", "found"]
                     )
 
-        try:
-            rows = frame.mapInArrow(work, "part long, found binary").collect()
-            for row in sorted(rows, key=lambda row: row["part"]):
-                yield pickle.loads(row["found"])
-        finally:
-            known.destroy()
+        rows = frame.mapInArrow(work, "part long, found binary").collect()
+        for row in sorted(rows, key=lambda row: row["part"]):
+            yield pickle.loads(row["found"])
 
 
 _ENGINES: dict[str, Any] = {"serial": Serial, "joblib": Joblib, "dask": Dask, "spark": Spark}
