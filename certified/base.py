@@ -16,11 +16,11 @@ import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import has_fit_parameter
 
-from certified._acts.acts import take_turns
-from certified._acts.turns import turn_of
 from certified._data.frames import split_column, split_ids
 from certified._data.subjects import Subjects, as_ids
-from certified._keeper import Keeper, all_or_nothing
+from certified._keeper.acts import take_turns
+from certified._keeper.keeper import Keeper, all_or_nothing
+from certified._keeper.turns import turn_of
 from certified.certificate import Certificate, Preview, Receipt
 from certified.errors import (
     CertifiedError,

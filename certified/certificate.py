@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from certified._assumptions import LEGEND, Assumptions
-from certified._record import FrozenMap, Record, convert, parse, thaw
+from certified._keeper.assumptions import LEGEND, Assumptions
+from certified._keeper.record import FrozenMap, Record, convert, parse, thaw
 from certified.accounting import delta_of, epsilon_of
 from certified.errors import (
     CannotCertify,

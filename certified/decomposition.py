@@ -16,7 +16,7 @@ from certified._data.table import Table
 from certified._exact.moments import Moments
 from certified._exact.over_parts import products_over
 from certified._exact.sums import Products
-from certified._keyed import Keyed
+from certified._keeper.keyed import Keyed
 from certified._steps.estimators import ExactTransformer
 from certified.base import named_like
 from certified.errors import InvalidInput

@@ -20,7 +20,7 @@ from certified._exact.over_parts import products_over
 from certified._exact.rounded import rounded_moments
 from certified._exact.simplest import simplest
 from certified._exact.sums import Products
-from certified._keyed import Keyed
+from certified._keeper.keyed import Keyed
 from certified._steps.estimators import MixedTransformer
 from certified._steps.plain_reader import reader
 from certified.base import named_like

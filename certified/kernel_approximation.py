@@ -11,7 +11,7 @@ from sklearn.kernel_approximation import Nystroem as _Plain
 
 from certified._data.reproducible import one_thread, project
 from certified._data.table import Table
-from certified._keyed import Keyed
+from certified._keeper.keyed import Keyed
 from certified._steps.estimators import ExactTransformer
 from certified.base import named_like
 from certified.cluster import KMeans, distances, lonely

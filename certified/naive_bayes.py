@@ -12,10 +12,10 @@ import numpy as np
 from sklearn import naive_bayes as plain
 from sklearn.base import clone
 
-from certified._acts.partial_fit import PartialFit
 from certified._data.table import Table
 from certified._exact.over_parts import group_sums_over
 from certified._exact.sums import GroupSums
+from certified._keeper.partial_fit import PartialFit
 from certified._steps.estimators import ExactClassifier
 from certified._steps.step import ExactStep
 from certified.base import named_like, served_as

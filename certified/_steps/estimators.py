@@ -11,13 +11,13 @@ from sklearn.utils import get_tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 
-from certified._acts.acts import take_turns
 from certified._data.frames import Columns, Schema, is_frame, read, split_column, split_ids
 from certified._data.numbers import validate_data
 from certified._data.subjects import Subjects
 from certified._data.table import Table
 from certified._data.targets import codes_among, target_column
 from certified._data.whole import depends_on_key, key_for
+from certified._keeper.acts import take_turns
 from certified._steps.step import ExactStep, canonical
 from certified.base import Plan, all_or_nothing
 from certified.errors import InvalidInput, InvalidRequest

@@ -19,14 +19,14 @@ from joblib import effective_n_jobs
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_sample_weight
 
-from certified._acts.acts import parameters_of
-from certified._acts.turns import turn_of
 from certified._data.feature_change import FeatureChange
 from certified._data.frames import split_ids
 from certified._data.hashing import Key
 from certified._data.reproducible import digest
 from certified._data.subjects import Subjects
 from certified._data.whole import key_for
+from certified._keeper.acts import parameters_of
+from certified._keeper.turns import turn_of
 from certified._trees.binning import Coding, coding_of, encode
 from certified._trees.categories import Categories, Remaining
 from certified._trees.features import ReadsFeatures

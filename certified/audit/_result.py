@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from certified._record import FrozenMap, Record
+from certified._keeper.record import FrozenMap, Record
 from certified.certificate import Certificate
 
 __all__ = ["INCONCLUSIVE", "NOT_REFUTED", "REFUTED", "SAMPLE", "AuditResult", "audited"]

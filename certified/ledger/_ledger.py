@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from certified._record import canonical
+from certified._keeper.record import canonical
 from certified.errors import InvalidInput, NotVerified, StorageFailed
 from certified.ledger._commitments import Commitment, commit
 from certified.ledger._database import connect, transaction

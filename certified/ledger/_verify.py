@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from certified._record import canonical
+from certified._keeper.record import canonical
 from certified.errors import CertifiedError, NotVerified
 from certified.ledger._keys import VerifyingKey
 from certified.ledger._merkle import Edge, leaf_hash

@@ -23,7 +23,7 @@ from certified._data.reproducible import digest
 from certified._data.row_order import by_owner_and_content
 from certified._data.rows import sharing
 from certified._data.subjects import Subjects
-from certified._keyed import Keyed
+from certified._keeper.keyed import Keyed
 from certified.accounting import compose
 from certified.base import Plan, all_or_nothing
 from certified.certificate import Certificate

@@ -8,8 +8,8 @@ from typing import Any, Self
 from sklearn.utils import Bunch
 from sklearn.utils.metaestimators import _BaseComposition, available_if
 
-from certified._acts.acts import take_turns
 from certified._data.frames import split_column
+from certified._keeper.acts import take_turns
 from certified.errors import InvalidInput
 from certified.typing import FloatArray
 

@@ -22,7 +22,6 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
-from certified._acts.turns import turn_of
 from certified._data.feature_change import FeatureChange
 from certified._data.frames import Columns, is_frame, split_column, split_ids
 from certified._data.reproducible import digest, same
@@ -31,7 +30,8 @@ from certified._data.subjects import Subjects
 from certified._data.table import Table
 from certified._data.targets import codes_among
 from certified._data.whole import depends_on_key, key_for, part_of
-from certified._keyed import Keyed
+from certified._keeper.keyed import Keyed
+from certified._keeper.turns import turn_of
 from certified._steps.remaining import remaining
 from certified._steps.sequence import (
     admit,

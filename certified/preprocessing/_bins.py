@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_feature_names_in
 from certified._data.pairwise import fold
 from certified._data.table import Table
 from certified._exact.simplest import between
-from certified._keyed import Keyed
+from certified._keeper.keyed import Keyed
 from certified._steps.estimators import ExactTransformer
 from certified.base import named_like
 from certified.errors import InvalidInput

@@ -11,12 +11,12 @@ from sklearn.base import OneToOneFeatureMixin
 from sklearn.preprocessing import MinMaxScaler as _PlainMinMax
 from sklearn.preprocessing import RobustScaler as _PlainRobust
 
-from certified._acts.partial_fit import PartialFit
 from certified._data.hashing import bottom_k
 from certified._data.pairwise import fold
 from certified._data.table import Table
 from certified._exact.simplest import simplest
-from certified._keyed import Keyed
+from certified._keeper.keyed import Keyed
+from certified._keeper.partial_fit import PartialFit
 from certified.base import named_like
 from certified.errors import InvalidInput
 from certified.parts._samples import cuts_over

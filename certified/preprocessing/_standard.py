@@ -8,12 +8,12 @@ import numpy as np
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.preprocessing import StandardScaler as _Plain
 
-from certified._acts.partial_fit import PartialFit
 from certified._data.pairwise import fold
 from certified._data.table import Table
 from certified._exact.over_parts import products_over
 from certified._exact.rounded import rounded_moments
 from certified._exact.sums import Products
+from certified._keeper.partial_fit import PartialFit
 from certified.base import named_like
 from certified.parts._table import PartedTable
 from certified.preprocessing._scaling import Scaler

@@ -15,7 +15,7 @@ from certified._data.table import Table
 from certified._data.targets import target_column
 from certified._exact.counts import Counts, codes_of, count, subtracted
 from certified._exact.sums import GroupSums
-from certified._keyed import Keyed
+from certified._keeper.keyed import Keyed
 from certified._steps.estimators import MixedTransformer
 from certified._steps.plain_reader import read_plainly
 from certified.errors import InvalidInput, InvalidRequest

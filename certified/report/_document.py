@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from certified._record import canonical
+from certified._keeper.record import canonical
 from certified.errors import NotVerified
 from certified.ledger import LogProof, SigningKey, VerifyingKey
 from certified.report._envelope import Envelope, statement

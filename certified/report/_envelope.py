@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from certified._record import canonical
+from certified._keeper.record import canonical
 from certified.errors import NotVerified
 from certified.ledger import SigningKey, VerifyingKey
 

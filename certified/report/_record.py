@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from certified._record import FrozenMap, Record, thaw
+from certified._keeper.record import FrozenMap, Record, thaw
 from certified.errors import InvalidInput
 from certified.report._document import Document
 

@@ -14,7 +14,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.validation import has_fit_parameter
 
-from certified._acts.turns import Turn
+from certified._keeper.turns import Turn
 from certified.additive import AdditiveRegressor
 from certified.audit._memory import dumped
 from certified.cluster import KMeans

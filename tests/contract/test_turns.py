@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression as PlainRegression
 from sklearn.tree import DecisionTreeClassifier
 
-from certified._acts.turns import turn_of
+from certified._keeper.turns import turn_of
 from certified.additive import AdditiveRegressor
 from certified.compose import ColumnTransformer
 from certified.ensemble import GradientBoostingClassifier, RandomForestClassifier, ShardedClassifier

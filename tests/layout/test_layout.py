@@ -11,19 +11,18 @@ from pathlib import Path
 import jax
 import pytest
 from graph import circle, graph_of
+from way import MODELS, modules_of, rooms_of, way_of
 
 PACKAGE = Path(__file__).resolve().parents[2] / "certified"
 
 # A package (or module) imports only from layers above its own, and from itself.
 LAYERS = (
     ("errors", "typing"),
-    ("progress", "_record", "accounting", "_data"),
-    ("_acts", "_exact", "noise", "parts"),
+    ("progress", "accounting", "_data"),
+    ("_keeper", "_exact", "noise", "parts"),
     ("ledger",),
     ("report",),
-    ("_assumptions",),
     ("certificate",),
-    ("_keeper", "_keyed"),
     ("base",),
     ("_convex", "_steps", "_trees", "audit", "model_selection"),
     (
@@ -166,3 +165,14 @@ def test_no_import_goes_in_a_circle():
 
 def test_a_circle_is_found():
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+
+
+@pytest.mark.parametrize(("name", "most"), [("LogisticRegression", 9), ("Pipeline", 12)])
+def test_a_deletion_enters_few_rooms(name, most):
+    assert len(rooms_of(way_of(MODELS[name]))) <= most
+
+
+def test_every_room_on_the_way_is_seen():
+    assert rooms_of(modules_of(lambda: importlib.import_module("certified.accounting").epsilon_of(1.0, 1e-5))) == [
+        "accounting"
+    ]

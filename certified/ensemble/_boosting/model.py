@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight
 
-from certified._acts.acts import parameters_of
-from certified._acts.turns import turn_of
 from certified._convex.bounds import check_range
 from certified._data.feature_change import FeatureChange
 from certified._data.hashing import Key
+from certified._keeper.acts import parameters_of
+from certified._keeper.turns import turn_of
 from certified.base import DeletionCost, Plan
 from certified.ensemble._boosting.building import BoostedFit
 from certified.ensemble._boosting.leaf_metric import (

@@ -10,13 +10,13 @@ from joblib import Parallel, delayed
 from sklearn.utils import get_tags
 from sklearn.utils.validation import _check_sample_weight, has_fit_parameter, validate_data
 
-from certified._acts.acts import parameters_of
-from certified._acts.turns import turn_of
 from certified._data.frames import split_ids
 from certified._data.hashing import Key
 from certified._data.ids import named
 from certified._data.subjects import Subjects
 from certified._data.whole import key_for
+from certified._keeper.acts import parameters_of
+from certified._keeper.turns import turn_of
 from certified.base import Deletable, all_or_nothing
 from certified.ensemble._sharding.fingerprint import fingerprint
 from certified.ensemble._sharding.private_answers import noise_for

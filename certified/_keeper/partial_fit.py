@@ -7,8 +7,8 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils.validation import _num_samples
 
-from certified._acts.acts import take_turns
 from certified._data.ids import NUMBERS
+from certified._keeper.acts import take_turns
 from certified.errors import InvalidInput
 
 __all__ = ["PartialFit"]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.utils.metaestimators import available_if
 
-from certified._acts.turns import share, turn_of
+from certified._keeper.turns import share, turn_of
 from certified.errors import InvalidRequest
 
 __all__ = ["mapped", "parameters_of", "stand_by", "take_turns"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from certified._acts.acts import parameters_of, take_turns
-from certified._acts.turns import turn_of
 from certified._data.hashing import Key
 from certified._data.whole import depends_on_key
+from certified._keeper.acts import parameters_of, take_turns
+from certified._keeper.turns import turn_of
 
 __all__ = ["Keyed"]
 

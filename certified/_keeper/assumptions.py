@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any
 
-from certified._record import FrozenMap, convert
+from certified._keeper.record import FrozenMap, convert
 from certified.errors import InvalidInput
 
 __all__ = ["LEGEND", "Assumptions"]

@@ -17,10 +17,10 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from certified import __version__
-from certified._acts.acts import mapped, stand_by, take_turns
-from certified._acts.turns import turn_of
 from certified._data.saving import saving, to_be_saved
-from certified._record import FrozenMap
+from certified._keeper.acts import mapped, stand_by, take_turns
+from certified._keeper.record import FrozenMap
+from certified._keeper.turns import turn_of
 from certified.errors import InvalidRequest, NotDeletable, OtherVersions
 
 __all__ = ["Keeper", "all_or_nothing"]
