@@ -8,16 +8,13 @@ certificate.
 from __future__ import annotations
 
 import argparse
-import importlib
-import pkgutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 from importlib.util import find_spec
-from inspect import isabstract
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +32,13 @@ from sklearn.tree import DecisionTreeRegressor as PlainTreeRegressor
 from sklearn.utils import get_tags
 from threadpoolctl import threadpool_limits
 
-import certified
-import certified.linear_model
 from certified import audit
 from certified.accounting import mu_of
 from certified.audit import attacks
 from certified.audit._models import features, final, refit, release_factor, same_key
 from certified.audit.bounds import runs_needed
-from certified.base import Deletable
+from certified.linear_model import Ridge
+from certified.testing import all_estimators
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
 import public_data
@@ -111,29 +107,8 @@ VARIANTS: dict[str, Callable[[], Any]] = {
 }
 
 
-# No estimators, or unfinished ones.
-BASES = ("audit", "base", "chain", "extend", "forest", "released", "stable", "transformer")
-
-
 def _named(name: str) -> type:
-    return dict(discovered())[name]
-
-
-def discovered() -> Iterator[tuple[str, type]]:
-    """Yield every public estimator of the package."""
-    seen = set()
-    for info in pkgutil.walk_packages(certified.__path__, "certified."):
-        parts = info.name.split(".")[1:]
-        if parts[0] in BASES or any(part[0] == "_" for part in parts):
-            continue
-        module = importlib.import_module(info.name)
-        for name in getattr(module, "__all__", ()):
-            found = getattr(module, name)
-            if not isinstance(found, type) or not issubclass(found, Deletable) or isabstract(found):
-                continue
-            if name not in seen:
-                seen.add(name)
-                yield name, found
+    return dict(all_estimators())[name]
 
 
 def made(name: str, kind: type) -> Any:
@@ -172,7 +147,7 @@ def audit_ours(small: bool) -> None:
     runs = 400 if small else RUNS
     print(f"{n} rows, {max(5, n // 200)} deleted in five requests; {runs} releases a side where there is noise")
     print(f"{'estimator':31} {'claim':17} {'verdict':12} {'true mu':>9} {'certified':>10} {'slack':>6}  how")
-    makers = {name: partial(made, name, kind) for name, kind in discovered()} | VARIANTS
+    makers = {name: partial(made, name, kind) for name, kind in all_estimators()} | VARIANTS
     for name, make in sorted(makers.items()):
         started = time.perf_counter()
         estimator = make()
@@ -390,9 +365,9 @@ def unlearn_by_statistics(X: np.ndarray, y: np.ndarray) -> None:
     gram, exact = X.T @ X - X[gone].T @ X[gone], X[retained].T @ X[retained]
     gap = np.max(np.abs(gram - exact))
     print(f"  Gram matrix, downdated                 {gap:.2g}, bits equal: {np.array_equal(gram, exact)}")
-    model = certified.linear_model.Ridge().fit(X, y)
+    model = Ridge().fit(X, y)
     model.delete(gone)
-    equal = audit.state_equal(model, certified.linear_model.Ridge().fit(X[retained], y[retained])).equal
+    equal = audit.state_equal(model, Ridge().fit(X[retained], y[retained])).equal
     print(f"  certified.linear_model.Ridge           0, bits equal: {equal}")
 
 

@@ -20,6 +20,7 @@ from sklearn.utils import check_array
 from certified._data.hashing import subject_hash
 from certified._data.row_order import row_digests
 from certified._data.table import Table
+from certified._keeper.probabilities import LogProbabilities
 from certified._steps.estimators import ExactClassifier, ExactRegressor
 from certified._steps.step import ExactStep
 from certified.errors import InvalidInput
@@ -108,7 +109,7 @@ class _InContext(ExactStep):
         return self._ask("predict", X)
 
 
-class _Classifier(_InContext, ExactClassifier):
+class _Classifier(LogProbabilities, _InContext, ExactClassifier):
     def _learned_from(self, statistic: _Context) -> tuple[int]:
         self._all_present(np.bincount(statistic.y, minlength=len(self.classes_)).astype(np.float64))
         return super()._learned_from(statistic)

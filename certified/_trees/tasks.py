@@ -15,6 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from certified import accounting, noise
 from certified._data.targets import codes_among, target_column
+from certified._keeper.probabilities import LogProbabilities
 from certified._trees.categories import Remaining, reader
 from certified._trees.parameters import GrowthParameters
 from certified._trees.shared_state import SharedState, rounded
@@ -111,7 +112,7 @@ class Trees(GrowthParameters):
         return self._plain().decision_path(self._features(X))
 
 
-class ClassifierTrees(ClassifierMixin, Trees):
+class ClassifierTrees(LogProbabilities, ClassifierMixin, Trees):
     """Trees that say the shares of the classes."""
 
     _criteria = ("gini", "entropy", "log_loss")
@@ -174,11 +175,6 @@ class ClassifierTrees(ClassifierMixin, Trees):
     def predict_proba(self, X: Any) -> FloatArray:
         """Return the mean over the trees of the shares of the classes, shape (n_rows, n_classes)."""
         return self._mean(self._codes(X))
-
-    def predict_log_proba(self, X: Any) -> FloatArray:
-        """Return the logarithm of :meth:`predict_proba`."""
-        with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X))
 
     def predict(self, X: Any) -> Any:
         """Return the class of the largest probability, shape (n_rows,)."""

@@ -1,7 +1,6 @@
 """Print the way of one deletion: the rooms that it enters, in order.
 
-``python tests/layout/way.py``. A room is a package, or a loose module, of `certified`; the aliases and errors that every
-room may use are none.
+``python tests/layout/way.py``. A room is a package, or a loose module, of `certified`.
 """
 
 import sys

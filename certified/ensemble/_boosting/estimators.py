@@ -13,6 +13,7 @@ from sklearn.utils.validation import _check_sample_weight
 from certified._convex.losses import Gamma, Logistic, Poisson, Softmax, Squared, Tweedie
 from certified._data.frames import split_ids
 from certified._data.targets import target_column
+from certified._keeper.probabilities import LogProbabilities
 from certified.base import all_or_nothing
 from certified.ensemble._boosting.categories import known_categories, types_of
 from certified.ensemble._boosting.classes import BoostedClasses
@@ -231,7 +232,7 @@ def _booster_of(model: Any) -> xgboost.Booster | None:
     return model if isinstance(model, xgboost.Booster) else None
 
 
-class GradientBoostingClassifier(ClassifierMixin, BoostedClasses, _Boosted):
+class GradientBoostingClassifier(LogProbabilities, ClassifierMixin, BoostedClasses, _Boosted):
     """Boosted trees for classes whose subjects can be deleted, with a certificate.
 
     The splits are those of XGBoost, trained on the subjects with the smallest hashes (``sample_size``). The leaf

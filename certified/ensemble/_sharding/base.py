@@ -150,14 +150,13 @@ class Sharded(ShardedFit):
     def _check_left(self, hits: list[tuple[int, Any, int]]) -> None:
         """Raise where a classifier would lose a class."""
 
-    def deletion_cost(self, ids: Any = None, *, n_subjects: int = 1) -> DeletionCost:
+    def deletion_cost(self, ids: Any = None) -> DeletionCost:
         """Return what a request would cost; nothing is changed.
 
         Parameters
         ----------
         ids : array-like or None
-            The request. None: the expectation over requests for `n_subjects` subjects drawn at random.
-        n_subjects : int, default=1
+            The request. None: the expectation over requests for one subject, drawn at random.
 
         Returns
         -------
@@ -167,7 +166,7 @@ class Sharded(ShardedFit):
         course, shards = self._course, self._shards[: self.n_shards]
         whole = max(sum(rows_learned(course, shard, 0) for shard in shards), 1)
         if ids is None:
-            pairs = [expected_cost(course, shard, n_subjects, len(self.ids_)) for shard in shards]
+            pairs = [expected_cost(course, shard, len(self.ids_)) for shard in shards]
             n_hit, rows = sum(hit for hit, _ in pairs), sum(work for _, work in pairs)
         else:
             hits = [hit for hit in self._hits(self._subjects.rows_of(ids)) if hit[0] < self.n_shards]

@@ -11,6 +11,7 @@ from sklearn.utils import check_array, check_consistent_length, get_tags
 from sklearn.utils.multiclass import check_classification_targets
 
 from certified._data.targets import codes_among, target_column
+from certified._keeper.probabilities import LogProbabilities
 from certified.ensemble._sharding.base import Sharded
 from certified.ensemble._sharding.private_answers import distributions, noisy_sum
 from certified.ensemble._sharding.shard import Stage
@@ -20,7 +21,7 @@ from certified.typing import FloatArray, IntArray
 __all__ = ["ShardedClassifier", "ShardedRegressor"]
 
 
-class ShardedClassifier(ClassifierMixin, Sharded):
+class ShardedClassifier(LogProbabilities, ClassifierMixin, Sharded):
     """A classifier that deletes exactly: copies of any classifier, each of which sees one shard of the subjects.
 
     A subject's shard follows from the keyed hash of its id. Inside a shard rows are in an order that they alone

@@ -19,7 +19,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import gammaln
 from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import ThreadpoolController
@@ -292,25 +291,16 @@ def rows_learned(course: Course, shard: Shard, first: int) -> int:
     return int(counted.sum())
 
 
-def expected_cost(course: Course, shard: Shard, n_subjects: int, n_all: int) -> tuple[float, float]:
+def expected_cost(course: Course, shard: Shard, n_all: int) -> tuple[float, float]:
     """Return the probability that a request hits the shard, and the rows that it is expected to learn again.
 
-    The request names `n_subjects` of `n_all` subjects, each set of them as probable as any other.
+    The request names one of `n_all` subjects, each as probable as any other.
     """
     ends = course.ends(shard.hashes)
     before = [len(np.unique(shard.hashes[:end])) for end in ends]  # subjects in the first slices
-    missed = [_none_of(count, n_subjects, n_all) for count in before]
-    first_hit = -np.diff(missed)
+    first_hit = np.diff(before) / n_all
     rows = [rows_learned(course, shard, r) for r in range(course.n_slices)]
-    return 1.0 - missed[-1], float(first_hit @ rows)
-
-
-def _none_of(count: int, drawn: int, n_all: int) -> float:
-    """Return the probability that `drawn` of `n_all` hold none of `count`."""
-    if drawn > n_all - count:
-        return 0.0
-    free = gammaln(n_all - count + 1) - gammaln(n_all - count - drawn + 1)
-    return float(np.exp(free - gammaln(n_all + 1) + gammaln(n_all - drawn + 1)))
+    return before[-1] / n_all, float(first_hit @ rows)
 
 
 # ------------------------------------------------------------------ membership

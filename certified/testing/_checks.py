@@ -1,211 +1,38 @@
-"""Checks of the guarantees, public, for anybody's estimator.
-
-In the manner of scikit-learn's ``check_estimator``: :func:`check_deletable` runs every check,
-:func:`yield_deletion_checks` gives them one by one, for a test framework. An estimator takes part if it has
-``fit(X, y, ids=...)``, ``delete(ids)``, ``ids_``, ``certificate_`` and, unless its claim is "exact",
-``private_coef_``, ``private_intercept_`` and ``noise_metric_``. One whose claim is "exact" has ``state_digest_``.
-One with a key has the parameter ``key`` and ``key_``: refits are compared under the same (:func:`same_key`).
-The documentation has a page, "Make your estimator deletable"; ``certified check module:Estimator`` runs the checks from
-the command line.
-"""
+"""The deletion checks, each a function of an unfitted estimator that raises AssertionError."""
 
 from __future__ import annotations
 
 import io
 import pickle
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
-from scipy.stats import rankdata
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.utils import get_tags
 
 from certified.audit import noise_metric, private_parameter
 from certified.audit._memory import dumped, unlike
 from certified.audit._models import same_key
+from certified.testing._strategies import Adversary, made_data
 from certified.typing import FloatArray, IntArray
 
 __all__ = [
-    "Adversary",
-    "adversaries",
-    "check_deletable",
-    "data_sets",
-    "deletion_requests",
-    "parametrize_with_deletion_checks",
-    "same_key",
-    "yield_deletion_checks",
+    "CHECKS",
+    "check_adaptive_requests_meet_the_refit",
+    "check_bad_requests_change_nothing",
+    "check_delete_equals_refit",
+    "check_deleted_values_are_gone",
+    "check_last_of_a_class_is_refused",
+    "check_noise_is_fresh",
+    "check_nothing_follows_the_deleted_row",
+    "check_order_and_grouping_do_not_matter",
+    "check_parameters_unaffected",
+    "check_release_stands_alone",
+    "check_rows_that_join_meet_the_refit",
+    "check_saved_copies_agree",
 ]
-
-_ROWS, _FEATURES = 120, 4
-
-
-def check_deletable(estimator: Any) -> None:
-    """Run every deletion check on clones of an estimator.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Unfitted.
-
-    Raises
-    ------
-    AssertionError
-        The first check that fails says what was expected and what was found.
-
-    Examples
-    --------
-    >>> from certified.linear_model import Ridge
-    >>> check_deletable(Ridge())
-    """
-    for _, check in yield_deletion_checks(estimator):
-        check()
-
-
-def yield_deletion_checks(estimator: Any) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Yield ``(name, check)`` for every deletion check; ``check()`` raises AssertionError if it fails."""
-    for check in _CHECKS:
-        yield check.__name__, partial(check, estimator)
-
-
-def parametrize_with_deletion_checks(estimators: Iterable[Any]) -> Any:
-    """Return a pytest decorator that runs every deletion check on every estimator, each as a test of its own.
-
-    As scikit-learn's ``parametrize_with_checks``: the test has one argument, ``deletion_check``.
-
-    Parameters
-    ----------
-    estimators : iterable of estimators
-        Unfitted.
-
-    Examples
-    --------
-    .. code-block:: python
-
-       @parametrize_with_deletion_checks([MyEstimator(), MyEstimator(alpha=2.0)])
-       def test_deletion(deletion_check):
-           deletion_check()
-    """
-    import pytest
-
-    found = [
-        pytest.param(check, id=f"{estimator!r}: {name}".replace("\n", " "))
-        for estimator in estimators
-        for name, check in yield_deletion_checks(estimator)
-    ]
-    return pytest.mark.parametrize("deletion_check", found)
-
-
-@dataclass(frozen=True)
-class Adversary:
-    """Chooses deletions after looking at the released model, round after round.
-
-    Parameters
-    ----------
-    rule : {"extreme", "ordinary", "worst fitted", "swinging"}
-        Which rows: with the largest output, the most usual one, the worst prediction, or now the largest and now the
-        smallest output.
-    size : int
-        Subjects in each request.
-    rounds : int
-    """
-
-    rule: str = "extreme"
-    size: int = 2
-    rounds: int = 3
-
-    def request(self, model: Any, X: Any, y: Any, ids: Any, turn: int = 0) -> list[Any]:
-        """Return the next request: what a fitted model serves decides."""
-        held = np.flatnonzero(np.isin(ids, model.ids_))
-        out = _outlook(model, X[held])
-        place, target = (rankdata(values) / len(held) for values in (out, np.asarray(y)[held]))
-        interest = {
-            "extreme": place,
-            "ordinary": -np.abs(place - 0.5),
-            "worst fitted": np.abs(place - target),
-            "swinging": place if turn % 2 == 0 else -place,
-        }[self.rule]
-        chosen = dict.fromkeys(np.asarray(ids)[held[np.argsort(-interest, kind="stable")]].tolist())
-        return list(chosen)[: self.size]
-
-    def play(self, model: Any, X: Any, y: Any, ids: Any) -> list[list[Any]]:
-        """Delete in rounds from a fitted model; return the requests."""
-        requests = []
-        for turn in range(self.rounds):
-            requests.append(self.request(model, X, y, ids, turn))
-            model.delete(requests[-1])
-        return requests
-
-
-def _outlook(model: Any, X: FloatArray) -> FloatArray:
-    """One number for each row from what the model serves."""
-    for name in ("decision_function", "predict_proba", "predict", "transform"):
-        if hasattr(model, name):
-            values = getattr(model, name)(X)
-            values = values.toarray() if issparse(values) else np.asarray(values)
-            if values.dtype.kind not in "biuf":
-                values = np.unique(values, return_inverse=True)[1].reshape(values.shape)
-            table = values.reshape(len(X), -1).astype(np.float64)
-            return np.nan_to_num(table @ np.arange(1.0, table.shape[1] + 1.0))
-    return np.arange(len(X), dtype=np.float64)
-
-
-def adversaries(max_rounds: int = 4) -> Any:
-    """Hypothesis strategy of :class:`Adversary`: requests that depend on earlier releases, over which a guarantee for
-    requests fixed in advance says nothing."""
-    from hypothesis import strategies as st
-
-    rules = st.sampled_from(["extreme", "ordinary", "worst fitted", "swinging"])
-    return st.builds(Adversary, rule=rules, size=st.integers(1, 3), rounds=st.integers(1, max_rounds))
-
-
-def data_sets(n_rows: int = 60, n_features: int = 3) -> Any:
-    """Hypothesis strategy of ``(X, y, ids)``: scales from 1e-3 to 1e3, correlated columns, subjects with many rows.
-
-    y holds both classes, and each class has rows of at least ten subjects. Shapes are fixed.
-    """
-    from hypothesis import strategies as st
-
-    return st.builds(
-        _data,
-        seed=st.integers(0, 2**32 - 1),
-        n_rows=st.just(n_rows),
-        n_features=st.just(n_features),
-        spread=st.sampled_from([0, 1, 3]),
-        repeats=st.integers(1, 3),
-    )
-
-
-def deletion_requests(ids: Any, max_share: float = 0.3) -> Any:
-    """Hypothesis strategy of sequences of requests: disjoint non-empty lists of ids, at most a share of all."""
-    from hypothesis import strategies as st
-
-    unique = np.unique(ids).tolist()
-    most = max(1, int(max_share * len(unique)))
-    chosen = st.lists(st.sampled_from(unique), min_size=1, max_size=most, unique=True)
-    return st.builds(_grouped, chosen, st.integers(1, 5))
-
-
-def _grouped(chosen: list[Any], size: int) -> list[list[Any]]:
-    return [chosen[k : k + size] for k in range(0, len(chosen), size)]
-
-
-def _data(
-    seed: int = 0, n_rows: int = _ROWS, n_features: int = _FEATURES, spread: int = 1, repeats: int = 1
-) -> tuple[FloatArray, FloatArray, IntArray]:
-    rng = np.random.default_rng(seed)
-    mix = np.eye(n_features) + 0.5 * rng.standard_normal((n_features, n_features))
-    X = rng.standard_normal((n_rows, n_features)) @ mix * 10.0 ** rng.integers(-spread, spread + 1, n_features)
-    z = (X / X.std(axis=0)) @ rng.standard_normal(n_features)
-    y = (z + rng.logistic(size=n_rows) > np.median(z)).astype(float)
-    ids = 1000 + np.arange(n_rows) // repeats
-    firsts = np.flatnonzero(np.arange(n_rows) % repeats == 0)[:20]
-    y[firsts] = np.arange(firsts.size) % 2
-    return X, y, ids
 
 
 def _target(estimator: Any, X: FloatArray, y: FloatArray) -> FloatArray:
@@ -260,7 +87,7 @@ def _retained(ids: IntArray, model: Any) -> Any:
 def check_delete_equals_refit(estimator: Any) -> None:
     """One subject, several, and nearly a third: the state is a refit's, exactly or within the certificate."""
     for repeats, n_subjects in ((1, 1), (2, 5), (3, 12)):
-        X, y, ids = _data(seed=repeats, repeats=repeats)
+        X, y, ids = made_data(seed=repeats, repeats=repeats)
         model = _fit(estimator, X, y, ids)
         request = np.unique(ids)[7 : 7 + n_subjects]
         receipt = model.delete(request)
@@ -272,7 +99,7 @@ def check_delete_equals_refit(estimator: Any) -> None:
 
 def check_order_and_grouping_do_not_matter(estimator: Any) -> None:
     """One by one, reversed, or all at once: the same refit is met."""
-    X, y, ids = _data(seed=5)
+    X, y, ids = made_data(seed=5)
     request = ids[20:32]
     estimator, refit = same_key(_fit(estimator, X, y, ids)), None
     for groups in ([[i] for i in request], [[i] for i in request[::-1]], [request], [request[:5], request[5:]]):
@@ -286,7 +113,7 @@ def check_order_and_grouping_do_not_matter(estimator: Any) -> None:
 def check_adaptive_requests_meet_the_refit(estimator: Any) -> None:
     """Requests chosen by looking at the released model, three in a row, end at the same refit as any others."""
     for rule in ("extreme", "worst fitted"):
-        X, y, ids = _data(seed=12, repeats=2)
+        X, y, ids = made_data(seed=12, repeats=2)
         model = _fit(estimator, X, y, ids)
         gone = [i for request in Adversary(rule).play(model, X, _target(estimator, X, y), ids) for i in request]
         retained = _retained(ids, model)
@@ -296,7 +123,7 @@ def check_adaptive_requests_meet_the_refit(estimator: Any) -> None:
 
 def check_rows_that_join_meet_the_refit(estimator: Any) -> None:
     """Rows added, also to subjects that are held, then deletions: the state is that of a refit on the retained rows."""
-    X, y, ids = _data(seed=13, repeats=2)
+    X, y, ids = made_data(seed=13, repeats=2)
     target, first = _target(estimator, X, y), np.arange(len(y)) % 4 != 3  # every other new row is of a known subject
     first[-8:] = False
     if not hasattr(estimator, "add"):
@@ -329,7 +156,7 @@ def check_rows_that_join_meet_the_refit(estimator: Any) -> None:
 
 def check_bad_requests_change_nothing(estimator: Any) -> None:
     """Unknown, repeated and empty requests and a request for everybody raise, and nothing changes."""
-    X, y, ids = _data(seed=6)
+    X, y, ids = made_data(seed=6)
     model = _fit(estimator, X, y, ids)
     before = dumped(model)
     bad = {"unknown": [-5], "partly unknown": [ids[3], -5], "repeated": [ids[3], ids[3]], "empty": [], "all": ids}
@@ -345,7 +172,7 @@ def check_bad_requests_change_nothing(estimator: Any) -> None:
 
 def check_deleted_values_are_gone(estimator: Any) -> None:
     """No value of a deleted row, as given, is found in the pickled model."""
-    X, y, ids = _data(seed=7, spread=0)
+    X, y, ids = made_data(seed=7, spread=0)
     X[11] = [0.123456789123 + k for k in range(X.shape[1])]
     model = _fit(estimator, X, y, ids)
     model.delete([ids[11]])
@@ -364,7 +191,7 @@ def check_nothing_follows_the_deleted_row(estimator: Any) -> None:
     """
     told: list[str] = []
     for place, seed in ((17, 15), (40, 16), (63, 17)):
-        X, y, ids = _data(seed=seed)
+        X, y, ids = made_data(seed=seed)
         target, other = _target(estimator, X, y), X.copy()
         other[place] = 3.0 * X[place - 1] - X[place]
         twins = [_fresh(estimator).fit(values, target, ids=ids) for values in (X, other)]
@@ -381,7 +208,7 @@ def check_nothing_follows_the_deleted_row(estimator: Any) -> None:
 
 def check_parameters_unaffected(estimator: Any) -> None:
     """fit and delete leave the parameters alone; a clone is unfitted."""
-    X, y, ids = _data(seed=8)
+    X, y, ids = made_data(seed=8)
     model = _fresh(estimator)
     before = {name: repr(value) for name, value in model.get_params(deep=False).items()}
     model.fit(X, _target(estimator, X, y), ids=ids)
@@ -393,7 +220,7 @@ def check_parameters_unaffected(estimator: Any) -> None:
 
 def check_release_stands_alone(estimator: Any) -> None:
     """The release loads where this package cannot be imported, predicts the same, and holds no training row."""
-    X, y, ids = _data(seed=9)
+    X, y, ids = made_data(seed=9)
     model = _fit(estimator, X, y, ids)
     if not hasattr(model, "release"):
         return
@@ -426,7 +253,7 @@ class _WithoutPackage(pickle.Unpickler):
 
 def check_noise_is_fresh(estimator: Any) -> None:
     """Two models of the same data release different parameters if the certificate speaks of noise."""
-    X, y, ids = _data(seed=10)
+    X, y, ids = made_data(seed=10)
     models = [_fit(estimator, X, y, ids) for _ in range(2)]
     if not hasattr(models[0], "coef_") or models[0].certificate_.claim != "indistinguishable":
         return
@@ -446,7 +273,7 @@ def check_last_of_a_class_is_refused(estimator: Any) -> None:
     """A classifier keeps at least one row of each class."""
     if not is_classifier(estimator):
         return
-    X, y, ids = _data(seed=11)
+    X, y, ids = made_data(seed=11)
     model = _fit(estimator, X, y, ids)
     before = dumped(model)
     try:
@@ -460,7 +287,7 @@ def check_last_of_a_class_is_refused(estimator: Any) -> None:
 
 def check_saved_copies_agree(estimator: Any) -> None:
     """What is drawn for a saved copy is drawn in the model too, and counted there; also while other threads run."""
-    X, y, ids = _data(seed=16)
+    X, y, ids = made_data(seed=16)
     model, ends = _fit(estimator, X, _target(estimator, X, y), ids), threading.Event()
     model.delete(ids[:1])
     thread = threading.Thread(target=ends.wait)
@@ -473,7 +300,7 @@ def check_saved_copies_agree(estimator: Any) -> None:
     assert copies[0] == copies[1], "two saved copies of one state differ: what one draws, the model does not count"
 
 
-_CHECKS = (
+CHECKS = (
     check_delete_equals_refit,
     check_order_and_grouping_do_not_matter,
     check_adaptive_requests_meet_the_refit,
