@@ -11,7 +11,7 @@ from certified._convex import bounds, downdate
 from certified._convex.bounds import gamma, or_inf, up
 from certified._convex.passes import Passes
 from certified._convex.problem import NoiseMetric, Problem
-from certified._convex.state import Anchor, Metric, Solution, on_grid, with_noise_metric
+from certified._convex.state import Anchor, Metric, Solution, Terms, on_grid, with_noise_metric
 from certified.errors import CannotCertify
 from certified.typing import FloatArray
 
@@ -160,18 +160,17 @@ class Iteration:
         distance = bounds.measured_distance(
             nu, metric.M, low, rho, in_release, length, residual, metric.k_G, metric.rise
         )
-        assumptions = {
-            "nu": nu,
-            "M": metric.M,
-            "b": up(metric.M * nu),
-            "eta": metric.eta,
-            "rho": rho,
-            "k_G": metric.k_G,
-            "step": 0.0,
-            "rounding_envelope": up(metric.k_G * envelope),
-        }
+        terms = Terms(
+            nu=nu,
+            M=metric.M,
+            b=up(metric.M * nu),
+            eta=metric.eta,
+            rho=rho,
+            k_G=metric.k_G,
+            rounding_envelope=up(metric.k_G * envelope),
+        )
         weight = up(float(np.abs(w) @ self.noise_metric.root))
-        return Solution(w, or_inf(distance), "measured", assumptions, weight, self.passes)
+        return Solution(w, or_inf(distance), "measured", terms, weight, self.passes)
 
     def drifted(self, g: Gradient, metric: Metric) -> tuple[float, float]:
         """Lower bound and uncertainty of the whitened Hessian after the predictors have moved (lemma 2)."""

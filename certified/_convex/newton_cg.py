@@ -24,7 +24,7 @@ from certified._convex.losses import Loss
 from certified._convex.newton_cg_metric import PAIRWISE, LowerMetric, dot, norm
 from certified._convex.newton_cg_rows import WideRows
 from certified._convex.problem import Problem
-from certified._convex.state import Solution, on_grid
+from certified._convex.state import Solution, Terms, on_grid
 from certified._exact.column_squares import ColumnSquares
 from certified.errors import CannotCertify
 from certified.typing import FloatArray
@@ -225,18 +225,17 @@ class _Search:
         if _CLOSER < metric.M * total < np.inf:
             metric = metric.closer(self.kappa, self.rows, self.lengths, self.weight)
         distance = up(metric.k_G * theorem1(total, metric.M, metric.low)) + self._slip(point.w)
-        assumptions = {
-            "nu": total,
-            "M": metric.M,
-            "b": up(metric.M * total),
-            "eta": 0.0,
-            "rho": 1.0 - metric.low,
-            "k_G": metric.k_G,
-            "step": 0.0,
-            "rounding_envelope": up(metric.k_G * envelope),
-        }
+        terms = Terms(
+            nu=total,
+            M=metric.M,
+            b=up(metric.M * total),
+            eta=0.0,
+            rho=1.0 - metric.low,
+            k_G=metric.k_G,
+            rounding_envelope=up(metric.k_G * envelope),
+        )
         weight = up(float(np.abs(point.w) @ self.noise_metric.root))
-        return Solution(point.w, or_inf(up(distance)), "measured", assumptions, weight), nu, envelope
+        return Solution(point.w, or_inf(up(distance)), "measured", terms, weight), nu, envelope
 
     def _slip(self, w: FloatArray) -> float:
         """Length in the noise metric of the mean of several intercepts, which is 0 but for rounding."""

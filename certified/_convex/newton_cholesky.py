@@ -22,7 +22,7 @@ from certified._convex.derivatives import Blocks
 from certified._convex.downdate import Downdate
 from certified._convex.iteration import Iteration
 from certified._convex.problem import NoiseMetric, Problem
-from certified._convex.state import Anchor, Solution
+from certified._convex.state import Anchor, Solution, Terms
 from certified._data.rows import Rows
 from certified.typing import FloatArray
 
@@ -80,20 +80,18 @@ def _changed(problem: Problem, anchor: Anchor, rows: Blocks, sign: float) -> tup
     t = bounds.theorem1(nu, metric.M, metric.low * float(np.exp(-min(b, 700.0))) * (1.0 - 1e-12))
     w = after.here
     place = metric.place(w, pi, anchor.noise_metric.root)
-    assumptions = {
-        "nu": nu,
-        "M": metric.M,
-        "b": b,
-        "eta": eta,
-        "rho": rho,
-        "k_G": metric.k_G,
-        "step": step,
-        "rounding_envelope": up(metric.k_G * after.envelope_g + place),
-    }
-    distance = up(metric.k_G * t + place)
-    return after, Solution(
-        w, or_inf(distance), "predicted", assumptions, up(float(np.abs(w) @ anchor.noise_metric.root))
+    terms = Terms(
+        nu=nu,
+        M=metric.M,
+        b=b,
+        eta=eta,
+        rho=rho,
+        k_G=metric.k_G,
+        step=step,
+        rounding_envelope=up(metric.k_G * after.envelope_g + place),
     )
+    distance = up(metric.k_G * t + place)
+    return after, Solution(w, or_inf(distance), "predicted", terms, up(float(np.abs(w) @ anchor.noise_metric.root)))
 
 
 def _less_penalty(

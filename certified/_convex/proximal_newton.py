@@ -21,7 +21,7 @@ from certified._convex.derivatives import Blocks
 from certified._convex.downdate import Downdate
 from certified._convex.iteration import Gradient, Iteration
 from certified._convex.problem import NoiseMetric, Problem
-from certified._convex.state import Anchor, Metric, Solution
+from certified._convex.state import Anchor, Metric, Solution, Terms
 from certified._data.rows import Rows
 from certified.typing import FloatArray
 
@@ -68,18 +68,18 @@ def delete(problem: Problem, anchor: Anchor, rows: Blocks) -> tuple[Anchor, Solu
     nu = bounds.theorem2(up(residual + after.envelope_g), length, metric.M, rho, metric.rise) if finite else np.inf
     b = up(metric.M * length)
     t = theorem1(nu, metric.M, metric.low * float(np.exp(-min(b, 700.0))) * (1.0 - 1e-12))
-    assumptions = {
-        "nu": nu,
-        "M": metric.M,
-        "b": b,
-        "eta": metric.eta,
-        "rho": rho,
-        "k_G": metric.k_G,
-        "step": length,
-        "rounding_envelope": up(metric.k_G * after.envelope_g),
-    }
+    terms = Terms(
+        nu=nu,
+        M=metric.M,
+        b=b,
+        eta=metric.eta,
+        rho=rho,
+        k_G=metric.k_G,
+        step=length,
+        rounding_envelope=up(metric.k_G * after.envelope_g),
+    )
     weight = up(float(np.abs(w) @ anchor.noise_metric.root))
-    return after, Solution(w, or_inf(up(metric.k_G * t)), "predicted", assumptions, weight)
+    return after, Solution(w, or_inf(up(metric.k_G * t)), "predicted", terms, weight)
 
 
 def improve(
@@ -112,7 +112,7 @@ def improve(
     while True:
         g, metric = work.still(w, g, metric), work.measured(metric)
         found, envelope = _certify(work, w, g, metric)
-        nu = found.assumptions["nu"]
+        nu = found.terms.nu
         old = work.old(g, metric, fresh)
         if best is None or not found.distance > best[1].distance:
             best = (work.anchor(w, g, metric), found)
@@ -145,19 +145,18 @@ def _certify(work: Iteration, w: FloatArray, g: Gradient, metric: Metric) -> tup
     envelope = up(work.envelope(w, g, metric) + gamma(p + 4) * float(np.linalg.norm(np.abs(V) @ np.abs(corners))))
     nu = up(float(np.linalg.norm(V @ (g.value + corners))) * (1.0 + gamma(p + 4)) + envelope)
     low, rho = work.drifted(g, metric)
-    assumptions = {
-        "nu": nu,
-        "M": metric.M,
-        "b": up(metric.M * nu),
-        "eta": metric.eta,
-        "rho": rho,
-        "k_G": metric.k_G,
-        "step": 0.0,
-        "rounding_envelope": up(metric.k_G * envelope),
-    }
+    terms = Terms(
+        nu=nu,
+        M=metric.M,
+        b=up(metric.M * nu),
+        eta=metric.eta,
+        rho=rho,
+        k_G=metric.k_G,
+        rounding_envelope=up(metric.k_G * envelope),
+    )
     distance = or_inf(up(metric.k_G * theorem1(nu, metric.M, low)))
     weight = up(float(np.abs(w) @ work.noise_metric.root))
-    return Solution(w, distance, "measured", assumptions, weight, work.passes), envelope
+    return Solution(w, distance, "measured", terms, weight, work.passes), envelope
 
 
 def _advanced(work: Iteration, w: FloatArray, g: Gradient, metric: Metric) -> FloatArray:

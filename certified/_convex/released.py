@@ -15,6 +15,7 @@ from certified import accounting, noise
 from certified._convex.bounds import gamma
 from certified._convex.state import Solution
 from certified._data.hashing import ANY_REQUEST
+from certified._keeper.assumptions import Assumptions
 from certified.accounting import Transcript
 from certified.base import Deletable
 from certified.certificate import Certificate
@@ -147,7 +148,7 @@ class Released(Deletable):
             mu_target=target,
             mu_transcript=self._transcript.mu if drawn else self._transcript.with_next(mu),
             mu_differencing=self._differencing,
-            assumptions=found.assumptions,
+            assumptions=Assumptions(vars(found.terms)),
             estimator=type(self).__name__,
             n_rows=self.n_rows_,
             n_features=int(self.n_features_in_),

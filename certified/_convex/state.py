@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from certified._convex.bounds import gamma, up
 from certified._convex.problem import NoiseMetric
 from certified.typing import FloatArray
 
-__all__ = ["Anchor", "Metric", "Solution", "on_grid", "reweighted", "with_noise_metric"]
+__all__ = ["Anchor", "Metric", "Solution", "Terms", "on_grid", "reweighted", "with_noise_metric"]
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,29 @@ class Anchor:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """What a bound rests on; the legend of :class:`certified._keeper.assumptions.Assumptions` says what each field is.
+
+    Attributes
+    ----------
+    nu, M, b, eta, rho, k_G, step, rounding_envelope : float
+    """
+
+    nu: float
+    M: float
+    b: float
+    eta: float
+    rho: float
+    k_G: float
+    rounding_envelope: float
+    step: float = 0.0
+
+    def finite(self) -> Terms:
+        """Return the same with inf in place of NaN."""
+        return Terms(**{name: bounds.or_inf(value) for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True)
 class Solution:
     """A parameter and a bound of its distance to the exact minimiser on the retained rows.
 
@@ -110,7 +133,7 @@ class Solution:
     distance : float
         ``||w - w*||_G <= distance``; inf where nothing can be said.
     method : {"measured", "predicted"}
-    assumptions : dict
+    terms : Terms
         Measured values that the bound rests on.
     weight : float
         At least ``sum_j |w_j| sqrt(G_jj)``: size of the whitened parameter, for its rounding error.
@@ -121,7 +144,7 @@ class Solution:
     w: FloatArray
     distance: float
     method: str
-    assumptions: dict[str, float] = field(default_factory=dict)
+    terms: Terms
     weight: float = 0.0
     passes: int = 0
 

@@ -75,7 +75,7 @@ def run(seeds, lowest=-9, losses=LOSSES, start=0.0):
             gap = noise_metric.root.astype(LONG) * (np.asarray(found.w, dtype=LONG) - exact)
             true = float(np.sqrt(np.sum(gap**2)))
             assert found.distance >= true * (1 - REFEREE), f"{seed} {problem.loss} {kind}: {found.distance} < {true}"
-            floor = found.distance < 4.0 * found.assumptions["rounding_envelope"]
+            floor = found.distance < 4.0 * found.terms.rounding_envelope
             ratios.append(np.nan if floor or not true else found.distance / true)
             w = found.w
             first = 2 * max(problem.loss.outputs, 3)

@@ -14,7 +14,7 @@ from scipy.linalg import solve_triangular
 
 from certified._convex import bounds
 from certified._convex.bounds import gamma, or_inf, up
-from certified._convex.state import Solution, on_grid
+from certified._convex.state import Solution, Terms, on_grid
 from certified.ensemble._boosting import kernels
 from certified.ensemble._boosting.leaf_metric import (
     LeafMetric,
@@ -133,19 +133,19 @@ def delete(problem: LeafProblem, anchor: LeafAnchor, rows: LeafRows, root_G: Flo
     low = up(rho + metric.eta)
     t = bounds.theorem1(nu, metric.M, (1.0 - low) * float(np.exp(-min(b, 500.0))) * (1.0 - 1e-12))
     off = up(float((place + 4.0 * bounds.UNIT * np.abs(w)) @ root_G))
-    assumptions = {
-        "nu": nu,
-        "M": metric.M,
-        "b": b,
-        "eta": metric.eta,
-        "rho": rho,
-        "k_G": metric.k_G,
-        "step": step,
-        "rounding_envelope": up(metric.k_G * envelope + off),
-    }
+    terms = Terms(
+        nu=nu,
+        M=metric.M,
+        b=b,
+        eta=metric.eta,
+        rho=rho,
+        k_G=metric.k_G,
+        step=step,
+        rounding_envelope=up(metric.k_G * envelope + off),
+    )
     distance = or_inf(up(metric.k_G * t + off))
     after = replace(anchor, metric=metric, envelope=envelope, slopes=slopes, beta=beta)
-    return after, Solution(w, distance, "predicted", _finite(assumptions), up(float(np.abs(w) @ root_G)))
+    return after, Solution(w, distance, "predicted", terms.finite(), up(float(np.abs(w) @ root_G)))
 
 
 def improve(
@@ -317,18 +317,17 @@ def _certified(
     low = metric.low * float(np.exp(-min(drift, 500.0))) * (1.0 - 1e-12)
     off = up(4.0 * bounds.UNIT * float(np.abs(w) @ root_G))
     t = bounds.theorem1(nu, metric.M, low)
-    assumptions = {
-        "nu": nu,
-        "M": metric.M,
-        "b": up(drift),
-        "eta": metric.eta,
-        "rho": metric.rho,
-        "k_G": metric.k_G,
-        "step": 0.0,
-        "rounding_envelope": up(metric.k_G * envelope + off),
-    }
+    terms = Terms(
+        nu=nu,
+        M=metric.M,
+        b=up(drift),
+        eta=metric.eta,
+        rho=metric.rho,
+        k_G=metric.k_G,
+        rounding_envelope=up(metric.k_G * envelope + off),
+    )
     distance = or_inf(up(metric.k_G * t + off))
-    return Solution(w, distance, "measured", _finite(assumptions), up(float(np.abs(w) @ root_G)), passes)
+    return Solution(w, distance, "measured", terms.finite(), up(float(np.abs(w) @ root_G)), passes)
 
 
 def _gradient(problem: LeafProblem, rows: LeafRows, w: FloatArray) -> _Gradient:
@@ -365,10 +364,6 @@ def _movement(problem: LeafProblem, rows: LeafRows, p: FloatArray) -> float:
         measured = float(np.max(moved[rows.s > 0], initial=0.0))
         bound = min(bound, measured + 2.0 * gamma(problem.trees + 4) * peaks(problem, np.abs(p)))
     return up(kappa * bound)
-
-
-def _finite(values: dict[str, float]) -> dict[str, float]:
-    return {name: or_inf(value) for name, value in values.items()}
 
 
 def require(found: Solution, target: float, call: str) -> None:
