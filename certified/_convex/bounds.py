@@ -158,6 +158,7 @@ def theorem2(linear: float, step: float, M: float, rho: float, rise: float = 0.0
 
 
 def measured_distance(
+    *,
     nu: float,
     M: float,
     low: float,

@@ -101,12 +101,7 @@ class Iteration:
                 "Nothing was changed."
             )
         ridge = (inverse * self.problem.penalized) @ inverse.T if self.problem.strength_depends_on_rows else None
-        return Metric(w, inverse, root, np.zeros((p, p)), np.eye(p), 0.0, rho, 0.0, np.nan, np.nan, ridge)
-
-    def rough(self, w: FloatArray, factor: FloatArray) -> Metric:
-        """A metric of which nothing is known: good for steps, not for certificates."""
-        p = len(w)
-        return Metric(w, factor, np.zeros(p), np.zeros((p, p)), np.eye(p), 0.0, np.inf, 0.0, np.nan, np.nan)
+        return Metric.formed(w, inverse, root, rho, ridge)
 
     def reused(self, anchor: Anchor) -> Metric | None:
         """The anchor's metric for the noise metric at hand; None where too much was removed for it to serve."""
@@ -158,7 +153,15 @@ class Iteration:
         in_release = up(in_release + gamma(3 * p + 8) * float(spread))
         low, rho = self.drifted(g, metric)
         distance = bounds.measured_distance(
-            nu, metric.M, low, rho, in_release, length, residual, metric.k_G, metric.rise
+            nu=nu,
+            M=metric.M,
+            low=low,
+            rho=rho,
+            newton=in_release,
+            step=length,
+            residual=residual,
+            k_G=metric.k_G,
+            rise=metric.rise,
         )
         terms = Terms(
             nu=nu,

@@ -22,7 +22,7 @@ from certified._convex.derivatives import Blocks
 from certified._convex.downdate import Downdate
 from certified._convex.iteration import Iteration
 from certified._convex.problem import NoiseMetric, Problem
-from certified._convex.state import Anchor, Solution, Terms
+from certified._convex.state import Anchor, Metric, Solution, Terms
 from certified._data.rows import Rows
 from certified.typing import FloatArray
 
@@ -127,6 +127,11 @@ def improve(
 ) -> tuple[Anchor, Solution]:
     """Fit: make passes over the rows until the distance in the noise metric is at most `target`.
 
+    1. Take a step, until the Newton step is about as short as `target`.
+    2. Near the minimiser, measure how far the predictors have moved; form the Hessian anew where it is stale.
+    3. Certify; where the bound is above `target` and a step still helps, go back to 1.
+    4. Return the last point with its bound, and the state to delete from.
+
     Parameters
     ----------
     weight : array like ``rows.weight``
@@ -147,23 +152,23 @@ def improve(
     """
     work = Iteration(problem, rows, weight, noise_metric, max_passes)
     w = start
-    metric = work.metric(w) if factor is None else work.rough(w, factor)
+    metric = work.metric(w) if factor is None else Metric.rough(w, factor)
     g = work.gradient(w, np.inf)
     while True:
         near = work.newton_length(g, metric) <= 2.0 * target
-        if near:
+        if near:  # 2
             g = work.still(w, g, metric)
             if work.old(g, metric, fresh) and work.passes < max_passes:
                 metric, g = work.metric(w), replace(g, moved=0.0)
                 continue
             metric = work.measured(metric)
             found = work.certify(w, g, metric)
-        if not (near and found.distance <= target) and work.passes < max_passes:
+        if not (near and found.distance <= target) and work.passes < max_passes:  # 1, 3
             step = work.advance(w, g, metric, target, fresh)
             if step is not None:
                 w, g, metric = step
                 continue
-        metric, g = work.measured(metric), work.still(w, g, metric)
+        metric, g = work.measured(metric), work.still(w, g, metric)  # 4
         found = work.certify(w, g, metric)
         return work.anchor(w, g, metric), found
 
@@ -186,6 +191,11 @@ def settle(
     What led to the point serves for steps and is left behind: metric, gradient and bounds of the result are functions
     of the retained rows and of the point, so that the cell of the grid is all that it knows of rows that left.
 
+    1. Take a step, until the Newton step is as short as the goal.
+    2. Round to the grid; form Hessian and gradient there, and certify.
+    3. Return where the bound meets `target`, passes are used up, or rounding keeps it from falling; else lower the
+       goal and go back to 1.
+
     Parameters
     ----------
     anchor : Anchor or None
@@ -200,17 +210,17 @@ def settle(
     w, goal, last = start, 2.0**-10 * rest or 0.25 * target, np.inf
     metric = None if anchor is None else work.reused(anchor)
     if metric is None:
-        metric = work.metric(w) if factor is None else work.rough(w, factor)
+        metric = work.metric(w) if factor is None else Metric.rough(w, factor)
     g = work.gradient(w, np.inf)
     while True:
         length = work.newton_length(g, metric)
-        if not length <= goal and work.passes < max_passes:
+        if not length <= goal and work.passes < max_passes:  # 1
             step = work.advance(w, g, metric, goal, np.inf)
             if step is not None:
                 w, g, metric = step
                 continue
-        w, g, metric = work.settled(w, min(max(length, rest), 0.25 * target))
+        w, g, metric = work.settled(w, min(max(length, rest), 0.25 * target))  # 2
         found = work.certify(w, g, metric)
-        if found.distance <= target or work.passes >= max_passes or not found.distance <= 0.5 * last:
+        if found.distance <= target or work.passes >= max_passes or not found.distance <= 0.5 * last:  # 3
             return work.anchor(w, g, metric), found
         last, goal, rest = found.distance, 0.25 * goal, 0.25 * rest

@@ -56,6 +56,36 @@ class Metric:
     ridge: FloatArray | None = None
     rise: float = 0.0
 
+    @classmethod
+    def formed(
+        cls,
+        point: FloatArray,
+        inverse_factor: FloatArray,
+        root: FloatArray,
+        rho: float,
+        ridge: FloatArray | None = None,
+    ) -> Metric:
+        """A metric of the Hessian at a point, from which nothing has been removed; M and k_G are NaN: not measured."""
+        p = len(point)
+        return cls(
+            point=point,
+            inverse_factor=inverse_factor,
+            root=root,
+            W=np.zeros((p, p)),
+            P=np.eye(p),
+            eta=0.0,
+            rho=rho,
+            drift=0.0,
+            M=np.nan,
+            k_G=np.nan,
+            ridge=ridge,
+        )
+
+    @classmethod
+    def rough(cls, point: FloatArray, inverse_factor: FloatArray) -> Metric:
+        """A metric of which nothing is known: good for steps, not for certificates."""
+        return cls.formed(point, inverse_factor, np.zeros(len(point)), np.inf)
+
     @property
     def low(self) -> float:
         """Lower bound of the Hessian at the point: ``Hess F(point) >= low A``."""

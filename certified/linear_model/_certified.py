@@ -23,7 +23,7 @@ from certified.accounting import Transcript
 from certified.base import Plan
 from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._released import ReleasedLinear
-from certified.linear_model._solvers import live
+from certified.linear_model._solvers import Solver, Stop, live
 from certified.linear_model._state import Sizes, State, Totals
 from certified.noise import generator
 from certified.parts._source import Opened
@@ -50,8 +50,8 @@ class CertifiedLinear(ReleasedLinear):
         """The problem on rows with these totals; `n_columns` counts the column of ones."""
         raise NotImplementedError
 
-    def _chosen(self, X: Any, loss: Loss) -> Any:
-        """The head that solves the problem on these features."""
+    def _chosen(self, X: Any, loss: Loss) -> type[Solver]:
+        """The solver of the problem on these features."""
         raise NotImplementedError
 
     def _summed_classes(self, loss: Loss) -> int | None:
@@ -185,10 +185,8 @@ class CertifiedLinear(ReleasedLinear):
         """Minimise from `start`, with a factor for the first steps, or from where a fit starts."""
         guess = start is None
         start = self._start(problem, totals, rows) if start is None else start
-        target = self._close(len(start))
-        problem, anchor, solution = self._solver.fit(
-            problem, rows, sums, start, target, self.max_iter, guess, factor, rest
-        )
+        stop = Stop(self._close(len(start)), self.max_iter, rest)
+        problem, anchor, solution = self._solver.fit(problem, rows, sums, start, stop, guess=guess, factor=factor)
         if solution.distance > self._acceptable(solution):
             raise CannotCertify(
                 f"fit reached a distance of at most {solution.distance:.3g} standard errors to the minimiser in "
@@ -277,8 +275,9 @@ class CertifiedLinear(ReleasedLinear):
             products = self._solver.sums(retained, base)
         problem = self._solver.posed(problem, products)
         noise_metric = self._solver.noise_metric(problem, products, live(retained, base))
+        stop = Stop(target, self.max_iter)
         start = solution.w if np.all(np.isfinite(solution.w)) and np.isfinite(solution.distance) else state.solution.w
-        anchor, found = self._passed(problem, totals, retained, weight, noise_metric, start, target, anchor)
+        anchor, found = self._passed(problem, totals, retained, weight, noise_metric, start, stop, anchor)
         moved = noise_metric.whitened(found.w - state.solution.w)
         state = State(problem, totals, Sizes.of(retained, base), anchor, found, products)
         return self._planned(rows, state, moved, weight)
@@ -291,24 +290,19 @@ class CertifiedLinear(ReleasedLinear):
         weight: FloatArray,
         noise_metric: Any,
         start: FloatArray,
-        target: float,
+        stop: Stop,
         anchor: Any,
-        rest: float = 0.0,
     ) -> tuple[Any, Solution]:
         """Pass over the rows from `start`; where that leads nowhere, from where a fit starts, with nothing of before.
 
         So that what is refused here a refit would refuse too.
         """
         with suppress(CannotCertify):
-            after, found = self._solver.improve(
-                problem, rows, weight, noise_metric, start, target, self.max_iter, anchor, rest
-            )
+            after, found = self._solver.improve(problem, rows, weight, noise_metric, start, stop, anchor)
             if found.distance <= self._acceptable(found):
                 return after, found
         fresh = self._start(problem, totals, rows)
-        after, found = self._solver.improve(
-            problem, rows, weight, noise_metric, fresh, target, self.max_iter, None, rest
-        )
+        after, found = self._solver.improve(problem, rows, weight, noise_metric, fresh, stop)
         self._require(found, self._acceptable(found))
         return after, found
 
@@ -380,9 +374,8 @@ class CertifiedLinear(ReleasedLinear):
         problem, target = head.posed(state.problem, state.products), self._close(len(state.solution.w))
         noise_metric = head.noise_metric(problem, state.products, self._subjects.n_rows)
         w = state.solution.w
-        anchor, found = self._passed(
-            problem, state.totals, rows, rows.weight, noise_metric, w, target, state.anchor, 0.25 * target
-        )
+        stop = Stop(target, self.max_iter, rest=0.25 * target)
+        anchor, found = self._passed(problem, state.totals, rows, rows.weight, noise_metric, w, stop, state.anchor)
         after = State(problem, state.totals, Sizes.of(rows, rows.base_weight), anchor, found, state.products)
         return self._stored(after, noise_metric.whitened(found.w - w))
 
@@ -448,7 +441,8 @@ class CertifiedLinear(ReleasedLinear):
             if np.isfinite(solution.distance):
                 w = solution.w
         problem = self._solver.posed(problem, products)
-        anchor, found = self._passed(problem, totals, rows, rows.weight, noise_metric, w, target, anchor)
+        stop = Stop(target, self.max_iter)
+        anchor, found = self._passed(problem, totals, rows, rows.weight, noise_metric, w, stop, anchor)
         return State(problem, totals, sizes, anchor, found, products), noise_metric.whitened(found.w - state.solution.w)
 
     def _encoded(self, y: Any, weight: FloatArray) -> tuple[FloatArray, FloatArray]:

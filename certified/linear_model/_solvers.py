@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.sparse import csr_array, issparse
@@ -24,22 +24,120 @@ from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._state import State, carried
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["Cholesky", "NewtonCG", "ProximalNewton", "chosen", "live"]
+__all__ = ["Cholesky", "NewtonCG", "ProximalNewton", "Solver", "Stop", "chosen", "live"]
 
 _OTHERS = ("lbfgs", "sag", "saga")  # scikit-learn's other ways to the same minimiser
 _WIDE = 5_000  # coefficients from which a Hessian is no longer formed
 _SAMPLE_ROWS = 50_000  # fits of more rows than this start from the solution on every 16th block
 
 
+@dataclass(frozen=True)
+class Stop:
+    """When passes over the rows end.
+
+    Attributes
+    ----------
+    target : float
+        Distance to the minimiser in the noise metric.
+    max_passes : int
+    rest : float or None
+        With a number, the result lies on a grid at least this coarse, so that it tells a cell at most of where it came
+        from; None asks for no grid.
+    """
+
+    target: float
+    max_passes: int
+    rest: float | None = None
+
+
+class Solver(Protocol):
+    """What a certified head asks of the way to its minimiser. Solvers have no state: all are used as classes."""
+
+    rows: Any
+    """Class of the rows, in the form that the solver reads."""
+    predicts: bool
+    """Whether a deletion can be certified without a pass, by ``delete``."""
+    add: Any
+    """The same for rows that are added; None where they take passes."""
+
+    @staticmethod
+    def sums(rows: Any, weight: Any) -> Any:
+        """Exact sums of the rows with these weights, 0 for those being deleted."""
+
+    @staticmethod
+    def noise_metric(problem: Problem, sums: Any, n_rows: int) -> Any:
+        """The noise metric, a function of the problem and the exact sums alone."""
+
+    @staticmethod
+    def posed(problem: Problem, sums: Any) -> Problem:
+        """The problem with what makes its Hessian definite, on rows with these sums."""
+
+    @staticmethod
+    def fit(
+        problem: Problem,
+        rows: Any,
+        sums: Any,
+        start: FloatArray,
+        stop: Stop,
+        *,
+        guess: bool = False,
+        factor: FloatArray | None = None,
+    ) -> tuple[Problem, Anchor | None, Solution]:
+        """Minimise from scratch; the problem may gain what makes its Hessian definite.
+
+        `guess` says that a sample of the rows would give a better start than this one; `factor` is what the columns
+        from before tell.
+        """
+
+    @classmethod
+    def improve(
+        cls,
+        problem: Problem,
+        rows: Any,
+        weight: FloatArray,
+        noise_metric: Any,
+        start: FloatArray,
+        stop: Stop,
+        anchor: Any = None,
+    ) -> tuple[Any, Solution]:
+        """Pass over the retained rows until the distance is at most the target, and settle on a grid."""
+
+    @staticmethod
+    def narrowed(rows: Any, new: FeatureChange, extra: int, /) -> FeatureChange:
+        """Return the change without columns that are the same."""
+
+    @staticmethod
+    def with_features(rows: Any, new: FeatureChange, w: FloatArray, extra: int) -> tuple[Any, FloatArray | None]:
+        """Return the retained rows with new columns, and where to start from the parameter w."""
+
+    @staticmethod
+    def sums_with_features(sums: Any, rows: Any, gone: IntArray, new: FeatureChange, fresh: Any) -> Any:
+        """Return exact sums of the new columns, from those of the old ones; None where all have to be formed."""
+
+    @classmethod
+    def column_warm_start(
+        cls, problem: Problem, state: State, rows: Any, gone: IntArray, new: FeatureChange, fresh: Any
+    ) -> FloatArray | None:
+        """Return a factor for the first steps, from the metric of the old columns."""
+
+    @staticmethod
+    def features(rows: Any, X: Any) -> Any:
+        """New rows as those retained are stored."""
+
+
 class Cholesky:
     """Head for dense features, up to some thousands: most deletions without a pass over the rows."""
 
-    rows = Rows
-    narrowed = staticmethod(Rows.narrowed)
+    rows: Any = Rows
     predicts = True
     delete = staticmethod(newton_cholesky.delete)
     add: Any = staticmethod(newton_cholesky.add)
     _passes: Any = staticmethod(newton_cholesky.settle)
+
+    @staticmethod
+    def narrowed(rows: Rows, new: FeatureChange, extra: int, /) -> FeatureChange:
+        """Return the change without columns that are the same."""
+        return rows.narrowed(new, extra)
 
     @staticmethod
     def sums(rows: Any, weight: Any) -> Products:
@@ -57,24 +155,21 @@ class Cholesky:
         rows: Rows,
         sums: Products,
         start: FloatArray,
-        tol: float,
-        max_iter: int,
-        guess: bool,
+        stop: Stop,
+        *,
+        guess: bool = False,
         factor: FloatArray | None = None,
-        rest: float | None = None,
     ) -> tuple[Problem, Anchor | None, Solution]:
-        """Minimise from scratch; the problem may gain what makes its Hessian definite.
-
-        `guess` says that a sample of the rows would give a better start than this one; `factor` is what the columns
-        from before tell; with `rest` the result is settled.
-        """
+        """Minimise from scratch; settle where there is a grid."""
         problem = Cholesky.posed(problem, sums)
         n = live(rows, rows.weight)
         noise_metric = NoiseMetric.of(problem, sums, n)
         if guess and n > _SAMPLE_ROWS:
             start, factor = _first_guess(problem, rows, start)
-        passes: Any = newton_cholesky.improve if rest is None else partial(newton_cholesky.settle, rest=rest)
-        found = passes(problem, rows, rows.weight, noise_metric, start, tol, factor=factor, max_passes=max_iter)
+        passes: Any = newton_cholesky.improve if stop.rest is None else partial(newton_cholesky.settle, rest=stop.rest)
+        found = passes(
+            problem, rows, rows.weight, noise_metric, start, stop.target, factor=factor, max_passes=stop.max_passes
+        )
         return problem, *found
 
     @staticmethod
@@ -90,15 +185,12 @@ class Cholesky:
         weight: FloatArray,
         noise_metric: NoiseMetric,
         start: FloatArray,
-        target: float,
-        max_iter: int,
+        stop: Stop,
         anchor: Anchor | None = None,
-        rest: float = 0.0,
     ) -> tuple[Anchor | None, Solution]:
-        """Pass over the retained rows until the distance is at most `target`, and settle."""
-        return cls._passes(
-            problem, rows, weight, noise_metric, start, target, anchor=anchor, rest=rest, max_passes=max_iter
-        )
+        """Pass over the retained rows until the distance is at most the target, and settle."""
+        more = {"anchor": anchor, "rest": stop.rest or 0.0, "max_passes": stop.max_passes}
+        return cls._passes(problem, rows, weight, noise_metric, start, stop.target, **more)
 
     @staticmethod
     def with_features(rows: Rows, new: FeatureChange, w: FloatArray, extra: int) -> tuple[Rows, FloatArray | None]:
@@ -143,26 +235,24 @@ class ProximalNewton(Cholesky):
         rows: Rows,
         sums: Products,
         start: FloatArray,
-        tol: float,
-        max_iter: int,
-        guess: bool,
+        stop: Stop,
+        *,
+        guess: bool = False,
         factor: Any = None,
-        rest: float | None = None,
     ) -> tuple[Problem, Anchor | None, Solution]:
         """Minimise from scratch."""
         noise_metric = NoiseMetric.of(problem, sums, live(rows, rows.weight))
-        found = proximal_newton.improve(
-            problem, rows, rows.weight, noise_metric, start, tol, rest=rest, max_passes=max_iter
-        )
+        more: Any = {"rest": stop.rest, "max_passes": stop.max_passes}
+        found = proximal_newton.improve(problem, rows, rows.weight, noise_metric, start, stop.target, **more)
         return problem, *found
 
 
 class NewtonCG:
     """Head for sparse features, or more of them than a Hessian can be formed of: some passes for every request."""
 
-    rows = WideRows
+    rows: Any = WideRows
     predicts = False
-    add = None
+    add: Any = None
 
     @staticmethod
     def sums(rows: WideRows, weight: FloatArray) -> ColumnSquares:
@@ -180,15 +270,14 @@ class NewtonCG:
         rows: WideRows,
         sums: ColumnSquares,
         start: FloatArray,
-        tol: float,
-        max_iter: int,
-        guess: bool,
+        stop: Stop,
+        *,
+        guess: bool = False,
         factor: Any = None,
-        rest: float | None = None,
     ) -> tuple[Problem, None, Solution]:
         """Minimise from scratch."""
-        noise_metric = newton_cg.DiagonalNoiseMetric.of(problem, sums)
-        return problem, None, newton_cg.improve(problem, rows, rows.weight, noise_metric, start, tol, max_iter, rest)
+        metric, last = newton_cg.DiagonalNoiseMetric.of(problem, sums), (stop.max_passes, stop.rest)
+        return problem, None, newton_cg.improve(problem, rows, rows.weight, metric, start, stop.target, *last)
 
     @staticmethod
     def posed(problem: Problem, sums: ColumnSquares) -> Problem:
@@ -202,13 +291,12 @@ class NewtonCG:
         weight: FloatArray,
         noise_metric: newton_cg.DiagonalNoiseMetric,
         start: FloatArray,
-        target: float,
-        max_iter: int,
+        stop: Stop,
         anchor: None = None,
-        rest: float = 0.0,
     ) -> tuple[None, Solution]:
-        """Take steps on the retained rows until the distance is at most `target`, and settle."""
-        return None, newton_cg.improve(problem, rows, weight, noise_metric, start, target, max_iter, rest)
+        """Take steps on the retained rows until the distance is at most the target, and settle."""
+        steps, rest = stop.max_passes, stop.rest or 0.0
+        return None, newton_cg.improve(problem, rows, weight, noise_metric, start, stop.target, steps, rest)
 
     @staticmethod
     def narrowed(rows: WideRows, new: FeatureChange, extra: int) -> FeatureChange:
@@ -249,7 +337,7 @@ class NewtonCG:
         return X.toarray() if issparse(X) else X
 
 
-def chosen(caller: str, solver: Any, X: Any, outputs: int, penalised: bool, l1_strength: bool = False) -> Any:
+def chosen(caller: str, solver: Any, X: Any, outputs: int, penalised: bool, l1_strength: bool = False) -> type[Solver]:
     """Return the solver for these features and penalties; raise InvalidInput where the one asked for is unfit."""
     allowed = ("auto", "newton-cholesky", "newton-cg", *_OTHERS)
     if solver not in allowed:
