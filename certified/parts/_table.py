@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import issparse
@@ -23,6 +23,15 @@ from certified.typing import FloatArray, IntArray
 __all__ = ["PartedTable"]
 
 _SOME = 1024
+
+
+class _Reading(NamedTuple):
+    """How a part is read, as in :class:`PartedTable`; hashes of subjects where there is a key."""
+
+    text: tuple[bool, ...]
+    coded: bool
+    steps: tuple[Any, ...]
+    key: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +70,7 @@ class PartedTable:
     def map(self, function: Callable[..., Any], *args: Any, weight: Any = None) -> Iterator[Any]:
         """Yield ``function(table, weights, *args)`` for the table of every part that has rows, in their order."""
         weight, empty = PartedWeight(self.gone), True
-        for found in self.rows.map(
-            _in_table, self.text, self.coded, self.steps, self.ones, self._hashed_by, function, args, weight=weight
-        ):
+        for found in self.rows.map(_in_table, self._reading, self.ones, function, args, weight=weight):
             if found is not None:
                 empty = False
                 yield found
@@ -73,8 +80,8 @@ class PartedTable:
             )
 
     @property
-    def _hashed_by(self) -> int | None:
-        return self.key if self.with_hashes else None
+    def _reading(self) -> _Reading:
+        return _Reading(self.text, self.coded, self.steps, self.key if self.with_hashes else None)
 
     def then(self, step: Any, learned: Any) -> PartedTable:
         """Return the table as it comes out of a step that has learned this."""
@@ -140,7 +147,7 @@ class PartedTable:
         first, folder, stored = self.rows.stored[0], None, []
         if isinstance(first, InFile):
             folder = Path(tempfile.mkdtemp(prefix="certified-parts-", dir=first.path.parent.parent))
-        tables = self.rows.map(_in_features, self.text, self.coded, self.steps, caller, weight=PartedWeight(self.gone))
+        tables = self.rows.map(_in_features, self._reading, caller, weight=PartedWeight(self.gone))
         try:
             for k, (source, (x, rows)) in enumerate(zip(self.rows.stored, tables, strict=True)):
                 layout = Layout(source.layout.n_rows, width + targets_last + ones, source.layout.known, "<i8")
@@ -194,16 +201,13 @@ def _objects(values: Any) -> Any:
 def _through(
     part: Part,
     weight: FloatArray,
-    text: tuple[bool, ...],
-    coded: bool,
-    steps: tuple[Any, ...],
-    key: int | None = None,
+    how: _Reading,
 ) -> tuple[Table, IntArray]:
     """The rows of positive weight as they come out of the steps, and their positions; untouched if there are none."""
     rows = np.flatnonzero(weight > 0.0)
-    table = _table_of(part, text, coded, rows, key)
+    table = _table_of(part, how.text, how.coded, rows, how.key)
     if rows.size:
-        for name, *given in steps:
+        for name, *given in how.steps:
             table = _advanced(table, name, given)
     return table, rows
 
@@ -211,23 +215,18 @@ def _through(
 def _in_table(
     part: Part,
     weight: FloatArray,
-    text: tuple[bool, ...],
-    coded: bool,
-    steps: tuple[Any, ...],
+    how: _Reading,
     ones: bool,
-    key: int | None,
     function: Callable[..., Any],
     args: tuple[Any, ...],
 ) -> Any:
     """What the function makes of the table of a part; None where it has no rows."""
-    table, rows = _through(part, weight, text, coded, steps, key)
+    table, rows = _through(part, weight, how)
     return function(table, np.ones(rows.size) if ones else weight[rows], *args) if rows.size else None
 
 
-def _in_features(
-    part: Part, weight: FloatArray, text: tuple[bool, ...], coded: bool, steps: tuple[Any, ...], caller: str
-) -> tuple[FloatArray, IntArray]:
-    table, rows = _through(part, weight, text, coded, steps)
+def _in_features(part: Part, weight: FloatArray, how: _Reading, caller: str) -> tuple[FloatArray, IntArray]:
+    table, rows = _through(part, weight, how)
     return (_numbers(table.x, caller) if rows.size else np.empty((0, 0))), rows
 
 

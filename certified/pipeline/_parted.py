@@ -41,6 +41,7 @@ class InParts(Entry):
         y: Any,
         before: list[ExactStep],
         final: Any,
+        *,
         ids: Any,
         sample_weight: Any,
         own: Any,

@@ -148,7 +148,17 @@ class Pipeline(InParts, Transforming, Keyed, Deletable):
         named = (ids, sample_weight, own, offset, exposure)
         self._aside = tuple(column for column in named if isinstance(column, str))
         if isinstance(X, Parts):
-            return self._fit_source(X, y, before, final, ids, sample_weight, own, offset, exposure)
+            return self._fit_source(
+                X,
+                y,
+                before,
+                final,
+                ids=ids,
+                sample_weight=sample_weight,
+                own=own,
+                offset=offset,
+                exposure=exposure,
+            )
         X, ids = split_ids(X, ids)
         X, sample_weight = split_column(X, sample_weight, "sample_weight")
         X, own = split_column(X, own, "sample_weight")

@@ -176,3 +176,27 @@ def test_every_room_on_the_way_is_seen():
     assert rooms_of(modules_of(lambda: importlib.import_module("certified.accounting").epsilon_of(1.0, 1e-5))) == [
         "accounting"
     ]
+
+
+def crowded(source: str, most: int = 8) -> list[str]:
+    """Functions with more positional parameters than anybody can tell apart; compiled ones take no other."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            given = [arg.arg for arg in (*node.args.posonlyargs, *node.args.args) if arg.arg not in ("self", "cls")]
+            compiled = any(
+                ast.unparse(d).partition("(")[0] in ("compiled", "kernel", "njit") for d in node.decorator_list
+            )
+            if len(given) > most and not compiled:
+                found.append(node.name)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_positional_parameters_are_few(path):
+    assert crowded(path.read_text(encoding="utf-8")) == []
+
+
+def test_a_crowd_of_parameters_is_found():
+    assert crowded("def f(a, b, c, d, e, f, g, h, i): ...") == ["f"]
+    assert crowded("def f(self, a, b, c, d, e, f, g, h, *, i): ...") == []

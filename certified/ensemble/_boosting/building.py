@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -156,7 +157,7 @@ class BoostedFit(ReleasedTrees):
                 )
             base = objective.link(whole.base_score)
             given_leaves = [whole.leaves(X)]
-            return self._solve(started, rows, retained, sample, base, (whole,), given_leaves, None, [True], target)
+            return self._solve(rows, retained, sample, base, (whole,), given_leaves, target, started=started)
         base = objective.base(rows.y[sample >= 0], rows.s[sample >= 0])
         structures, fresh = [], []
         leaves: list[Any] = []
@@ -174,7 +175,9 @@ class BoostedFit(ReleasedTrees):
             leaves.append(own)
             fresh.append(not unchanged)
             start += part.n_trees
-        return self._solve(started, rows, retained, sample, base, tuple(structures), leaves, old, fresh, target)
+        return self._solve(
+            rows, retained, sample, base, tuple(structures), leaves, target, started=started, old=old, fresh=fresh
+        )
 
     def _class_weights(self, rows: LeafRows, sample: IntArray) -> Any:
         """Weights that rows have by their class."""
@@ -220,16 +223,17 @@ class BoostedFit(ReleasedTrees):
 
     def _solve(
         self,
-        started: float,
         rows: LeafRows,
         retained: BoolArray,
         sample: IntArray,
         base: float,
         structures: tuple[trees.Structure, ...],
         leaves: list[Any],
-        old: BoostedState | None,
-        fresh: list[bool],
         target: float,
+        *,
+        started: float,
+        old: BoostedState | None = None,
+        fresh: Sequence[bool] = (),
     ) -> Built:
         objective = self._objective()
         sizes = [len(s.values) for s in structures]
