@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -26,6 +26,7 @@ from certified.errors import (
     CertifiedError,
     InvalidInput,
     InvalidRequest,
+    LastOfClass,
     ReleaseWithheld,
 )
 from certified.typing import Features, Ids, IntArray, Targets
@@ -147,8 +148,9 @@ class Deletable(Keeper):
         Raises
         ------
         UnknownIds, InvalidRequest
-            The request names subjects that are not retained, repeats one, is empty, or would remove every row or the
-            last row of a class.
+            The request names subjects that are not retained, repeats one, is empty, or would remove every row.
+        LastOfClass
+            Fewer than two classes would be left; otherwise a class leaves with its last row, as in a refit.
         CannotCertify
             No valid bound can be given for what would be left.
         """
@@ -256,9 +258,10 @@ class Deletable(Keeper):
         counts = self._class_counts(rows)
         if counts is not None and not np.all(counts > 0):
             gone = self._class_names()[int(np.flatnonzero(~(counts > 0))[0])]
-            raise InvalidRequest(
-                f"{type(self).__name__} would be left without a row of class {gone!r}, and a classifier needs rows of "
-                "every class. Fit a model without that class instead. Nothing was changed."
+            raise LastOfClass(
+                f"{type(self).__name__} would be left without a row (of weight > 0) of class {gone!r}. A class leaves "
+                "with its last row where two others stay, as a refit would have it; here a refit is refused too. "
+                "Discard the model, or delete other rows. Nothing was changed."
             )
 
     def _class_counts(self, rows: IntArray) -> Any:
@@ -273,8 +276,28 @@ class Deletable(Keeper):
 
     def _planned_deletion(self, rows: IntArray) -> Plan:
         """Return the plan of a deletion of these rows, after the checks that all models share."""
-        self._check_rest(rows)
-        return self._plan_deletion(rows)
+        try:
+            self._check_rest(rows)
+            return self._plan_deletion(rows)
+        except LastOfClass:
+            found = self._with_classes_left(rows)
+            if found is None:
+                raise
+        model, clear = found
+        plan = model._planned_deletion(rows)
+
+        def commit() -> None:
+            plan.commit()
+            self._become(model)
+            clear()
+
+        steps = None if plan.steps is None else tuple(dict.fromkeys([*plan.steps, model.steps_[-1][0]]))
+        return replace(plan, commit=commit, changed=True, mu_differencing=np.inf, steps=steps)
+
+    def _with_classes_left(self, rows: IntArray) -> tuple[Any, Callable[[], None]] | None:
+        """Return a model of the classes that stay when these rows leave, in which they have no weight, and what
+        overwrites what it does not share with this one. None where a refit on the other rows is refused too."""
+        return None
 
     def _carried_out(self, plan: Plan, rows: IntArray) -> Callable[[], None]:
         """Return what carries out a deletion, the subjects included."""

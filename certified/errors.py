@@ -5,6 +5,7 @@ __all__ = [
     "CertifiedError",
     "InvalidInput",
     "InvalidRequest",
+    "LastOfClass",
     "Locked",
     "MissingExtra",
     "NewerFormat",
@@ -28,6 +29,10 @@ class InvalidInput(CertifiedError, ValueError):
 
 class InvalidRequest(CertifiedError, ValueError):
     """A deletion request cannot be carried out as it stands; nothing was changed."""
+
+
+class LastOfClass(InvalidRequest):
+    """A deletion would leave a classifier no row of a class that it has to keep; nothing was changed."""
 
 
 class UnknownIds(InvalidRequest, LookupError):

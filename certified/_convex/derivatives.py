@@ -213,13 +213,18 @@ def _hessian(loss: Loss, rows: Blocks, w: Any) -> Any:
     if loss.outputs == 1:
         scaled = x * jnp.sqrt(jnp.where(s > 0, s * bends, 0.0))[..., None]
         return jnp.einsum("bij,bik->bjk", scaled, scaled).sum(axis=0)
+
+    def block(pair: Any) -> Any:
+        first, second = bends[..., pair[0]], bends[..., pair[1]]
+        return gram(s * first * (jnp.where(pair[0] == pair[1], 1.0, 0.0) - second))
+
+    # A loop on the device: unrolled, the blocks of many classes would take minutes to compile.
     K = loss.outputs
-    upper = {
-        (k, m): gram(s * bends[..., k] * ((1.0 if k == m else 0.0) - bends[..., m]))
-        for k in range(K)
-        for m in range(k, K)
-    }
-    return jnp.block([[upper[min(k, m), max(k, m)] for m in range(K)] for k in range(K)])
+    pairs, place = np.triu_indices(K), np.zeros((K, K), dtype=int)
+    place[pairs] = np.arange(len(pairs[0]))
+    upper = jax.lax.map(block, pairs)
+    table = upper[np.maximum(place, place.T)]
+    return table.transpose(0, 2, 1, 3).reshape(K * x.shape[-1], -1)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -227,13 +232,13 @@ def _leverage(loss: Loss, x: Any, s: Any, inverse_factor: Any) -> Any:
     if loss.outputs == 1:
         squared = jnp.sum((x @ inverse_factor.T) ** 2, axis=-1)
         return jnp.max(jnp.where(s > 0, squared, 0.0))
-    K, parts = loss.outputs, inverse_factor.reshape(len(inverse_factor), loss.outputs, -1)
-    top = jnp.zeros(())
-    for j in range(K):
-        for k in range(j + 1, K):
-            squared = jnp.sum((x @ (parts[:, j] - parts[:, k]).T) ** 2, axis=-1)
-            top = jnp.maximum(top, jnp.max(jnp.where(s > 0, squared, 0.0)))
-    return top
+    parts = inverse_factor.reshape(len(inverse_factor), loss.outputs, -1)
+
+    def most(pair: Any) -> Any:
+        squared = jnp.sum((x @ (parts[:, pair[0]] - parts[:, pair[1]]).T) ** 2, axis=-1)
+        return jnp.max(jnp.where(s > 0, squared, 0.0))
+
+    return jnp.max(jax.lax.map(most, np.triu_indices(loss.outputs, 1)))
 
 
 def _groups(rows: Blocks) -> Iterator[Blocks]:

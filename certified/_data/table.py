@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from certified._data.frames import erase, select, stacked
+from certified._data.targets import classes_left
 from certified.errors import InvalidRequest
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["RemainingRows", "Table"]
+__all__ = ["RemainingRows", "Table", "table_left"]
 
 
 class Table(NamedTuple):
@@ -68,6 +69,19 @@ class Table(NamedTuple):
         for part in self:
             if part is not None:
                 erase(part, rows)
+
+
+def table_left(table: Table, subjects: Any, rows: IntArray, n_classes: int) -> tuple[IntArray, Table] | None:
+    """Return the codes of the classes that stay without these rows, and the table with new codes.
+
+    The rows have no weight there. None where all classes stay, or fewer than two.
+    """
+    left = subjects.retained[: len(table.y)].copy()
+    left[rows] = False
+    found = classes_left(table.y, left, n_classes)
+    if found is None:
+        return None
+    return found[0], table._replace(y=found[1], weight=np.where(left, table.weight, 0.0))
 
 
 class RemainingRows:

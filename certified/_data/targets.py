@@ -9,9 +9,9 @@ from scipy.sparse import issparse
 from sklearn.utils import assert_all_finite, column_or_1d
 
 from certified.errors import InvalidInput
-from certified.typing import IntArray
+from certified.typing import BoolArray, IntArray
 
-__all__ = ["codes_among", "known_targets", "target_column"]
+__all__ = ["classes_left", "codes_among", "known_targets", "target_column"]
 
 
 def target_column(y: Any, n_rows: int, name: str) -> Any:
@@ -56,3 +56,23 @@ def codes_among(labels: Any, y: Any, n_rows: int, caller: str) -> IntArray:
             f"{np.asarray(labels).tolist()} are allowed; fit anew for others. Nothing was changed."
         )
     return np.searchsorted(labels, y).astype(np.int64)
+
+
+def classes_left(codes: IntArray, left: BoolArray, n_classes: int) -> tuple[IntArray, IntArray] | None:
+    """Return the codes of the classes that rows are left of, and the new codes of all rows, 0 where a class leaves.
+
+    Parameters
+    ----------
+    codes : int array of shape (n_rows,)
+    left : bool array of shape (n_rows,)
+        Rows that are left, of whatever weight.
+
+    Returns
+    -------
+    tuple or None
+        None where all classes stay, or fewer than two.
+    """
+    stay = np.bincount(codes[left], minlength=n_classes) > 0
+    if stay.all() or np.count_nonzero(stay) < 2:
+        return None
+    return np.flatnonzero(stay), np.where(stay, np.cumsum(stay) - 1, 0)[codes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Self
 
@@ -14,13 +15,13 @@ from sklearn.utils.validation import _check_sample_weight
 from certified._data.frames import Columns, Schema, is_frame, read, split_column, split_ids
 from certified._data.numbers import validate_data
 from certified._data.subjects import Subjects
-from certified._data.table import Table
+from certified._data.table import Table, table_left
 from certified._data.targets import codes_among, target_column
 from certified._data.whole import depends_on_key, key_for
 from certified._keeper.acts import take_turns
 from certified._steps.step import ExactStep, canonical
 from certified.base import Plan, all_or_nothing
-from certified.errors import InvalidInput, InvalidRequest
+from certified.errors import InvalidInput, LastOfClass
 from certified.parts._dealing import Roles
 from certified.parts._source import Parts
 from certified.parts._table import PartedTable
@@ -200,10 +201,28 @@ class ExactClassifier(ClassifierMixin, _Fitted):
         if np.all(weights > 0):
             return weights
         gone = self.classes_.tolist()[np.flatnonzero(~(weights > 0))[0]]
-        raise InvalidRequest(
-            f"{type(self).__name__} would be left without a row of class {gone!r}. Fit a model without that class "
-            "instead. Nothing was changed."
+        raise LastOfClass(
+            f"{type(self).__name__} would be left without a row (of weight > 0) of class {gone!r}. A class leaves with "
+            "its last row where two others stay; here a refit is refused too. Discard the model, or leave out the "
+            "rows of weight 0. Nothing was changed."
         )
+
+    def _with_classes_left(self, rows: IntArray) -> tuple[Any, Callable[[], None]] | None:
+        if isinstance(self._table, PartedTable):
+            return None
+        found = table_left(self._table, self._subjects, rows, len(self.classes_))
+        if found is None:
+            return None
+        draft, (stay, table) = self._draft(), found
+        draft.classes_ = self.classes_[stay]
+        draft._learn(table, self._subjects).commit()
+        before = self._table
+
+        def clear() -> None:
+            before.y[:] = 0
+            before.weight[:] = 0.0
+
+        return draft, clear
 
 
 class ExactRegressor(RegressorMixin, _Fitted):

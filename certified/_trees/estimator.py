@@ -236,7 +236,7 @@ class ForestEstimator(ReadsFeatures, Deletable):
         shared = self._based(retained, self._shared, gone) if gone.size else self._shared
         names = None if self._labels is None else self._labels.without(rows)
         erase = self._erasing(rows, names)
-        if shared.same(self._shared) and not (names and names.moved):
+        if self._shared is not None and shared.same(self._shared) and not (names and names.moved):
 
             def commit() -> None:
                 self._subtract(rows, gone)

@@ -14,7 +14,7 @@ from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.multiclass import check_classification_targets
 
 from certified import accounting, noise
-from certified._data.targets import codes_among, target_column
+from certified._data.targets import classes_left, codes_among, target_column
 from certified._keeper.probabilities import LogProbabilities
 from certified._trees.categories import Remaining, reader
 from certified._trees.parameters import GrowthParameters
@@ -171,6 +171,23 @@ class ClassifierTrees(LogProbabilities, ClassifierMixin, Trees):
             self._class_rows = counts
 
         return erase_and_count
+
+    def _with_classes_left(self, rows: IntArray) -> tuple[Any, Callable[[], None]] | None:
+        left = self._subjects.retained[: len(self._y)].copy()
+        left[rows] = False
+        found = classes_left(self._y[:, 0].astype(np.int64), left, len(self.classes_))
+        if found is None:
+            return None
+        draft, before = self._draft(), self._y
+        draft.classes_, draft.n_classes_ = self.classes_[found[0]], len(found[0])
+        draft._y = found[1].astype(np.uint16)[:, None]
+        draft._forest = draft._shared = None  # every tree is grown anew
+        draft._count_classes()
+
+        def clear() -> None:
+            before[:] = 0
+
+        return draft, clear
 
     def predict_proba(self, X: Any) -> FloatArray:
         """Return the mean over the trees of the shares of the classes, shape (n_rows, n_classes)."""

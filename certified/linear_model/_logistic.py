@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -19,7 +20,7 @@ from certified._convex.problem import Problem
 from certified._data.frames import split_column, split_ids
 from certified._data.numbers import validate_data
 from certified._data.one_part import OnePart
-from certified._data.targets import codes_among
+from certified._data.targets import classes_left, codes_among
 from certified.base import all_or_nothing
 from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._certified import CertifiedLinear
@@ -323,6 +324,30 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
 
     def _class_counts(self, rows: IntArray) -> IntArray:
         return self._counts - self._count(rows)
+
+    def _with_classes_left(self, rows: IntArray) -> tuple[Any, Callable[[], None]] | None:
+        old, subjects = self._rows, self._subjects
+        if not isinstance(self._rows, OnePart):
+            return None
+        left = subjects.retained.copy()
+        n = len(left)
+        left[rows] = False
+        found = classes_left(old.y[:n].astype(np.int64), left, len(self.classes_))
+        if found is None:
+            return None
+        draft = self._draft()
+        draft.classes_, draft._counts = self.classes_[found[0]], (self._counts - self._count(rows))[found[0]]
+        draft._class_factors(draft.classes_)  # raises where they name a class that is gone, as a fit does
+        loss = Logistic() if len(draft.classes_) == 2 else Softmax(len(draft.classes_))
+        x = old.x[:n, : self.n_features_in_]
+        draft._solver = draft._chosen(x, loss)
+        draft._rows = draft._solver.rows(
+            x, found[1].astype(np.float64), old.without(rows)[:n], offset=None, intercept=self.fit_intercept
+        )
+        posed = draft._posed(loss, draft._rows, self.n_features_in_ + self.fit_intercept)
+        draft._store(draft._solve(draft._rows, *posed, rest=0.0), np.inf)
+        draft._released = None
+        return draft, old.clear
 
     def _counted_out(self, rows: IntArray) -> dict[str, Any]:
         return {"_counts": self._counts - self._count(rows)}

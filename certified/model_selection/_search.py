@@ -230,7 +230,7 @@ class Search(MetaEstimatorMixin, Keyed, Choice):
         """Return a copy of a model without these subjects, or None and why not, as a fresh fit on `held` would.
 
         It is a copy because a model that deletes does so in place, and an interrupt must find every model as it was.
-        A model may refuse a deletion that a fresh fit does not mind: the last row of a class, for example.
+        A model may refuse a deletion that a fresh fit does not mind.
         """
         if model is not None and not len(ids):
             return model, None

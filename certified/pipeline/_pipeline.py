@@ -49,6 +49,7 @@ from certified.compose import FeatureUnion, make_union
 from certified.errors import InvalidInput, NotDeletable
 from certified.parts._source import Parts
 from certified.parts._table import PartedTable
+from certified.pipeline._classes import ClassesLeft
 from certified.pipeline._delegation import final_has
 from certified.pipeline._parted import InParts
 from certified.pipeline._transforming import Transforming
@@ -57,7 +58,7 @@ from certified.typing import IntArray
 __all__ = ["FeatureUnion", "Pipeline", "make_pipeline", "make_union"]
 
 
-class Pipeline(InParts, Transforming, Keyed, Deletable):
+class Pipeline(ClassesLeft, InParts, Transforming, Keyed, Deletable):
     """Transformers and a final estimator that are fitted, deleted from and released as one.
 
     Parameters
@@ -286,6 +287,8 @@ class Pipeline(InParts, Transforming, Keyed, Deletable):
             head.commit()
             self._adopt(twins, steps)
             self._table.erase(rows)
+            if "classes_" in self.__dict__:
+                self.classes_ = self._final.classes_  # one may have left with its last row
 
         return replace(head, commit=commit, steps=tuple(changed))
 

@@ -270,7 +270,7 @@ def check_noise_is_fresh(estimator: Any) -> None:
 
 
 def check_last_of_a_class_is_refused(estimator: Any) -> None:
-    """A classifier keeps at least one row of each class."""
+    """Of two classes, the last row of one cannot be deleted: a refit is refused too."""
     if not is_classifier(estimator):
         return
     X, y, ids = made_data(seed=11)

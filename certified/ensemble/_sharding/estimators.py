@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,12 @@ from sklearn.base import ClassifierMixin, RegressorMixin, is_classifier, is_regr
 from sklearn.utils import check_array, check_consistent_length, get_tags
 from sklearn.utils.multiclass import check_classification_targets
 
-from certified._data.targets import codes_among, target_column
+from certified._data.targets import classes_left, codes_among, target_column
 from certified._keeper.probabilities import LogProbabilities
 from certified.ensemble._sharding.base import Sharded
 from certified.ensemble._sharding.private_answers import distributions, noisy_sum
 from certified.ensemble._sharding.shard import Stage
-from certified.errors import InvalidInput, InvalidRequest
+from certified.errors import InvalidInput, InvalidRequest, LastOfClass
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["ShardedClassifier", "ShardedRegressor"]
@@ -141,16 +142,36 @@ class ShardedClassifier(LogProbabilities, ClassifierMixin, Sharded):
         if self.aggregation == "average" and not hasattr(self.estimator, "predict_proba"):
             self._refuse("estimator", "It has no predict_proba, which aggregation='average' needs; use 'vote'.")
 
+    def _with_classes_left(self, rows: IntArray) -> tuple[Any, Callable[[], None]] | None:
+        """Every shard learns anew, as the codes of the classes change; answers that were given stay counted."""
+        if self.aggregation == "private":  # all shards would change, which its noise does not hide
+            return None
+        table, positions = self._dealt()
+        found = classes_left(table.y, ~np.isin(positions, rows), len(self.classes_))
+        if found is None:
+            return None
+        draft, left = self._draft(), np.flatnonzero(~np.isin(positions, rows))
+        draft.classes_ = self.classes_[found[0]]
+        table = table._replace(y=found[1]).take(left)
+        try:
+            draft._learn(self._subjects, table, positions[left], self._key, self._drawn)
+        except InvalidInput as error:
+            raise InvalidRequest(f"delete(ids=...) makes a fit necessary that is refused: {error}") from error
+        return draft, _nothing
+
     def _check_left(self, hits: list[tuple[int, Any, int]]) -> None:
+        if not hits:
+            return
         masks = {s: gone for s, gone, _ in hits}
         for code in np.unique(np.concatenate([self._shards[s].table.y[gone] for s, gone in masks.items()])):
             if not any(
                 np.any((shard.table.y == code) & ~masks[s] if s in masks else shard.table.y == code)
                 for s, shard in enumerate(self._shards)
             ):
-                raise InvalidRequest(
-                    f"delete(ids=...) would leave no row of class {self.classes_.tolist()[code]!r}. Fit a model "
-                    "without that class instead. Nothing was changed."
+                raise LastOfClass(
+                    f"delete(ids=...) would leave no row of class {self.classes_.tolist()[code]!r}. A class leaves "
+                    "with its last row where two others stay and the aggregation is not private. Fit a model without "
+                    "that class instead. Nothing was changed."
                 )
 
     def _n_outputs(self) -> int:
@@ -307,3 +328,7 @@ class ShardedRegressor(RegressorMixin, Sharded):
 def _column(predicted: Any) -> FloatArray:
     """Return predictions of one output as a column, those of several as they are."""
     return np.ravel(predicted) if np.ndim(predicted) < 2 or np.shape(predicted)[1] == 1 else np.asarray(predicted)
+
+
+def _nothing() -> None:
+    """Overwrite nothing: shards are replaced as wholes."""

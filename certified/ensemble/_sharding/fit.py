@@ -122,14 +122,18 @@ class ShardedFit(Deletable):
         draft = self._draft()
         draft.key = key
         draft._check_parameters()
+        draft._learn(self._subjects, *self._dealt(), *Key.of(key, f"{type(self).__name__}.rekey"))
+        draft._fitted_with = parameters_of(draft)
+        turn_of(self).commit(lambda: self._become(draft))
+        return self
+
+    def _dealt(self) -> tuple[Table, IntArray]:
+        """Return the rows of all shards and their positions, in the order that they alone determine."""
         positions = np.concatenate([shard.positions for shard in self._shards])
         retained, first = np.unique(positions, return_index=True)
         table = Table.added([shard.table for shard in self._shards]).take(first)
         order = by_subject_and_content(self._subjects.ids_at(retained), table)
-        draft._learn(self._subjects, table.take(order), retained[order], *Key.of(key, f"{type(self).__name__}.rekey"))
-        draft._fitted_with = parameters_of(draft)
-        turn_of(self).commit(lambda: self._become(draft))
-        return self
+        return table.take(order), retained[order]
 
     def _learn(self, subjects: Subjects, table: Table, retained: IntArray, key: int, drawn: bool) -> None:
         private = self.aggregation == "private"
