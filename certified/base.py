@@ -31,7 +31,7 @@ from certified.errors import (
 )
 from certified.typing import Features, Ids, IntArray, Targets
 
-__all__ = ["Deletable", "DeletionCost", "Guard", "Plan", "all_or_nothing", "named_like", "served_as"]
+__all__ = ["Deletable", "DeletionCost", "Guard", "Plan", "all_or_nothing"]
 
 
 Guard = Callable[[Any, Any], Any]  # releases before and after -> an audit, with `refuted` and `reason`
@@ -494,18 +494,3 @@ class Deletable(Keeper):
 
 
 take_turns(Deletable)
-
-
-def named_like(out: Any, model: Any) -> Any:
-    """Return `out` with the number and the names of the features that `model` was fitted on."""
-    out.n_features_in_ = model.n_features_in_
-    if hasattr(model, "feature_names_in_"):
-        out.feature_names_in_ = model.feature_names_in_.copy()
-    return out
-
-
-def served_as(plain: Any, learned: dict[str, Any]) -> Any:
-    """Return a plain estimator with these fitted attributes."""
-    for name, value in learned.items():
-        setattr(plain, name, value)
-    return plain

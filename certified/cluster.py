@@ -13,8 +13,8 @@ from certified._data.hashing import bottom_k
 from certified._data.table import Table
 from certified._exact.sums import GroupSums
 from certified._keeper.keyed import Keyed
+from certified._keeper.plain import named_like
 from certified._steps.estimators import ExactTransformer
-from certified.base import named_like
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
 from certified.typing import BoolArray, FloatArray, IntArray
 

@@ -15,8 +15,8 @@ from certified._data.table import Table
 from certified._exact.moments import Moments
 from certified._exact.over_parts import products_over
 from certified._exact.sums import Products
+from certified._keeper.plain import named_like
 from certified._steps.estimators import ExactClassifier
-from certified.base import named_like
 from certified.errors import CannotCertify, InvalidInput
 from certified.parts._table import PartedTable
 from certified.typing import FloatArray

@@ -21,9 +21,9 @@ from certified._exact.rounded import rounded_moments
 from certified._exact.simplest import simplest
 from certified._exact.sums import Products
 from certified._keeper.keyed import Keyed
+from certified._keeper.plain import named_like
 from certified._steps.estimators import MixedTransformer
 from certified._steps.plain_reader import reader
-from certified.base import named_like
 from certified.errors import InvalidInput
 from certified.parts._samples import cuts_over
 from certified.parts._table import PartedTable

@@ -12,8 +12,8 @@ from sklearn.kernel_approximation import Nystroem as _Plain
 from certified._data.reproducible import one_thread, project
 from certified._data.table import Table
 from certified._keeper.keyed import Keyed
+from certified._keeper.plain import named_like
 from certified._steps.estimators import ExactTransformer
-from certified.base import named_like
 from certified.cluster import KMeans, distances, lonely
 from certified.errors import InvalidInput
 from certified.typing import FloatArray

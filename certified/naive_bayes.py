@@ -16,9 +16,9 @@ from certified._data.table import Table
 from certified._exact.over_parts import group_sums_over
 from certified._exact.sums import GroupSums
 from certified._keeper.partial_fit import PartialFit
+from certified._keeper.plain import named_like, served_as
 from certified._steps.estimators import ExactClassifier
 from certified._steps.step import ExactStep
-from certified.base import named_like, served_as
 from certified.errors import InvalidInput
 from certified.parts._table import PartedTable
 from certified.typing import FloatArray, IntArray

@@ -22,7 +22,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_array
 
-from certified.base import named_like
+from certified._keeper.plain import named_like
 
 __all__ = ["fitted_columns", "made_up", "numbers", "read_plainly", "reader", "text", "unfrozen"]
 

@@ -15,12 +15,12 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from certified import accounting, noise
 from certified._data.targets import classes_left, codes_among, target_column
+from certified._keeper.plain import named_like
 from certified._keeper.probabilities import LogProbabilities
 from certified._trees.categories import Remaining, reader
 from certified._trees.parameters import GrowthParameters
 from certified._trees.shared_state import SharedState, rounded
 from certified._trees.to_sklearn import Said, folded, from_leaves, leaf_values, plain_tree, voted, width_of
-from certified.base import named_like
 from certified.errors import InvalidInput, InvalidRequest
 from certified.typing import BoolArray, FloatArray, IntArray
 

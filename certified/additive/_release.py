@@ -12,10 +12,10 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, PolynomialFeatures
 
+from certified._keeper.plain import named_like
 from certified._steps.plain_reader import fitted_columns, made_up, numbers, text
 from certified.additive._bins import Axis
 from certified.additive._terms import Terms
-from certified.base import named_like
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["plain_features"]

@@ -13,10 +13,10 @@ from sklearn.pipeline import _name_estimators
 from sklearn.utils import Bunch
 
 from certified._data.frames import Columns, row_of
+from certified._keeper.plain import named_like
 from certified._steps.plain_reader import fitted_columns
 from certified._steps.sequence import as_step
 from certified._steps.stateless import of_table
-from certified.base import named_like
 from certified.compose._choice import chosen
 from certified.compose._parallel import Parallel, Part
 from certified.typing import IntArray

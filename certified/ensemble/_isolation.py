@@ -13,13 +13,14 @@ from sklearn.tree._tree import NODE_DTYPE, Tree
 
 from certified._data.hashing import bottom_k
 from certified._data.reproducible import digest
+from certified._keeper.plain import named_like
 from certified._trees.binning import Coding, encode, thresholds
 from certified._trees.estimator import ForestEstimator
 from certified._trees.forest import Work
 from certified._trees.kernels_grow import NODE
 from certified._trees.kernels_isolation import isolate, mean_length
 from certified._trees.kernels_predict import mean_depths, scramble
-from certified.base import Plan, named_like
+from certified.base import Plan
 from certified.errors import InvalidInput
 from certified.typing import BoolArray, FloatArray, IntArray
 

@@ -17,8 +17,8 @@ from certified._data.pairwise import fold
 from certified._data.table import Table
 from certified._exact.simplest import between
 from certified._keeper.keyed import Keyed
+from certified._keeper.plain import named_like
 from certified._steps.estimators import ExactTransformer
-from certified.base import named_like
 from certified.errors import InvalidInput
 from certified.parts._table import PartedTable
 from certified.preprocessing._quantiles import (

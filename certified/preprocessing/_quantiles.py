@@ -17,7 +17,7 @@ from certified._data.table import Table
 from certified._exact.simplest import simplest
 from certified._keeper.keyed import Keyed
 from certified._keeper.partial_fit import PartialFit
-from certified.base import named_like
+from certified._keeper.plain import named_like
 from certified.errors import InvalidInput
 from certified.parts._samples import cuts_over
 from certified.parts._table import PartedTable

@@ -11,9 +11,9 @@ from sklearn.preprocessing import SplineTransformer as _Plain
 from certified._data.table import Table
 from certified._exact.simplest import simplest
 from certified._keeper.keyed import Keyed
+from certified._keeper.plain import named_like
 from certified._steps.estimators import ExactTransformer
 from certified._steps.step import canonical
-from certified.base import named_like
 from certified.errors import InvalidInput
 from certified.parts._table import PartedTable
 from certified.preprocessing._quantiles import (

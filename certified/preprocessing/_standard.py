@@ -14,7 +14,7 @@ from certified._exact.over_parts import products_over
 from certified._exact.rounded import rounded_moments
 from certified._exact.sums import Products
 from certified._keeper.partial_fit import PartialFit
-from certified.base import named_like
+from certified._keeper.plain import named_like
 from certified.parts._table import PartedTable
 from certified.preprocessing._scaling import Scaler
 from certified.typing import FloatArray, IntArray

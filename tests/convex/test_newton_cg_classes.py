@@ -233,8 +233,8 @@ def test_requests_that_no_classes_survive_change_nothing():
     X, y, _ = table()
     model = LogisticRegression().fit(X, y)
     before = pickle.dumps(model)
-    with pytest.raises(InvalidRequest, match="without a row of class 2"):
-        model.delete(np.flatnonzero(y == 2))
+    with pytest.raises(InvalidRequest, match=r"without a row .* of class [01]"):
+        model.delete(np.flatnonzero(y != 2))
     with pytest.raises(InvalidInput, match="which the fit did not have"):
         model.add(X[:1], [9], ids=[5000])
     assert pickle.dumps(model) == before

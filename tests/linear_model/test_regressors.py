@@ -328,10 +328,10 @@ def test_the_last_rows_and_the_last_of_a_class_are_refused():
     model = PoissonRegressor().fit(x, rng.poisson(np.exp(z)))
     with pytest.raises(InvalidRequest, match="every row of PoissonRegressor"):
         model.delete(np.arange(N))
-    labels = np.digitize(z, [0.0, 1.0])
+    labels = np.digitize(z, [0.0])
     classifier = LogisticRegression().fit(x, labels)
     before = pickle.dumps(classifier)
-    with pytest.raises(InvalidRequest, match="without a row of class 1"):
+    with pytest.raises(InvalidRequest, match=r"without a row .* of class 1"):
         classifier.delete(np.flatnonzero(labels == 1))
     assert pickle.dumps(classifier) == before
 

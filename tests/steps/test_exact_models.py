@@ -368,12 +368,13 @@ def test_wrong_input_is_refused_with_a_reason(model, X, y, says):
 
 
 @pytest.mark.parametrize("model", [GaussianNB(), LinearDiscriminantAnalysis(shrinkage=0.1), KNeighborsClassifier()])
-def test_a_class_keeps_its_last_row(model):
+def test_one_of_two_classes_keeps_its_last_row(model):
     X, y = load_iris(return_X_y=True)
+    y = np.minimum(y, 1)
     live = make_pipeline(StandardScaler(), clone(model)).fit(X, y)
     before = live.named_steps[type(model).__name__.lower()].state_digest_
     with pytest.raises(InvalidRequest, match="class"):
-        live.delete(np.flatnonzero(y == 2))
+        live.delete(np.flatnonzero(y == 0))
     assert live.named_steps[type(model).__name__.lower()].state_digest_ == before
     assert live.n_rows_ == len(y)
 

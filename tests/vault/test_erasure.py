@@ -28,7 +28,7 @@ TOLD = (
     "_squared",
     "_differencing",
     "distance",
-    "assumptions",
+    "terms",
     "passes",
     "seconds",
     "_seconds",

@@ -12,7 +12,8 @@ from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import Bunch
 
-from certified.base import Deletable, named_like
+from certified._keeper.plain import named_like
+from certified.base import Deletable
 from certified.ensemble._sharding.fingerprint import holds_rows
 from certified.ensemble._sharding.shard import Shard, Stage, unfitted
 from certified.errors import CannotCertify
