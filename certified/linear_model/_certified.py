@@ -7,16 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils.validation import _check_sample_weight
 
 from certified._convex.bounds import check_range
 from certified._convex.derivatives import Blocks
+from certified._convex.leave_out import Minimised
 from certified._convex.losses import Loss
 from certified._convex.problem import Problem
 from certified._convex.state import Solution, reweighted
 from certified._data.feature_change import FeatureChange
 from certified._data.frames import split_column
 from certified._data.numbers import validate_data
+from certified._data.rows import Rows
 from certified._data.subjects import Subjects
 from certified._data.whole import share_of_promise
 from certified.accounting import Transcript
@@ -444,6 +447,31 @@ class CertifiedLinear(ReleasedLinear):
         stop = Stop(target, self.max_iter)
         anchor, found = self._passed(problem, totals, rows, rows.weight, noise_metric, w, stop, anchor)
         return State(problem, totals, sizes, anchor, found, products), noise_metric.whitened(found.w - state.solution.w)
+
+    def _minimised(self) -> Minimised:
+        """What is minimised, and where the model is; raise InvalidInput where no influence is bounded."""
+        state, solver, rows = self._state, self._solver, self._rows
+        because = None
+        if not solver.predicts:
+            because = "was solved by 'newton-cg'. Dense features and solver='newton-cholesky' are needed"
+        elif solver.add is None:
+            because = "has an L1 penalty. l1_ratio=0 is needed"
+        elif rows.base is not None:
+            because = "has class_weight='balanced', where each subject weighs on every row. Fixed weights are needed"
+        elif not isinstance(rows, Rows):
+            because = "was fitted on Parts. Rows in memory are needed"
+        if because is not None:
+            raise InvalidInput(
+                f"influence(model) got a {type(self).__name__} that {because}. Fit such a model. Nothing was changed."
+            )
+        problem = solver.posed(state.problem, state.products)
+        metric = solver.noise_metric(problem, state.products, self.n_rows_)
+        return Minimised(problem, rows, metric, state.solution.w, self._close(len(state.solution.w)), self.max_iter)
+
+    def _features_of(self, X: Any, offset: Any) -> tuple[FloatArray, FloatArray | None]:
+        """Other rows as those retained are stored, and the known part of their predictors."""
+        X, known = self._known("influence", X, offset, None)
+        return self._solver.features(self._rows, X.toarray() if issparse(X) else X), known
 
     def _encoded(self, y: Any, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Targets and weights of new rows as they are stored; raise InvalidInput where they are not allowed."""

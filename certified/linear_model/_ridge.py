@@ -8,7 +8,13 @@ import numpy as np
 from sklearn.linear_model import LinearRegression as _SklearnLinearRegression
 from sklearn.linear_model import Ridge as _SklearnRidge
 
+from certified._convex.leave_out import Minimised
+from certified._convex.losses import Squared
+from certified._convex.problem import NoiseMetric, Problem
+from certified._data.numbers import validate_data
+from certified._data.rows import Rows
 from certified._exact.moments import Moments, solved
+from certified._exact.sums import Products
 from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._least_squares import LeastSquares
 from certified.linear_model._least_squares_problem import LeastSquaresProblem
@@ -55,6 +61,34 @@ class _NormalEquations(LeastSquares):
             back = unit[d + outputs][:, None] - (unit[live] + shift[live])
             coef[np.ix_(outputs, live)] = np.ldexp(found.astype(np.float64).T, back)
         return coef, ()
+
+    def _minimised(self) -> Minimised:
+        """What is minimised, and where the model is; raise InvalidInput where no influence is bounded."""
+        because = None
+        if self.positive:
+            because = "has positive=True, so that its minimiser is no smooth function of the rows"
+        elif len(self._solution.parameter) > 1:
+            because = "has several outputs. Fit one model for each"
+        elif not isinstance(self._rows, Rows):
+            because = "was fitted on Parts. Rows in memory are needed"
+        if because is not None:
+            raise InvalidInput(f"influence(model) got a {type(self).__name__} that {because}. Nothing was changed.")
+        table, d = self._rows, int(self.n_features_in_)
+        rows = Rows(table.x[:, :d], table.x[:, d], table.weight, intercept=self.fit_intercept)
+        penalized = np.ones(rows.width)
+        penalized[d:] = 0.0
+        problem = Problem(Squared(), penalized, float(self._solution.ridge[0]), 1.0)
+        metric = NoiseMetric.of(problem, Products.of(rows.x, rows.weight), self.n_rows_)
+        kept = [*range(d), len(self._products.exponents) - 1][: rows.width]
+        grid = np.ldexp(1.0, self._products.exponents[[*kept, d]] - 40)
+        return Minimised(problem, rows, metric, self._solution.parameter[0].copy(), 1e-6, 100, grid)
+
+    def _features_of(self, X: Any, offset: Any) -> tuple[FloatArray, None]:
+        """Other rows as those retained are stored."""
+        if offset is not None:
+            raise InvalidInput(f"influence(offset=...) got a {type(self).__name__}, which takes none. Leave it out.")
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        return (np.column_stack([X, np.ones(len(X))]) if self.fit_intercept else X), None
 
     def _positive(self, moments: Moments) -> tuple[FloatArray, tuple[Any, ...]]:
         """Coefficients >= 0: the signs by an active set, their values by their own normal equations.
