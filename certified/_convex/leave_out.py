@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -82,6 +82,8 @@ class Setting:
         ``V diag(penalized) V'``, where rows take a part of the penalty with them.
     ridge_top : float
         Its largest eigenvalue or more.
+    share : float
+        Strength of the penalty that leaves with a unit of weight.
     """
 
     problem: Problem
@@ -94,6 +96,7 @@ class Setting:
     distance: float
     ridge: FloatArray | None
     ridge_top: float
+    share: float
 
 
 class LeftOut(NamedTuple):
@@ -141,9 +144,10 @@ def setting(of: Minimised) -> Setting:
     errors = np.sqrt(np.square(V).sum(axis=0)) * (1.0 + gamma(p + 4))
     top = 0.0 if metric.ridge is None else bounds.largest_eigenvalue(metric.ridge) * (1.0 + gamma(2 * p + 4))
     top = up(top + gamma(2 * p + 4) * float(np.square(np.abs(V) * problem.penalized).sum()))
+    share = problem.strength / max(float(np.sum(rows.weight)), 1e-300)
     quartic = _quartic(problem.loss, rows, found.w, V, errors, metric.rho)
     return Setting(
-        problem, found.w, V, errors, up(metric.rho + metric.drift), metric.M, quartic, off, metric.ridge, top
+        problem, found.w, V, errors, up(metric.rho + metric.drift), metric.M, quartic, off, metric.ridge, top, share
     )
 
 
@@ -244,8 +248,7 @@ def _terms(base: Setting, rows: Rows, places: IntArray) -> _Terms:
     gradient = weights * white[:, 0] if k * K == 1 else np.einsum("mr,mrp->mp", weights, white)
     lost = np.zeros(m)
     if base.ridge is not None:
-        share = base.problem.strength / max(float(np.sum(rows.weight)), 1e-300)
-        lost = share * s.reshape(m, k).sum(axis=1)
+        lost = base.share * s.reshape(m, k).sum(axis=1)
         pull = base.problem.penalized * w
         gradient = gradient + lost[:, None] * (V @ pull)
         gradient_rounding += lost * gamma(P + k + 2048) * float(base.errors @ np.abs(pull))
@@ -257,13 +260,12 @@ def _terms(base: Setting, rows: Rows, places: IntArray) -> _Terms:
 def _of_few(base: Setting, rows: Rows, places: IntArray) -> LeftOut:
     """Subjects with fewer rows than there are parameters: Woodbury's identity."""
     t = _terms(base, rows, places)
-    m, r, P = t.U.shape
+    _, r, P = t.U.shape
     eye = np.eye(r)
     if r == 1:
         u = t.U[:, 0]
         gram = np.einsum("mp,mp->m", u, u)
-        trace = frobenius = gram
-        eta = gram
+        trace = eta = gram
 
         def times_W(v: FloatArray) -> FloatArray:
             return u * np.einsum("mp,mp->m", u, v)[:, None]
@@ -273,7 +275,7 @@ def _of_few(base: Setting, rows: Rows, places: IntArray) -> LeftOut:
     else:
         G = t.U @ np.swapaxes(t.U, 1, 2)
         trace = np.einsum("mrr->m", G)
-        frobenius = eta = np.sqrt(np.square(G).sum(axis=(1, 2)))
+        eta = np.sqrt(np.square(G).sum(axis=(1, 2)))
         worth = np.flatnonzero(eta > _SPECTRAL)
         if worth.size:
             eta = eta.copy()
@@ -326,8 +328,9 @@ def _of_many(base: Setting, rows: Rows, places: IntArray) -> LeftOut:
         eta = float(np.linalg.norm(W)) * (1.0 + gamma(P * P + 8))
         if eta > _SPECTRAL:
             eta = min(eta, bounds.largest_eigenvalue(W))
-        terms = _Terms(gradient[None], t.U, np.array([of_gradient]), np.array([of_W]), np.array([lost]))
-        found.append(_bounded(base, terms, pi[None], rest[None], np.array([eta]), np.array([trace]), r))
+        one: list[FloatArray] = [np.full(1, v) for v in (of_gradient, of_W, lost, eta, trace)]
+        terms = _Terms(gradient[None], t.U, *one[:3])
+        found.append(_bounded(base, terms, pi[None], rest[None], one[3], one[4], r))
     return LeftOut(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 

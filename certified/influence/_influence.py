@@ -112,7 +112,8 @@ def influence(
         found = leave_out(base, of.rows, order, starts)
         errors = found.error if of.grid is None else found.error + reading_errors(base, of, found)
         known = _validated(model, head, X, y, by, sample_weight, offset)
-    values, loss, mean, each = [], None, None, None
+    values: list[Any] = []
+    loss = mean = each = None
     if known is not None:
         x, target, weight, shift = known
         values, loss, mean = by_group(base, found, errors, x, target, weight, shift, by)

@@ -45,11 +45,10 @@ def by_group(
     for group in groups:
         rows = np.ones(len(x), dtype=bool) if group is None else np.asarray(by) == group
         share = s[rows] / max(float(s[rows].sum()), 1e-300)
-        part = x[rows], None if y is None else y[rows], share, offset[rows]
         if y is not None:
-            losses.append(_changed(base, found, errors, _loss(base, *part)))
+            losses.append(_changed(base, found, errors, _loss(base, x[rows], y[rows], share, offset[rows])))
         if base.problem.loss.outputs == 1:
-            means.append(_changed(base, found, errors, _mean(base, *part)))
+            means.append(_changed(base, found, errors, _mean(base, x[rows], share, offset[rows])))
     return ([] if by is None else groups), _together(losses, by), _together(means, by)
 
 
@@ -90,9 +89,12 @@ def _longest(loss: Loss, x: FloatArray, base: Setting) -> float:
     """At least kappa times the length of any row, whitened."""
     if loss.kappa == 0.0 or not len(x):
         return 0.0
-    squared = float(derivatives.leverage(loss, Blocks(x[None], _NONE, np.ones((1, len(x))), _NONE), base.inverse_factor))
-    rounding = 2.0 * gamma(2 * len(base.point) + 8) * float(
-        np.max(np.abs(x) @ base.errors.reshape(loss.outputs, -1).sum(axis=0))
+    rows = Blocks(x[None], _NONE, np.ones((1, len(x))), _NONE)
+    squared = float(derivatives.leverage(loss, rows, base.inverse_factor))
+    rounding = (
+        2.0
+        * gamma(2 * len(base.point) + 8)
+        * float(np.max(np.abs(x) @ base.errors.reshape(loss.outputs, -1).sum(axis=0)))
     )
     return up(loss.kappa * (np.sqrt(squared) + rounding))
 
@@ -126,7 +128,7 @@ def _response(loss: Loss, z: FloatArray) -> tuple[FloatArray, FloatArray]:
     return mean, mean
 
 
-def _mean(base: Setting, x: FloatArray, y: Any, s: FloatArray, offset: FloatArray) -> _Quantity:
+def _mean(base: Setting, x: FloatArray, s: FloatArray, offset: FloatArray) -> _Quantity:
     """The mean prediction; the second derivative of a response is at most its first one, times the link's 0 or 1."""
     loss, w = base.problem.loss, base.point
     slope = _response(loss, x @ w + offset)[1]

@@ -79,8 +79,8 @@ class _NormalEquations(LeastSquares):
         penalized[d:] = 0.0
         problem = Problem(Squared(), penalized, float(self._solution.ridge[0]), 1.0)
         metric = NoiseMetric.of(problem, Products.of(rows.x, rows.weight), self.n_rows_)
-        kept = [*range(d), len(self._products.exponents) - 1][: rows.width]
-        grid = np.ldexp(1.0, self._products.exponents[[*kept, d]] - 40)
+        retained = [*range(d), len(self._products.exponents) - 1][: rows.width]
+        grid = np.ldexp(1.0, self._products.exponents[[*retained, d]] - 40)
         return Minimised(problem, rows, metric, self._solution.parameter[0].copy(), 1e-6, 100, grid)
 
     def _features_of(self, X: Any, offset: Any) -> tuple[FloatArray, None]:

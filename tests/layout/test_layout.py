@@ -42,7 +42,7 @@ LAYERS = (
         "ensemble",
     ),
     ("pipeline", "kernel_approximation"),
-    ("additive",),
+    ("additive", "influence"),
     ("vault",),
     ("service",),
     ("cli",),
