@@ -321,7 +321,7 @@ def _of_many(base: Setting, rows: Rows, places: IntArray) -> LeftOut:
         of_W += gamma(r + 8) * trace
         whole = W if base.ridge is None else W + lost * base.ridge
         try:
-            pi = np.linalg.solve(np.eye(P) - whole, gradient)
+            pi = np.asarray(np.linalg.solve(np.eye(P) - whole, gradient), dtype=np.float64)
         except np.linalg.LinAlgError:
             pi = gradient
         rest = gradient - pi + whole @ pi
