@@ -5,8 +5,8 @@ scikit-learn's test modules are run that name one of the classes; ``--small`` ru
 own with ``scikit_learn_swap.py``, which says what the modes are.
 
 A test that fails is looked up in ``scikit_learn_differences.toml``: what differs by design stands there with the
-reason, and on the page ``docs/scikit_learn.rst``, which ``--page`` writes from it. What is found nowhere is counted as
-a bug where an error that is not ours came out of our code, else as undocumented.
+reason, and on the page ``docs/explanation/scikit_learn.rst``, which ``--page`` writes from it. What is found nowhere
+is counted as a bug where an error that is not ours came out of our code, else as undocumented.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 DIFFERENCES = HERE / "scikit_learn_differences.toml"
-PAGE = HERE.parent / "docs" / "scikit_learn.rst"
+PAGE = HERE.parent / "docs" / "explanation" / "scikit_learn.rst"
 
 
 def differences() -> list[dict[str, str]]:

@@ -7,8 +7,16 @@ author = "The certified authors"
 copyright = author
 release = version = __version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.mathjax", "numpydoc"]
-exclude_patterns = ["_build"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.doctest",  # python -m sphinx -b doctest docs docs/_build/doctest runs every example
+    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # formulas render without a network
+    "sphinx_gallery.gen_gallery",
+    "numpydoc",
+]
+exclude_patterns = ["_build", "examples"]
 templates_path = ["_templates"]
 default_role = "py:obj"
 
@@ -28,6 +36,21 @@ numpydoc_show_class_members = False  # autodoc lists them
 html_theme = "pydata_sphinx_theme"
 html_title = "certified"
 html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}
-html_sidebars = {"index": [], "start": []}
+html_sidebars = {"index": [], "tutorial": []}
 html_show_sourcelink = False
 html_copy_source = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"/plot_",
+    "abort_on_example_error": True,
+    "remove_config_comments": True,
+    "download_all_examples": False,
+    "show_memory": False,
+    "show_signature": False,
+    "min_reported_time": 1e9,
+    "reset_modules": (),
+    "plot_gallery": "True",
+}
+suppress_warnings = ["config.cache"]

@@ -98,7 +98,7 @@ def demo() -> int:
     )
     print("Check against refits:", "passed." if good and same else "FAILED.")
     print(
-        "\nNext: docs/start.rst explains keeper, release and certificate; models/credit_default.py is a full example;"
+        "\nNext: docs/tutorial.rst is a first deletion on your own table; models/credit_default.py is a full example;"
     )
     print("certified.testing.check_deletable(estimator) runs these checks on an estimator of your own.")
     return 0 if good and same else 1

@@ -18,7 +18,7 @@ def runner():
 def test_the_page_of_differences_is_written_from_the_data():
     module = runner()
     assert module.PAGE.read_text() == module.page()
-    assert module.PAGE.stem in (ROOT / "docs" / "index.rst").read_text()
+    assert module.PAGE.stem in (ROOT / "docs" / "explanation" / "index.rst").read_text()
 
 
 def test_every_difference_has_a_name_a_reason_and_patterns_that_can_be_read():

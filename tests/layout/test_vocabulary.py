@@ -1,4 +1,4 @@
-"""One word for each concept (docs/glossary.rst): words that lost are not used for it any more."""
+"""One word for each concept (docs/explanation/glossary.rst): words that lost are not used for it any more."""
 
 import io
 import re
