@@ -13,11 +13,9 @@ from typing import Any
 
 from certified._keeper.assumptions import LEGEND, Assumptions
 from certified._keeper.record import FrozenMap, Record, convert, parse, thaw
+from certified._keeper.words import told_by_two, told_by_two_alone
 from certified.accounting import delta_of, epsilon_of
-from certified.errors import (
-    CannotCertify,
-    InvalidInput,
-)
+from certified.errors import CannotCertify, InvalidInput
 
 __all__ = ["LEGEND", "Assumptions", "Certificate", "Preview", "Receipt", "Refused"]
 
@@ -366,8 +364,8 @@ class Receipt(_Shown):
         return (
             f"{done} {self.n_rows} rows of {self.n_subjects} subjects{named} ({self.method}, passes over the retained "
             f"rows: {self.passes}).{missing}{steps}\n"
-            f"Release before against release after: estimated mu = {self.mu_differencing:.4g} "
-            f"for an insider, {self.mu_differencing_outsider:.4g} for an outsider.\n{self.certificate}"
+            f"{told_by_two(self.mu_differencing, done.lower())} {told_by_two_alone(self.mu_differencing)}".rstrip()
+            + f"\n{self.certificate}"
         )
 
 
@@ -488,11 +486,11 @@ def _limits(c: Certificate) -> tuple[str, ...]:
         "pipeline": "Choices made outside the pipeline, such as a search for parameters, are not covered.",
         "search": "Selection: covered, among the candidates of the search; which candidates there are is not.",
     }[c.scope]
-    known = "" if math.isnan(c.mu_differencing) else f" (estimated mu = {c.mu_differencing:.4g})"
     return (
         "It speaks of this release only, not of the private state that is kept to serve later deletions.",
         scope,
-        f"Whoever also holds an earlier release can compare the two{known}; that is not limited by it.",
+        "Whoever also holds an earlier release can compare the two; that is not limited by it.",
+        *([] if math.isnan(c.mu_differencing) else [told_by_two(c.mu_differencing)]),
         "The rows that remain may still tell something about the person.",
         "Copies outside this model, such as raw data, backups and logs, are not covered.",
         "It is a statement about a computation, not about compliance with any law.",

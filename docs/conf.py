@@ -44,6 +44,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"/plot_",
+    "ignore_pattern": r"style\.py",
     "abort_on_example_error": True,
     "remove_config_comments": True,
     "download_all_examples": False,
@@ -54,3 +55,10 @@ sphinx_gallery_conf = {
     "plot_gallery": "True",
 }
 suppress_warnings = ["config.cache"]
+
+# What the examples of functions in a module take for granted.
+doctest_global_setup = "import numpy as np\nfrom certified.extend import subject_hash\n" + "\n".join(
+    f"from {module} import *"
+    for module in ("certified.accounting", "certified.audit", "certified.audit.attacks", "certified.audit.bounds")
+    + ("certified.testing",)
+)
