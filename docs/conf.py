@@ -21,6 +21,7 @@ templates_path = ["_templates"]
 default_role = "py:obj"
 
 autosummary_generate = True
+autosummary_ignore_module_all = False  # a module is what it exports
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False  # scikit-learn's docstrings refer to labels of scikit-learn's own pages
 autodoc_default_options = {
@@ -57,8 +58,7 @@ sphinx_gallery_conf = {
 suppress_warnings = ["config.cache"]
 
 # What the examples of functions in a module take for granted.
+_MODULES = ("accounting", "audit", "audit.attacks", "audit.bounds", "testing")
 doctest_global_setup = "import numpy as np\nfrom certified.extend import subject_hash\n" + "\n".join(
-    f"from {module} import *"
-    for module in ("certified.accounting", "certified.audit", "certified.audit.attacks", "certified.audit.bounds")
-    + ("certified.testing",)
+    f"from certified.{module} import *" for module in _MODULES
 )
