@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.linear_model import LogisticRegression as SklearnLogistic
 
+from certified._convex.derivatives import Blocks
 from certified.influence import influence
 from certified.linear_model import LogisticRegression, PoissonRegressor, Ridge
 
@@ -121,14 +122,44 @@ def large(n: int, p: int) -> None:
         )
 
 
+def removal(n: int, p: int) -> None:
+    """One request of k subjects by each way: milliseconds of the step, and the certified distance."""
+    X, y, _ = data(n, p)
+    model = LogisticRegression().fit(X, y)
+    head, state, rows = model._solver, model._state, model._rows
+    allowed = model._distance_target(state.solution)
+    print(f"\nn = {n:,}, p = {p}: one request of k subjects; distance allowed {allowed:.3g} standard errors")
+    print("       k   newton ms  influence ms   ratio   newton distance  influence distance")
+    for k in (1, 10, 100, 1_000):
+        found = {}
+        block = Blocks(*rows.block_of(np.arange(k)))
+        for name, step in (("newton", head.delete), ("influence", head.by_influence)):
+            solution = step(state.problem, state.anchor, block)[1]
+            times = [timed(lambda s=step, b=block: s(state.problem, state.anchor, b))[1] for _ in range(5)]
+            found[name] = 1e3 * float(np.median(times)), solution.distance
+        (a, da), (b, db) = found["newton"], found["influence"]
+        print(f"{k:8,}  {a:10.2f}  {b:12.2f}  {a / b:6.1f}  {da:16.2e}  {db:18.2e}")
+    for way in ("newton", "influence"):
+        model = LogisticRegression(removal=way).fit(X, y)
+        some = 0
+        while some < 2_000 and model.delete([some]).method == "predicted":
+            some += 1
+        print(f"  {way}: {some}{' or more' if some == 2_000 else ''} single deletions before a pass")
+
+
 def main() -> None:
     """Run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--large", action="store_true")
+    parser.add_argument("--removal", action="store_true", help="deletions by influence against the Newton way")
     asked = parser.parse_args()
     if asked.large:
         large(1_000_000, 50)
+        return
+    if asked.removal:
+        for n, p in ((20_000, 20),) if asked.small else ((200_000, 50), (50_000, 500), (20_000, 2_000)):
+            removal(n, p)
         return
     refits = 10 if asked.small else 200
     for n, p, heavy in ((1_000, 10, False), (1_000, 10, True), (10_000, 20, False)):

@@ -26,7 +26,7 @@ from certified._convex.state import Anchor, Metric, Solution, Terms
 from certified._data.rows import Rows
 from certified.typing import FloatArray
 
-__all__ = ["add", "delete", "improve", "settle"]
+__all__ = ["add", "delete", "ended", "improve", "less_penalty", "settle"]
 
 _SPECTRAL, _MANY = 0.25, 32  # removals worth an eigenvalue: size of W, number of rows
 
@@ -56,7 +56,7 @@ def _changed(problem: Problem, anchor: Anchor, rows: Blocks, sign: float) -> tup
         before = Downdate(old.W, old.P, anchor.g)
         (W, P, g), more_g, more_W = downdate.downdate(problem.loss, old.point, old.inverse_factor, before, rows, sign)
         if old.ridge is not None:
-            W, g, add_g, add_W = _less_penalty(problem, anchor, W, g)
+            W, g, add_g, add_W = less_penalty(problem, anchor, W, g)
             more_g, more_W = more_g + add_g, more_W + add_W
         pi = -(P @ g)
         linear = float(np.linalg.norm(g + pi - W @ pi))
@@ -71,30 +71,43 @@ def _changed(problem: Problem, anchor: Anchor, rows: Blocks, sign: float) -> tup
         eta, rise = min(eta, old.eta), up(rise + float(np.linalg.norm(W - old.W)) * widen + more_W)
     linear = linear * widen + gamma(p + 8) * (step * (2.0 + frobenius) + 2.0 * float(np.linalg.norm(g)))
     metric = replace(old, W=W, P=P, eta=eta, rho=up(old.rho + more_W), rise=rise)
-    after = replace(
-        anchor, metric=metric, g=g, pi=pi, envelope_g=up(anchor.envelope_g + more_g), strength=problem.strength
-    )
-    rho = up(metric.rho + metric.drift)
-    nu = bounds.theorem2(up(linear + after.envelope_g), step, metric.M, rho, rise) if np.isfinite(step) else np.inf
+    after = replace(anchor, metric=metric, g=g, pi=pi, envelope_g=up(anchor.envelope_g + more_g))
+    return ended(replace(after, strength=problem.strength), linear, step, up(metric.rho + metric.drift))
+
+
+def ended(after: Anchor, linear: float, step: float, rho: float) -> tuple[Anchor, Solution]:
+    """Bound where a step ended by theorem 2.
+
+    Parameters
+    ----------
+    after : Anchor
+        With the step in ``pi``.
+    linear, step, rho : float
+        As in :func:`certified._convex.bounds.theorem2`, without the envelope of the gradient.
+    """
+    metric, pi = after.metric, after.pi
+    nu = np.inf
+    if np.isfinite(step):
+        nu = bounds.theorem2(up(linear + after.envelope_g), step, metric.M, rho, metric.rise)
     b = up(metric.M * step)
     t = bounds.theorem1(nu, metric.M, metric.low * float(np.exp(-min(b, 700.0))) * (1.0 - 1e-12))
     w = after.here
-    place = metric.place(w, pi, anchor.noise_metric.root)
+    place = metric.place(w, pi, after.noise_metric.root)
     terms = Terms(
         nu=nu,
         M=metric.M,
         b=b,
-        eta=eta,
+        eta=metric.eta,
         rho=rho,
         k_G=metric.k_G,
         step=step,
         rounding_envelope=up(metric.k_G * after.envelope_g + place),
     )
     distance = up(metric.k_G * t + place)
-    return after, Solution(w, or_inf(distance), "predicted", terms, up(float(np.abs(w) @ anchor.noise_metric.root)))
+    return after, Solution(w, or_inf(distance), "predicted", terms, up(float(np.abs(w) @ after.noise_metric.root)))
 
 
-def _less_penalty(
+def less_penalty(
     problem: Problem, anchor: Anchor, W: FloatArray, g: FloatArray
 ) -> tuple[FloatArray, FloatArray, float, float]:
     """Remove the part of the penalty that went with the rows; return W, g and their added rounding envelopes."""

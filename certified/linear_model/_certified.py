@@ -7,25 +7,22 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.utils.validation import _check_sample_weight
 
 from certified._convex.bounds import check_range
 from certified._convex.derivatives import Blocks
-from certified._convex.leave_out import Minimised
 from certified._convex.losses import Loss
 from certified._convex.problem import Problem
 from certified._convex.state import Solution, reweighted
 from certified._data.feature_change import FeatureChange
 from certified._data.frames import split_column
 from certified._data.numbers import validate_data
-from certified._data.rows import Rows
 from certified._data.subjects import Subjects
 from certified._data.whole import share_of_promise
 from certified.accounting import Transcript
 from certified.base import Plan
 from certified.errors import CannotCertify, InvalidInput
-from certified.linear_model._released import ReleasedLinear
+from certified.linear_model._minimised import MinimisedLinear
 from certified.linear_model._solvers import Solver, Stop, live
 from certified.linear_model._state import Sizes, State, Totals
 from certified.noise import generator
@@ -38,7 +35,7 @@ _WEAKEST = 2.0**-400  # strength of a penalty that is one
 _DRAWN = 10_000  # larger releases take seconds to draw, so they are drawn when they are asked for
 
 
-class CertifiedLinear(ReleasedLinear):
+class CertifiedLinear(MinimisedLinear):
     """Base class: subclasses give the problem, check the data and turn the parameter vector into attributes.
 
     The parameter vector is ``[coef, intercept]``, shape (p,), without the last entry if ``fit_intercept=False``; with
@@ -47,6 +44,7 @@ class CertifiedLinear(ReleasedLinear):
 
     max_iter: int
     solver: str
+    removal: str = "newton"
     _log_link = False
 
     def _problem_of(self, loss: Loss, n_columns: int, totals: Totals | None) -> Problem:
@@ -96,6 +94,7 @@ class CertifiedLinear(ReleasedLinear):
         self._check_parameters()
         self._share = share_of_promise()
         self._solver = self._chosen(X, loss)
+        self._check_removal()
         subjects = Subjects.of(ids, X.shape[0])
         rows = self._solver.rows(X, y, weight, offset=offset, intercept=self.fit_intercept)
         self._fit_on(loss, rows, subjects, X.shape[1])
@@ -141,6 +140,7 @@ class CertifiedLinear(ReleasedLinear):
                 "parts are solved by 'newton-cholesky', up to some thousands of features. Leave columns out. "
                 "Nothing was changed."
             )
+        self._check_removal()
         self._fit_on(loss, found.rows, found.subjects, n_features)
 
     def _fit_on(self, loss: Loss, rows: Any, subjects: Subjects, n_features: int) -> None:
@@ -241,6 +241,17 @@ class CertifiedLinear(ReleasedLinear):
         if not (isinstance(self.max_iter, int | np.integer) and self.max_iter > 0):
             raise InvalidInput(f"{type(self).__name__}(max_iter={self.max_iter!r}): a whole number > 0 is needed.")
 
+    def _check_removal(self) -> None:
+        name = type(self).__name__
+        if self.removal not in ("newton", "influence"):
+            raise InvalidInput(f"{name}(removal={self.removal!r}) is not allowed: 'newton' or 'influence' is.")
+        if self.removal == "influence" and self._solver.by_influence is None:
+            raise InvalidInput(
+                f"{name}(removal='influence') got an L1 penalty, or sparse or very wide features, where every request "
+                "takes its own steps. An L2 penalty and 'newton-cholesky' are needed; or leave removal='newton'. "
+                "Nothing was changed."
+            )
+
     # --------------------------------------------------------------- delete
 
     def _plan_deletion(self, rows: IntArray) -> Plan:
@@ -264,7 +275,9 @@ class CertifiedLinear(ReleasedLinear):
         anchor, solution = None, state.solution
         few = 2 * rows.size < self.n_rows_ and problem.scale * problem.unit == state.problem.scale * state.problem.unit
         if self._solver.predicts and products is not None and few:
-            anchor, solution = self._solver.delete(problem, state.anchor, Blocks(*retained.block_of(rows)))
+            by_influence = self._solver.by_influence if self.removal == "influence" else None
+            delete = by_influence or self._solver.delete
+            anchor, solution = delete(problem, state.anchor, Blocks(*retained.block_of(rows)))
             if factors is None and solution.distance <= target:
                 moved = anchor.noise_metric.whitened(solution.w - state.solution.w)
                 return self._planned(rows, State(problem, totals, sizes, anchor, solution, products), moved)
@@ -447,31 +460,6 @@ class CertifiedLinear(ReleasedLinear):
         stop = Stop(target, self.max_iter)
         anchor, found = self._passed(problem, totals, rows, rows.weight, noise_metric, w, stop, anchor)
         return State(problem, totals, sizes, anchor, found, products), noise_metric.whitened(found.w - state.solution.w)
-
-    def _minimised(self) -> Minimised:
-        """What is minimised, and where the model is; raise InvalidInput where no influence is bounded."""
-        state, solver, rows = self._state, self._solver, self._rows
-        because = None
-        if not solver.predicts:
-            because = "was solved by 'newton-cg'. Dense features and solver='newton-cholesky' are needed"
-        elif solver.add is None:
-            because = "has an L1 penalty. l1_ratio=0 is needed"
-        elif rows.base is not None:
-            because = "has class_weight='balanced', where each subject weighs on every row. Fixed weights are needed"
-        elif not isinstance(rows, Rows):
-            because = "was fitted on Parts. Rows in memory are needed"
-        if because is not None:
-            raise InvalidInput(
-                f"influence(model) got a {type(self).__name__} that {because}. Fit such a model. Nothing was changed."
-            )
-        problem = solver.posed(state.problem, state.products)
-        metric = solver.noise_metric(problem, state.products, self.n_rows_)
-        return Minimised(problem, rows, metric, state.solution.w, self._close(len(state.solution.w)), self.max_iter)
-
-    def _features_of(self, X: Any, offset: Any) -> tuple[FloatArray, FloatArray | None]:
-        """Other rows as those retained are stored, and the known part of their predictors."""
-        X, known = self._known("influence", X, offset, None)
-        return self._solver.features(self._rows, X.toarray() if issparse(X) else X), known
 
     def _encoded(self, y: Any, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Targets and weights of new rows as they are stored; raise InvalidInput where they are not allowed."""

@@ -68,6 +68,9 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         request takes some passes, and the noise has a diagonal metric. It needs a penalty and serves two classes.
         "auto" takes "newton-cg" for sparse features and for more than 5,000. scikit-learn's other names are taken for
         "auto", since the minimiser is the same; "liblinear", which penalises the intercept, is refused.
+    removal : {"newton", "influence"}, default="newton"
+        How rows are taken out without a pass. "newton" updates the Hessian, "influence" leaves it as it was: faster for
+        hundreds of coefficients and more, at the cost of the bound, so that a pass is needed sooner.
     tol : float, default=1e-6
         ``fit`` stops when the distance to the minimiser is at most this, in standard errors.
     max_iter : int, default=100
@@ -124,6 +127,7 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         fit_intercept: bool = True,
         class_weight: Any = None,
         solver: str = "auto",
+        removal: str = "newton",
         tol: float = 1e-6,
         max_iter: int = 100,
         random_state: Any = None,
@@ -142,6 +146,7 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         self.fit_intercept = fit_intercept
         self.class_weight = class_weight
         self.solver = solver
+        self.removal = removal
         self.tol = tol
         self.max_iter = max_iter
         self.random_state = random_state

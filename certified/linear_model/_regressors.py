@@ -51,6 +51,7 @@ class _Regressor(RegressorMixin, CertifiedLinear):
         noise: float = 0.1,
         fit_intercept: bool = True,
         solver: str = "auto",
+        removal: str = "newton",
         tol: float = 1e-6,
         max_iter: int = 100,
         random_state: Any = None,
@@ -63,6 +64,7 @@ class _Regressor(RegressorMixin, CertifiedLinear):
         self.noise = noise
         self.fit_intercept = fit_intercept
         self.solver = solver
+        self.removal = removal
         self.tol = tol
         self.max_iter = max_iter
         self.random_state = random_state
@@ -238,7 +240,7 @@ _PARAMETERS = """alpha : float, default=1.0
         Strength of the L2 penalty on the coefficients, as in scikit-learn: the objective is the weighted mean of the
         losses plus ``alpha ||w||^2 / 2``. The strength in the sum form, ``alpha sum_i s_i``, shrinks with every
         deletion, as a refit's does. 0 for none.
-    epsilon, delta, noise, fit_intercept, solver, tol, max_iter, random_state
+    epsilon, delta, noise, fit_intercept, solver, removal, tol, max_iter, random_state
         As in :class:`certified.linear_model.LogisticRegression`. Standard errors are those at dispersion 1.
     warm_start, verbose
         Accepted as in scikit-learn. They concern work alone, and a fit needs neither.
@@ -330,6 +332,7 @@ class TweedieRegressor(_Regressor):
         noise: float = 0.1,
         fit_intercept: bool = True,
         solver: str = "auto",
+        removal: str = "newton",
         tol: float = 1e-6,
         max_iter: int = 100,
         random_state: Any = None,
@@ -345,6 +348,7 @@ class TweedieRegressor(_Regressor):
             noise=noise,
             fit_intercept=fit_intercept,
             solver=solver,
+            removal=removal,
             tol=tol,
             max_iter=max_iter,
             random_state=random_state,
@@ -413,6 +417,7 @@ class LogCoshRegressor(_Regressor):
         noise: float = 0.1,
         fit_intercept: bool = True,
         solver: str = "auto",
+        removal: str = "newton",
         tol: float = 1e-6,
         max_iter: int = 100,
         random_state: Any = None,
@@ -427,6 +432,7 @@ class LogCoshRegressor(_Regressor):
             noise=noise,
             fit_intercept=fit_intercept,
             solver=solver,
+            removal=removal,
             tol=tol,
             max_iter=max_iter,
             random_state=random_state,

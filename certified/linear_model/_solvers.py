@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.sparse import csr_array, issparse
 
-from certified._convex import newton_cg, newton_cholesky, proximal_newton
+from certified._convex import influence_step, newton_cg, newton_cholesky, proximal_newton
 from certified._convex.derivatives import Blocks
 from certified._convex.new_columns import column_warm_start
 from certified._convex.newton_cg_rows import WideRows
@@ -57,6 +57,8 @@ class Solver(Protocol):
     """Class of the rows, in the form that the solver reads."""
     predicts: bool
     """Whether a deletion can be certified without a pass, by ``delete``."""
+    by_influence: Any
+    """Another ``delete``, which leaves the Hessian as it was; None where there is none."""
     add: Any
     """The same for rows that are added; None where they take passes."""
 
@@ -131,6 +133,7 @@ class Cholesky:
     rows: Any = Rows
     predicts = True
     delete = staticmethod(newton_cholesky.delete)
+    by_influence: Any = staticmethod(influence_step.delete)
     add: Any = staticmethod(newton_cholesky.add)
     _passes: Any = staticmethod(newton_cholesky.settle)
 
@@ -226,6 +229,7 @@ class ProximalNewton(Cholesky):
     """Head for an L1 penalty on dense features."""
 
     delete = staticmethod(proximal_newton.delete)
+    by_influence = None
     add = None
     _passes = staticmethod(proximal_newton.improve)
 
@@ -252,6 +256,7 @@ class NewtonCG:
 
     rows: Any = WideRows
     predicts = False
+    by_influence = None
     add: Any = None
 
     @staticmethod

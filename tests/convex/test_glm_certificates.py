@@ -226,11 +226,11 @@ def test_no_certificate_of_any_loss_is_below_the_true_distance_in_ten_thousand_c
 
 def test_a_penalty_that_stays_behind_is_caught(monkeypatch):
     """A removal that deletes that the penalty shrinks with the rows."""
-    honest = newton_cholesky._less_penalty
-    monkeypatch.setattr(newton_cholesky, "_less_penalty", lambda problem, anchor, W, g: (W, g, 0.0, 0.0))
+    honest = newton_cholesky.less_penalty
+    monkeypatch.setattr(newton_cholesky, "less_penalty", lambda problem, anchor, W, g: (W, g, 0.0, 0.0))
     with pytest.raises(AssertionError, match="predicted: certified"):
         _run(range(400))
-    monkeypatch.setattr(newton_cholesky, "_less_penalty", honest)
+    monkeypatch.setattr(newton_cholesky, "less_penalty", honest)
 
 
 def test_an_offset_that_is_ignored_is_caught(monkeypatch):
