@@ -158,7 +158,7 @@ def main() -> None:
         large(1_000_000, 50)
         return
     if asked.removal:
-        for n, p in ((20_000, 20),) if asked.small else ((200_000, 50), (50_000, 500), (20_000, 2_000)):
+        for n, p in ((20_000, 20),) if asked.small else ((200_000, 50), (100_000, 500)):
             removal(n, p)
         return
     refits = 10 if asked.small else 200

@@ -135,11 +135,12 @@ def _taken(loss: Loss, metric: Metric, rows: Blocks, gone: _Gone) -> float:
     if bound <= _LOOSE:
         return up(bound + gone.of_W)
     V, K, P = metric.inverse_factor, loss.outputs, len(metric.point)
-    W, parts = np.zeros((P, P)), V.reshape(P, K, -1)
+    few, parts = rows.s.size * K <= min(P, _ROWS), V.reshape(P, K, -1)
+    W = np.zeros((P, P)) if not few else np.zeros(0)
     for x, root in _pieces(loss, rows.x[0], gone.roots):
         white = downdate._each(x, parts)
         U = (np.swapaxes(root, 1, 2) @ white if K > 1 else root * white).reshape(-1, P)
-        W += U.T @ U
+        W = U @ U.T if few else W + U.T @ U  # few rows are in one piece; both products have the same norm
     size = _norm(W) * (1.0 + gamma(P * P + 8))
     if size > _SPECTRAL:
         size = min(size, bounds.largest_eigenvalue(W))
