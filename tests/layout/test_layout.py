@@ -42,7 +42,7 @@ LAYERS = (
         "ensemble",
     ),
     ("pipeline", "kernel_approximation"),
-    ("additive", "influence"),
+    ("additive", "influence", "survival"),
     ("vault",),
     ("service",),
     ("cli",),
