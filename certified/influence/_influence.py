@@ -44,7 +44,9 @@ def influence(
     model : fitted estimator or Pipeline
         With an L2 penalty or none: LogisticRegression, PoissonRegressor, GammaRegressor, TweedieRegressor,
         LogCoshRegressor (solver "newton-cholesky"), Ridge, LinearRegression; alone or at the end of a pipeline, whose
-        steps are then held as they are ("head given the steps").
+        steps are then held as they are ("head given the steps"). Additive models, whose terms are such steps. Boosted
+        trees for two classes and for numbers, whose trees are held ("leaf values given the trees"); the coefficients
+        are then the leaf values, and a table of rows times leaves is formed.
     X : array-like of shape (n_validation_rows, n_features) or None
         Rows on which predictions are followed, as ``predict`` takes them.
     y : array-like of shape (n_validation_rows,) or None
@@ -103,8 +105,9 @@ def influence(
         if not hasattr(head, "_minimised"):
             raise InvalidInput(
                 f"influence(model) got {type(head).__name__}. LogisticRegression, PoissonRegressor, GammaRegressor, "
-                "TweedieRegressor, LogCoshRegressor, Ridge and LinearRegression are allowed, alone or at the end of a "
-                "pipeline. Delete the subject from a copy of the model instead. Nothing was changed."
+                "TweedieRegressor, LogCoshRegressor, Ridge, LinearRegression, boosted trees and additive models are "
+                "allowed, alone or at the end of a pipeline. Delete the subject from a copy of the model instead. "
+                "Nothing was changed."
             )
         names, order, starts = _asked(model._subjects, ids, groups)
         of = head._minimised()
@@ -135,7 +138,7 @@ def influence(
         base.errors,
         whole,
         without,
-        "head given the steps" if head is not model else "estimator",
+        "head given the steps" if head is not model else getattr(head, "_held", "estimator"),
         loss,
         mean,
         each,

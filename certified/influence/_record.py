@@ -67,8 +67,8 @@ class Influence:
         Of the prediction for each of them, shape (m, n_validation_rows).
     groups : list
         Values of ``by``, in the order of the columns.
-    scope : {"estimator", "head given the steps"}
-        In a pipeline the steps before the last are held as they are.
+    scope : {"estimator", "head given the steps", "leaf values given the trees"}
+        In a pipeline the steps before the last are held as they are, in boosted models the trees.
     """
 
     ids: Any

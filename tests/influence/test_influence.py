@@ -2,11 +2,14 @@
 
 import pickle
 
+import jax
 import numpy as np
 import pytest
 import statsmodels.api as sm
 from sklearn.datasets import load_breast_cancer
 
+from certified._convex.losses import Logistic, Poisson, Squared
+from certified.additive import AdditiveClassifier, AdditiveRegressor
 from certified.errors import InvalidInput, UnknownIds
 from certified.influence import influence, plots
 from certified.linear_model import (
@@ -229,3 +232,91 @@ def test_plots_name_nobody():
         )
     with pytest.raises(InvalidInput, match="coefficient=99"):
         plots.changes(found, coefficient=99)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        AdditiveClassifier(max_bins=6, sample_size=60, interactions=1, key=1),
+        AdditiveRegressor(max_bins=6, sample_size=60, key=1),
+        AdditiveRegressor(loss="poisson", max_bins=6, sample_size=60, key=1),
+    ],
+    ids=["classes", "numbers", "counts"],
+)
+def test_an_additive_model_is_answered_for_its_shapes_given_the_bins(model):
+    y = CLASSES if isinstance(model, AdditiveClassifier) else COUNTS if model.loss == "poisson" else NUMBERS
+    fitted = model.fit(X, y)
+    found = influence(fitted, X[:10], y[:10])
+    assert found.scope == "head given the steps"
+    x, start = fitted._transformed(X), _vector(fitted._final)
+    loss = {AdditiveClassifier: Logistic()}.get(type(model), Poisson() if y is COUNTS else Squared())
+    _refits_agree(found, loss, np.column_stack([x, np.ones(N)]), y, np.append(np.ones(x.shape[1]), 0.0), start, [0, 70])
+
+
+def _refits_agree(found, loss, x, y, penalty, start, which, offset=0.0):
+    """The change of the minimiser, by Newton's method to rounding, is within the error."""
+
+    def minimum(retained):
+        w = start.copy()
+        for _ in range(60):
+            z = x[retained] @ w + np.broadcast_to(offset, len(x))[retained]
+            with jax.enable_x64(True):
+                slope, bend = (np.asarray(f(y[retained] * 1.0, z)) for f in (loss.gradient, loss.curvature))
+            hessian = (x[retained] * bend[:, None]).T @ x[retained] + np.diag(penalty)
+            w = w - np.linalg.solve(hessian, x[retained].T @ slope + penalty * w)
+        return w
+
+    whole = minimum(np.ones(len(x), dtype=bool))
+    for i in which:
+        retained = np.arange(len(x)) != i
+        off = np.abs(minimum(retained) - whole - found.coef_change[i])
+        assert np.isfinite(found.error[i])
+        assert np.all(off <= found.coef_error[i] + 1e-10 * found.standard_errors)
+        assert found.error[i] < 0.5 * found.size[i] + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("kind", "shrink_to"), [("classes", "zero"), ("counts", "structure"), ("numbers", "zero")], ids=str
+)
+def test_boosted_trees_are_answered_for_their_leaf_values_given_the_trees(kind, shrink_to):
+    pytest.importorskip("xgboost")
+    from certified.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
+
+    small = {
+        "n_estimators": 4,
+        "max_depth": 2,
+        "sample_size": 100,
+        "key": 3,
+        "shrink_to": shrink_to,
+        "leaf_penalty": 5.0,
+    }
+    model, y, loss = {
+        "classes": (GradientBoostingClassifier(**small), CLASSES, Logistic()),
+        "counts": (GradientBoostingRegressor(objective="count:poisson", **small), COUNTS, Poisson()),
+        "numbers": (GradientBoostingRegressor(structure_weight=1.0, **small), NUMBERS, Squared()),
+    }[kind]
+    model.set_params(structure_weight=1.0).fit(X, y)
+    found = influence(model, X[:10], y[:10])
+    assert found.scope == "leaf values given the trees"
+    assert np.isfinite(found.loss.error).all()
+    state = model._state
+    x = np.zeros((N, model.n_leaves_))
+    np.put_along_axis(x, model._rows.leaves.astype(int), 1.0, axis=1)
+    scale = float(model._w[0])  # of numbers, the objective is divided by their dispersion
+    penalty = state.problem.penalty / scale
+    start = state.solution.w - state.problem.centre
+    _refits_agree(found, loss, x, y, penalty, start, [0, 70], state.base + x @ state.problem.centre)
+
+
+def test_boosted_trees_that_are_too_many_or_of_many_classes_are_refused(monkeypatch):
+    pytest.importorskip("xgboost")
+    from certified.ensemble import GradientBoostingClassifier
+    from certified.ensemble._boosting import minimised
+
+    small = {"n_estimators": 2, "max_depth": 2, "sample_size": 100, "key": 3}
+    with pytest.raises(InvalidInput, match="3 classes"):
+        influence(GradientBoostingClassifier(**small).fit(X, np.digitize(Z, [-0.3, 0.3])))
+    model = GradientBoostingClassifier(**small).fit(X, CLASSES)
+    monkeypatch.setattr(minimised, "_MOST", 100)
+    with pytest.raises(InvalidInput, match="rows and"):
+        influence(model)

@@ -15,13 +15,13 @@ from certified._data.hashing import Key
 from certified._keeper.acts import parameters_of
 from certified._keeper.turns import turn_of
 from certified.base import DeletionCost, Plan
-from certified.ensemble._boosting.building import BoostedFit
 from certified.ensemble._boosting.leaf_metric import (
     LeafRows,
     scores,
     sums,
 )
 from certified.ensemble._boosting.leaf_solver import MOST_GONE, delete, require, settle
+from certified.ensemble._boosting.minimised import MinimisedTrees
 from certified.ensemble._boosting.release import BoostedState
 from certified.errors import CannotCertify, InvalidInput
 from certified.typing import BoolArray, FloatArray, IntArray
@@ -31,7 +31,7 @@ __all__ = ["BoostedTrees"]
 _HEADROOM = 0.25  # passes go on to this part of the target, so that deletions without a pass can follow
 
 
-class BoostedTrees(BoostedFit):
+class BoostedTrees(MinimisedTrees):
     """Base class: subclasses check the targets and name the objective."""
 
     # ------------------------------------------------------------------ add
