@@ -268,7 +268,8 @@ class StaleStructure(GradientBoostingClassifier):
             self._sample[:] = -1
             self._given = Given(None, np.zeros(len(retained), dtype=bool))
             sample, leaves = self._sampled(retained), [self._rows.leaves.astype(np.int64)]
-            return self._solve(0.0, rows, retained, sample, old.base, old.structures, leaves, old, [False], target)
+            known = {"started": 0.0, "old": old, "fresh": [False]}
+            return self._solve(rows, retained, sample, old.base, old.structures, leaves, target, **known)
         return super()._build(X, rows, retained, old, target)
 
 
