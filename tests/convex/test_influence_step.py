@@ -20,7 +20,7 @@ def _judge(seeds, least):
 
 def test_no_certificate_of_an_influence_step_is_below_the_true_distance(monkeypatch):
     monkeypatch.setattr(glm, "delete", influence_step.delete)
-    _judge(range(108), 108)
+    _judge(range(54), 54)
 
 
 @pytest.mark.slow

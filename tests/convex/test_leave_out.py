@@ -145,7 +145,7 @@ def _judge(tally, asked, refused, cases):
 
 
 def test_no_bound_of_an_influence_is_below_the_truth():
-    _judge(*_run(range(54)), 54)
+    _judge(*_run(range(0, 54, 2)), 27)  # every loss and every kind
 
 
 @pytest.mark.slow
