@@ -1,8 +1,8 @@
 """Influence of every subject: error, coverage of the bound, tightness and time, against refits and the one-step peers.
 
 Run: ``python benchmarks/bench_influence.py`` (``--small`` for a try, ``--large`` for n = 1,000,000, p = 50). Peers that
-are not installed are left out and named. pyDVL 0.10 needs numpy 1 and cannot stand beside this package; its leave-one-out
-values refit the model for every row, as the refits here do.
+are not installed are left out and named. pyDVL 0.10 needs numpy 1 and cannot stand beside this package; its
+leave-one-out values refit the model for every row, as the refits here do.
 """
 
 from __future__ import annotations
