@@ -269,6 +269,7 @@ class LinearDiscriminantAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMix
         out = _Plain(priors=self.priors, n_components=self.n_components)
         for name, value in {"classes_": self.classes_, **self._learned}.items():
             setattr(out, name, value.copy() if isinstance(value, np.ndarray) else value)
+        out._n_features_out = len(self.get_feature_names_out())
         return named_like(out, self)
 
 

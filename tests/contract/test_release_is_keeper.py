@@ -13,9 +13,11 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from scipy.sparse import issparse
 from sklearn.linear_model import LogisticRegression as PlainLogistic
 from sklearn.pipeline import make_pipeline as plain_pipeline
 from sklearn.preprocessing import OneHotEncoder as PlainOneHot
+from zoo import KINDS, data, example
 
 from certified.additive import AdditiveClassifier, AdditiveRegressor
 from certified.compose import make_column_transformer
@@ -249,3 +251,19 @@ def _arranged(X, kind):
     elif kind == "pyarrow":
         yield "reordered", X.select(["owner", "kids", "age", "job"])
         yield "absent", X.drop_columns(["kids"])
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if hasattr(example(name), "get_feature_names_out")])
+def test_a_released_transformer_names_its_columns(name):
+    keeper = example(name)
+    X, y, ids = data(keeper)
+    release = keeper.fit(X, y, ids=ids).release()
+    if not hasattr(release, "get_feature_names_out"):
+        assert not hasattr(release, "transform"), "what transforms has names"
+        return
+    names = keeper.get_feature_names_out()
+    assert release.get_feature_names_out().tolist() == names.tolist()
+    made = release.transform(X)
+    assert made.shape == (len(X), len(names))
+    if not issparse(made):  # pandas takes dense ones alone, as scikit-learn says
+        assert release.set_output(transform="pandas").transform(X).columns.tolist() == names.tolist()
