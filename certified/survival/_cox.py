@@ -12,7 +12,7 @@ from sklearn.linear_model import LinearRegression as _PlainLinear
 from sklearn.utils.validation import _check_sample_weight
 
 from certified._convex import bounds, downdate
-from certified._convex.bounds import LARGEST, check_range, gamma, or_inf, up
+from certified._convex.bounds import LARGEST, gamma, or_inf, up
 from certified._convex.problem import NoiseMetric
 from certified._convex.released import Released
 from certified._convex.state import Solution, Terms, on_grid
@@ -35,6 +35,8 @@ __all__ = ["CoxPH"]
 
 _TINY = 2.0**-40  # in the noise metric where nothing is penalised
 _NOTHING = "Nothing was changed."
+_RANGE = 2.0**100  # of features and weights, and of the inverse of weights, so that nothing underflows unseen
+_LEAST = 2.0**-240  # entries of the diagonal of a Hessian, below which underflow could be seen
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,18 +69,18 @@ class _State:
 class CoxPH(RegressorMixin, Released):
     """Cox's proportional hazards, whose subjects can be deleted, with a certificate.
 
-    The hazard of a row is ``h(t) exp(x'w)`` with any h, of which the partial likelihood is free. One person is in the risk
-    sets of all who had the event before; a deletion takes it out of all of them, evaluates what is left and certifies the
-    distance to its minimiser.
+    The hazard of a row is ``h(t) exp(x'w)`` with any h, of which the partial likelihood is free. One person is in the
+    risk sets of all who had the event before; a deletion takes it out of all of them, evaluates what is left and
+    certifies the distance to its minimiser.
 
-    Coefficients are released, with noise. A baseline hazard is not: it is another function of all rows, which this noise
-    does not cover. For survival curves take :class:`PiecewiseExponential`.
+    Coefficients are released, with noise. A baseline hazard is not: it is another function of all rows, which this
+    noise does not cover. For survival curves take :class:`PiecewiseExponential`.
 
     Parameters
     ----------
     alpha : float, default=1.0
-        Strength of the L2 penalty ``alpha ||w||^2 / 2``, which is added to the negative log partial likelihood, a sum: a
-        prior of variance 1 / alpha. 0 for none.
+        Strength of the L2 penalty ``alpha ||w||^2 / 2``, which is added to the negative log partial likelihood, a sum:
+        a prior of variance 1 / alpha. 0 for none.
     ties : {"efron", "breslow"}, default="efron"
         How events at the same time are treated.
     epsilon, delta, noise, tol, max_iter, random_state
@@ -160,7 +162,7 @@ class CoxPH(RegressorMixin, Released):
         self
         """
         name = type(self).__name__
-        CertifiedLinear._check_parameters(self)  # type: ignore[arg-type]
+        CertifiedLinear._check_parameters(self)
         alpha = self.alpha
         real = isinstance(alpha, int | float | np.number) and not isinstance(alpha, bool)
         if not (real and (alpha == 0 or 1.0 / LARGEST <= alpha <= LARGEST)):
@@ -186,9 +188,12 @@ class CoxPH(RegressorMixin, Released):
         name = f"{type(self).__name__}.{call}"
         time, event = times_and_events(name, y, X.shape[0])
         weight = np.array(_check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True))
-        check_range(name, features=X, weights=weight)
-        if np.any((weight > 0.0) & (weight < 1.0 / LARGEST)):
-            raise InvalidInput(f"{name} got weights below 2^-200. 0, or larger weights, are allowed. {_NOTHING}")
+        tiny = (weight > 0.0) & (weight < 1.0 / _RANGE)
+        if np.any(np.abs(X) > _RANGE) or np.any(weight > _RANGE) or np.any(tiny):
+            raise InvalidInput(
+                f"{name} got features above 2^100 (1.3e30) in absolute value, or weights above it or below 2^-100. "
+                f"Scale them. {_NOTHING}"
+            )
         if strata is None:
             stratum = np.zeros(X.shape[0], dtype=np.int64)
         else:
@@ -227,8 +232,8 @@ class CoxPH(RegressorMixin, Released):
             factor = cholesky(matrix, lower=True, check_finite=False)
         except LinAlgError:
             raise CannotCertify(
-                "The noise metric (the weighted covariance of the features plus the penalty) is singular in float64, so "
-                "noise cannot be calibrated. Remove duplicate or constant columns, scale the features "
+                "The noise metric (the weighted covariance of the features plus the penalty) is singular in float64, "
+                "so noise cannot be calibrated. Remove duplicate or constant columns, scale the features "
                 f"(StandardScaler), or add a penalty. {_NOTHING}"
             ) from None
         root = np.sqrt(np.diag(matrix)) * (1 + 2.0**-30)
@@ -273,8 +278,8 @@ class CoxPH(RegressorMixin, Released):
         found = self._measured(sets, metric, w, passes + 1)
         if not found.distance <= self._acceptable(found):
             raise CannotCertify(
-                f"{type(self).__name__}: the distance to the minimiser is at most {found.distance:.3g} standard errors "
-                f"after {found.passes} passes, and {self._acceptable(found):.3g} is needed. There may be no "
+                f"{type(self).__name__}: the distance to the minimiser is at most {found.distance:.3g} standard "
+                f"errors after {found.passes} passes, and {self._acceptable(found):.3g} is needed. There may be no "
                 "minimiser: add a penalty (alpha), scale the features (StandardScaler), or raise max_iter, noise or "
                 f"epsilon. {_NOTHING}"
             )
@@ -284,11 +289,12 @@ class CoxPH(RegressorMixin, Released):
         return here.value + 0.5 * self.alpha * float(w @ w)
 
     def _factorised(self, here: Evaluation) -> FloatArray:
-        inverse = downdate.factorise(here.hessian + self.alpha * np.eye(len(here.gradient)))
+        hessian = here.hessian + self.alpha * np.eye(len(here.gradient))
+        inverse = downdate.factorise(hessian) if float(np.min(np.diag(hessian))) >= _LEAST else None
         if inverse is None:
             raise CannotCertify(
-                f"{type(self).__name__}: the Hessian is singular in float64, so the minimiser is not unique or does not "
-                f"exist. Remove duplicate or constant columns, or add a penalty (alpha). {_NOTHING}"
+                f"{type(self).__name__}: the Hessian is singular in float64, so the minimiser is not unique or "
+                f"does not exist. Remove duplicate or constant columns, or add a penalty (alpha). {_NOTHING}"
             )
         return inverse
 
@@ -305,7 +311,9 @@ class CoxPH(RegressorMixin, Released):
         gradient = here.gradient + self.alpha * w
         error = here.gradient_error + gamma(8) * (self.alpha * np.abs(w) + np.abs(gradient))
         lost = gamma(p + 8) * np.abs(gradient)
-        envelope = up(float(np.linalg.norm(absolute @ (error + lost))) * (1.0 + 2.0**-20) + 1e-290)
+        envelope = up(
+            float(np.linalg.norm(absolute @ (error + lost))) * (1.0 + 2.0**-20) + 2.0**-900 * float(absolute.sum())
+        )
         white = inverse @ gradient
         step = white @ inverse
         nu = up(float(np.linalg.norm(white)) * (1.0 + gamma(p + 4)) + envelope)

@@ -15,7 +15,7 @@ from certified.typing import BoolArray, FloatArray, IntArray
 
 __all__ = ["Evaluation", "RiskSets"]
 
-_SPREAD = 300.0  # largest difference of two predictors of a stratum; beyond, small terms could be lost unseen
+_SPREAD = 200.0  # largest difference of two predictors of a stratum; beyond, small terms could be lost unseen
 
 
 @dataclass(frozen=True)

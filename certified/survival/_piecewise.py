@@ -19,6 +19,7 @@ from certified.base import Deletable, Plan, all_or_nothing
 from certified.certificate import Certificate
 from certified.errors import InvalidInput
 from certified.linear_model import PoissonRegressor
+from certified.linear_model._certified import CertifiedLinear
 from certified.survival._concordance import concordance_index
 from certified.survival._periods import Periods, checked_breaks, split
 from certified.survival._targets import times_and_events
@@ -160,6 +161,7 @@ class PiecewiseExponential(RegressorMixin, Deletable):
         """
         name = type(self).__name__
         breaks = checked_breaks(name, self.breaks)
+        CertifiedLinear._check_parameters(self)
         for which in ("alpha", "smoothness"):
             value = getattr(self, which)
             if not (isinstance(value, int | float | np.number) and np.isfinite(value) and (value == 0 or value > 0)):
