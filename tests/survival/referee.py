@@ -94,7 +94,7 @@ def worst_ratio(seed: int) -> float:
     noise = float(rng.choice([0.1, 0.3, 1.0]))
     worst = 0.0
     try:
-        model = CoxPH(noise=noise, random_state=0, **known)
+        model = CoxPH(noise=noise, **known)
         model.fit(case["X"], case["y"], ids=ids, sample_weight=case["weight"], strata=case["stratum"])
         for act in ("fit", "delete", "delete", "refine"):
             if act == "delete":
