@@ -12,6 +12,7 @@ from test_glm_certificates import KINDS, LONG, LOSSES, _scalar, draw, minimise
 
 from certified._convex import bounds, leave_out, vector_bounds
 from certified._convex.leave_out import LeftOut, Minimised
+from certified._convex.left_out_by_passes import by_passes
 from certified._convex.losses import Softmax
 from certified._convex.problem import NoiseMetric, Problem
 from certified._data.rows import Rows
@@ -94,12 +95,15 @@ def _case(seed, tally):
     )
     noise_metric = NoiseMetric.of(problem, Products.of(x, s), n)
     target = float(10.0 ** rng.uniform(-9, -1))
-    base = leave_out.setting(Minimised(problem, rows, noise_metric, np.zeros(len(penalized)), target, 100))
+    of = Minimised(problem, rows, noise_metric, np.zeros(len(penalized)), target, 100)
+    base = leave_out.setting(of)
     free = rng.permutation(np.arange(2 * loss.outputs, n))
     sizes = [size for size in _sizes(rng, n) if size <= min(n // 3, free.size)]
     starts = np.concatenate([[0], np.cumsum(sizes)])
     order = np.concatenate([rng.permutation(free)[:size] for size in sizes])
     found = leave_out.leave_out(base, rows, order, starts)
+    if seed % 4 == 0:
+        by_passes(base, of, found, order, starts, 3)
     whole = minimise(loss, x, y, s, offset, problem.penalty, base.point)
     truth, good = [], np.isfinite(found.error)
     for i in np.flatnonzero(good):
@@ -206,3 +210,14 @@ def test_the_response_of_every_loss_of_one_predictor_has_the_slope_that_is_used(
             continue
         value, slope = _response(loss, z)
         np.testing.assert_allclose((_response(loss, z + 1e-6)[0] - value) / 1e-6, slope, rtol=1e-4)
+
+
+def test_passes_that_do_not_leave_the_subject_out_are_caught(monkeypatch):
+    honest = leave_out.newton_cholesky.improve
+
+    def improve(problem, rows, weight, *args, **known):
+        return honest(problem, rows, rows.weight, *args, **known)
+
+    monkeypatch.setattr(leave_out.newton_cholesky, "improve", improve)
+    with pytest.raises(AssertionError, match="bound"):
+        _run(range(0, 400, 4))

@@ -183,8 +183,23 @@ def test_the_table_of_who_matters_names_nobody_unless_asked():
         found.top(by="age")
 
 
-def test_a_group_that_is_too_large_for_one_step_has_no_bound():
-    found = influence(LogisticRegression(**CLOSE).fit(X, CLASSES), groups={"most": np.arange(10, N), "one": [3]})
+@pytest.mark.parametrize("name", ["logistic", "poisson", "three classes", "least squares"])
+def test_a_group_that_is_too_large_for_one_step_takes_passes(name):
+    model, y = MODELS[name]
+    fitted, groups = _fit(model, X, y), {"most": np.arange(40, N), "one": [3]}
+    if name not in ("three classes", "least squares"):
+        assert np.isinf(influence(fitted, groups=groups, passes=0).error[0])
+    found = influence(fitted, groups=groups)
+    assert np.isfinite(found.error).all()
+    off = np.abs(_vector(_fit(model, X[:40], y[:40])) - _vector(fitted) - found.coef_change[0])
+    assert np.all(off <= found.coef_error[0] + 4e-9 * found.standard_errors)
+    assert found.error[0] < 1e-3 * found.size[0]
+
+
+def test_without_whom_there_is_no_minimiser_there_is_no_bound():
+    classes = np.zeros(N, dtype=int)
+    classes[5] = 1
+    found = influence(LogisticRegression(C=1e-3, **CLOSE).fit(X, classes), ids=[5, 6])
     assert np.isinf(found.error[0])
     assert np.isfinite(found.error[1])
 
