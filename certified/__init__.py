@@ -8,10 +8,11 @@ scikit-learn object. Import what you use from its module, as in scikit-learn::
     from certified.pipeline import make_pipeline
     from certified.preprocessing import StandardScaler
 
-or let :func:`certify` turn an unfitted scikit-learn pipeline into its counterpart that can delete.
+or let :func:`certify` turn an unfitted scikit-learn pipeline into its counterpart that can delete. After ``import certified``
+modules load when they are first named: ``certified.linear_model``.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __all__ = ["certify", "engine"]
 
@@ -60,3 +61,21 @@ def engine(name: str, *args: Any, **options: Any) -> Any:
     from importlib import import_module
 
     return import_module("certified.parts").engine(name, *args, **options)
+
+
+if not TYPE_CHECKING:  # a type checker knows modules by their imports; this would make every name of the package known
+
+    def __getattr__(name: str) -> Any:
+        """Load a public module when it is first named."""
+        from importlib import import_module, util
+
+        if name.startswith("_") or util.find_spec(f"{__name__}.{name}") is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return import_module(f"{__name__}.{name}")
+
+    def __dir__() -> list[str]:
+        """List what is loaded, and the public modules that are not yet."""
+        from pkgutil import iter_modules
+
+        public = (module.name for module in iter_modules(__path__) if not module.name.startswith("_"))
+        return sorted({*globals(), *public})

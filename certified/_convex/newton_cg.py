@@ -190,7 +190,7 @@ class _Search:
         return _Point(w, predictor, slopes, bends, sizes, gradient)
 
     def metric(self, point: _Point) -> LowerMetric:
-        """Form A and bound what the theorems need of it: lemma 2 of the proofs."""
+        """Form A and bound what the theorems need of it: lemma 3 of the proofs."""
         if not self.rows.intercept:
             K = self.loss.outputs
             return LowerMetric.bare(self.strength, self.kappa, K, float(self.lengths.max()), self.root)
@@ -246,7 +246,7 @@ class _Search:
         return up(np.sqrt(len(b)) * mean * float(np.max(self.root[:, -1])))
 
     def _envelope(self, point: _Point, metric: LowerMetric) -> float:
-        """Bound the rounding error of the gradient in the norm of ``A^-1``: theorem 4 of the proofs."""
+        """Bound the rounding error of the gradient in the norm of ``A^-1``: theorem 6 of the proofs."""
         score = self._score(point)[:, None]
         if not 2.0 * self.kappa * float(np.max(np.where(self.live[:, None], score, 0.0))) < 0.5:
             return np.inf

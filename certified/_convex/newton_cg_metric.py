@@ -138,7 +138,7 @@ class LowerMetric:
                 "Nothing was changed."
             )
         mean = rows.pull(np.ascontiguousarray(h.T)) / s[:, None]
-        # Lemma 2: d = sum of what m and s were rounded by.
+        # Lemma 3: d = sum of what m and s were rounded by.
         relative = 2.0 * (gamma(rows.chain + 16) + gamma(PAIRWISE) + error)
         spread = float(np.sum(np.square(edges.lengths)[:, None] * h * np.square(lengths)))
         theta = relative * np.sqrt(up(spread) / strength)

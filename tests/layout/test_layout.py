@@ -138,6 +138,19 @@ def test_importing_the_package_loads_nothing_heavy():
     assert loaded & {"jax", "jaxlib", "numpy", "scipy", "sklearn", "polars", "narwhals", "opendp"} == set()
 
 
+def test_a_public_module_loads_when_it_is_first_named():
+    code = "import sys, certified; assert 'certified.accounting' not in sys.modules; print(certified.accounting.__name__)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
+    assert run.stdout == "certified.accounting\n"
+    assert {"linear_model", "survival", "certify"} <= set(dir(certified))
+
+
+@pytest.mark.parametrize("name", ["nothing", "_nothing"])
+def test_a_name_that_no_module_has_is_no_attribute(name):
+    with pytest.raises(AttributeError, match=f"has no attribute '{name}'"):
+        getattr(certified, name)
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_module_holds_a_jax_array(path):
     """An array that is made at import has the precision of the host's setting then, mostly float32."""

@@ -354,7 +354,7 @@ def _score(problem: LeafProblem, rows: LeafRows, w: FloatArray) -> FloatArray:
 
 
 def _movement(problem: LeafProblem, rows: LeafRows, p: FloatArray) -> float:
-    """Bound kappa times the change of any retained row's predictor: lemma L2, measured where that is not small."""
+    """Bound kappa times the change of any retained row's predictor: lemma 8, measured where that is not small."""
     kappa = problem.loss.kappa
     if kappa == 0.0 or not np.any(p):
         return 0.0

@@ -50,7 +50,7 @@ def adaptive_delta(
 
     Notes
     -----
-    Theorems 2 (at once) and 3 of ``docs/theory/sharding.rst``. Votes are rounded to a lattice and the noise is
+    Theorems 8 (at once) and 9 of ``docs/theory/sharding.rst``. Votes are rounded to a lattice and the noise is
     discrete, which lengthens distances by less than ``n_outputs * 2**-18`` of them.
 
     Examples
