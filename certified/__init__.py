@@ -8,8 +8,8 @@ scikit-learn object. Import what you use from its module, as in scikit-learn::
     from certified.pipeline import make_pipeline
     from certified.preprocessing import StandardScaler
 
-or let :func:`certify` turn an unfitted scikit-learn pipeline into its counterpart that can delete. After ``import certified``
-modules load when they are first named: ``certified.linear_model``.
+or let :func:`certify` turn an unfitted scikit-learn pipeline into its counterpart that can delete. Modules load
+when they are first named: ``import certified; certified.linear_model``.
 """
 
 from typing import TYPE_CHECKING, Any
