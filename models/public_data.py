@@ -13,7 +13,16 @@ from pathlib import Path
 
 import polars as pl
 
-__all__ = ["adult", "brfss_diabetes", "covertype", "credit_default", "diabetes130", "freMTPL2", "heart_cleveland"]
+__all__ = [
+    "adult",
+    "brfss_diabetes",
+    "covertype",
+    "credit_default",
+    "diabetes130",
+    "freMTPL2",
+    "heart_cleveland",
+    "support2",
+]
 
 _ADULT = (
     "age workclass fnlwgt education education_num marital_status occupation relationship race sex capital_gain "
@@ -80,3 +89,9 @@ def heart_cleveland() -> pl.DataFrame | None:
     """Heart disease in Cleveland, 303 patients: 13 measurements and the grade of disease, last."""
     path = _path("heart_cleveland", "processed.cleveland.data")
     return None if path is None else pl.read_csv(path, has_header=False, null_values="?")
+
+
+def support2() -> pl.DataFrame | None:
+    """Seriously ill patients in hospital, 9,105 rows: measurements, ``death`` and ``d.time`` in days."""
+    path = _path("support2", "support2.csv.gz")
+    return None if path is None else pl.read_csv(gzip.decompress(path.read_bytes()), infer_schema_length=None)

@@ -44,6 +44,8 @@ def derivatives(X: Any, y: Any, weight: Any, stratum: Any, ties: str, alpha: flo
 
 def minimiser(X: Any, y: Any, weight: Any, stratum: Any, ties: str, alpha: float, start: Any) -> npt.NDArray[Any]:
     """Return the minimiser, by Newton's method from a point nearby."""
+    X = np.asarray(X, dtype=Long)
+    X = X - X[0]  # the minimiser is that of any shift; a constant column is then 0, and tells nothing by rounding
     w = np.asarray(start, dtype=Long)
     for _ in range(60):
         _, gradient, hessian = derivatives(X, y, weight, stratum, ties, alpha, w)
