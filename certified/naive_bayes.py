@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array, issparse
 from sklearn import naive_bayes as plain
 from sklearn.base import clone
 
+from certified._data.frames import values_of
 from certified._data.table import Table
 from certified._exact.over_parts import group_sums_over
 from certified._exact.sums import GroupSums
@@ -35,7 +37,7 @@ class _NaiveBayes(PartialFit, ExactClassifier):
         """Return scikit-learn's estimator, unfitted."""
         raise NotImplementedError
 
-    def _rows(self, X: FloatArray) -> FloatArray:
+    def _rows(self, X: Any) -> Any:
         """Return what is summed of each row; raise InvalidInput for values that cannot be."""
         return X
 
@@ -182,7 +184,7 @@ class GaussianNB(_NaiveBayes):
 
 
 class MultinomialNB(_NaiveBayes):
-    """Naive Bayes for counts, exact under deletion.
+    """Naive Bayes for counts, exact under deletion. Sparse counts stay sparse.
 
     Parameters
     ----------
@@ -210,11 +212,13 @@ class MultinomialNB(_NaiveBayes):
         self.fit_prior = fit_prior
         self.class_prior = class_prior
 
+    _sparse = True
+
     def _made(self) -> plain.MultinomialNB:
         return plain.MultinomialNB(**self.get_params())
 
-    def _rows(self, X: FloatArray) -> FloatArray:
-        if np.any(X < 0):
+    def _rows(self, X: Any) -> Any:
+        if np.any(values_of(X) < 0):
             raise InvalidInput("Negative values in data passed to MultinomialNB (input X). Counts are needed.")
         return X
 
@@ -238,7 +242,7 @@ class MultinomialNB(_NaiveBayes):
 
 
 class BernoulliNB(_NaiveBayes):
-    """Naive Bayes for yes or no, exact under deletion.
+    """Naive Bayes for yes or no, exact under deletion. Sparse features stay sparse.
 
     Parameters
     ----------
@@ -268,13 +272,23 @@ class BernoulliNB(_NaiveBayes):
         self.fit_prior = fit_prior
         self.class_prior = class_prior
 
+    _sparse = True
+
     def _made(self) -> plain.BernoulliNB:
         return plain.BernoulliNB(**self.get_params())
 
-    def _rows(self, X: FloatArray) -> FloatArray:
+    def _rows(self, X: Any) -> Any:
+        if self.binarize is not None and issparse(X):
+            if self.binarize < 0:
+                raise InvalidInput(
+                    f"BernoulliNB(binarize={self.binarize!r}) got sparse features, where what is not stored would be "
+                    "yes. A threshold >= 0 is needed; or call X.toarray(). Nothing was changed."
+                )
+            return csr_array(((self.binarize < X.data).astype(np.float64), X.indices, X.indptr), shape=X.shape)
         if self.binarize is not None:
             return (self.binarize < X).astype(np.float64)
-        if np.any((X != 0) & (X != 1)):
+        values = values_of(X)
+        if np.any((values != 0) & (values != 1)):
             raise InvalidInput("BernoulliNB(binarize=None) got values other than 0 and 1. Set binarize=.")
         return X
 
@@ -396,7 +410,7 @@ class CategoricalNB(_NaiveBayes):
         return tags
 
 
-def _summed(table: Table, weight: FloatArray, model: _NaiveBayes) -> FloatArray:
+def _summed(table: Table, weight: FloatArray, model: _NaiveBayes) -> Any:
     """What is summed of each row of a part."""
     return model._rows(table.x)
 

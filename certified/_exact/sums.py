@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, issparse
 
 from certified.errors import InvalidInput
 from certified.typing import FloatArray, IntArray
@@ -407,9 +407,12 @@ def _with_ones(x: FloatArray, weight: FloatArray) -> FloatArray:
         return np.concatenate([x * root, root], axis=1)
 
 
-def _pieces(*parts: Any) -> Any:
-    for start in range(0, len(parts[0]), BLAS_ROWS):
-        yield tuple(part[start : start + BLAS_ROWS] for part in parts)
+def _pieces(x: Any, *parts: Any) -> Any:
+    """Rows in blocks of one height; those of a CSR array are dense a block at a time."""
+    for start in range(0, x.shape[0], BLAS_ROWS):
+        block = x[start : start + BLAS_ROWS]
+        block = block.toarray() if issparse(block) else block
+        yield (block, *(part[start : start + BLAS_ROWS] for part in parts))
 
 
 def _moments(a: Any, b: Any) -> list[Any]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
+from scipy.sparse import csr_array, issparse
 from sklearn.base import ClassifierMixin, RegressorMixin, TransformerMixin
 from sklearn.utils import get_tags
 from sklearn.utils.multiclass import check_classification_targets
@@ -61,11 +62,11 @@ class _Fitted(ExactStep):
         self._weighted = sample_weight is not None
         x = self._validated(X, reset=True)
         self._see(X if is_frame(X) else x, getattr(self, "feature_names_in_", None), self._schema)
-        x = canonical(x if isinstance(x, Columns) else np.array(x))
-        y = self._target(y, len(x))
-        ones = np.ones(len(x))
+        x = _owned(x)
+        y = self._target(y, x.shape[0])
+        ones = np.ones(x.shape[0])
         weight = np.array(_check_sample_weight(sample_weight, ones, dtype=np.float64, ensure_non_negative=True))
-        subjects = Subjects(ids, len(x), key_for(self))
+        subjects = Subjects(ids, x.shape[0], key_for(self))
         self._adaptivity = subjects.key.adaptivity if depends_on_key(self) else ""
         self._learn(Table(x, weight, y, subjects.hashes()), subjects).commit()
         return self
@@ -108,13 +109,13 @@ class _Fitted(ExactStep):
                 "of the new rows too. Nothing was changed."
             )
         x = self._validated(X, reset=False)
-        x = canonical(x if isinstance(x, Columns) else np.array(x))
+        x = _owned(x)
         if self._schema is not None:
             self._schema.check_added(x, f"{type(self).__name__}.add")
-        ones = np.ones(len(x))
+        ones = np.ones(x.shape[0])
         weight = np.array(_check_sample_weight(sample_weight, ones, dtype=np.float64, ensure_non_negative=True))
-        retained, subjects = self._subjects.added(ids, len(x))
-        new = Table(x, weight, self._more_targets(y, len(x)))
+        retained, subjects = self._subjects.added(ids, x.shape[0])
+        new = Table(x, weight, self._more_targets(y, x.shape[0]))
         return self._learn(self._table.added(retained, new, subjects.hashes()), subjects)
 
     def _plan_rekeying(self, subjects: Subjects) -> Plan:
@@ -129,14 +130,16 @@ class _Fitted(ExactStep):
         return self._target(y, n_rows)
 
     _allow_nan = False  # whether missing values may enter
+    _sparse = False  # whether sparse features may, and stay so
 
     def _validated(self, X: Any, reset: bool) -> Any:
         nan: Any = "allow-nan" if self._allow_nan else True
-        return validate_data(self, X, dtype=np.float64, reset=reset, ensure_all_finite=nan)
+        sparse: Any = "csr" if self._sparse else False
+        return validate_data(self, X, dtype=np.float64, reset=reset, ensure_all_finite=nan, accept_sparse=sparse)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = self._allow_nan
+        tags.input_tags.allow_nan, tags.input_tags.sparse = self._allow_nan, self._sparse
         return tags
 
 
@@ -232,3 +235,10 @@ class ExactRegressor(RegressorMixin, _Fitted):
 
     def _target(self, y: Any, n_rows: int) -> FloatArray:
         return np.array(target_column(y, n_rows, type(self).__name__), dtype=np.float64)
+
+
+def _owned(x: Any) -> Any:
+    """Return a copy of validated features, each value written in one way."""
+    if isinstance(x, Columns):
+        return canonical(x)
+    return canonical(csr_array(x, copy=True) if issparse(x) else np.array(x))
