@@ -10,6 +10,7 @@ from scipy.sparse import issparse
 from sklearn.utils import check_array, get_tags
 from sklearn.utils.validation import validate_data
 
+from certified._data.categorical import categorical_mask
 from certified._data.frames import Schema, columns_of, is_frame, read
 from certified.errors import InvalidInput
 from certified.typing import BoolArray
@@ -41,18 +42,7 @@ class ReadsFeatures:
             ]
         else:
             names = [str(name) for name in getattr(self, "feature_names_in_", [])]
-            wanted = np.asarray(given)
-            if wanted.dtype == bool and wanted.shape == (n,):
-                mask[:] = wanted
-            elif wanted.ndim == 1 and wanted.dtype.kind in "iu" and np.all((wanted >= 0) & (wanted < n)):
-                mask[wanted] = True
-            elif wanted.ndim == 1 and all(str(name) in names for name in wanted.tolist()):
-                mask[[names.index(str(name)) for name in wanted.tolist()]] = True
-            else:
-                raise InvalidInput(
-                    f"{type(self).__name__}(categorical_features={given!r}) does not fit X with {n} features"
-                    f"{f' named {names}' if names else ''}. None, 'from_dtype', a mask, positions or names are allowed."
-                )
+            mask = categorical_mask(given, names, n, type(self).__name__, "None, 'from_dtype'")
         left = [j for j, kind in enumerate(schema.kinds) if kind == "text" and not mask[j]]
         if left:
             raise InvalidInput(

@@ -112,10 +112,10 @@ def test_a_deletion_is_within_its_certificate_of_a_refit():
 def test_regressors_and_the_parameter_structure_take_them_too():
     found = booster(xgboost.XGBRegressor)
     one = GradientBoostingRegressor.from_booster(found, FRAME, Y, noise=0.0)
-    two = GradientBoostingRegressor(structure=found, feature_types=["q", "c", "c"], noise=0.0).fit(FRAME, Y)
+    two = GradientBoostingRegressor(structure=found, categorical_features=[1, 2], noise=0.0).fit(FRAME, Y)
     assert np.allclose(one.predict(FRAME), two.predict(FRAME), atol=1e-3)
     assert np.allclose(one.release().predict(FRAME), one.predict(FRAME), atol=1e-6)
-    with pytest.raises(InvalidInput, match=r"\['q', 'c', 'c'\] is needed"):
+    with pytest.raises(InvalidInput, match=r"\[1, 2\] is needed"):
         GradientBoostingRegressor(structure=found).fit(FRAME, Y)
 
 
@@ -153,3 +153,18 @@ def test_letters_beyond_ascii_are_refused_because_xgboost_cuts_them():
     found = xgboost.XGBClassifier(n_estimators=2, enable_categorical=True, n_jobs=1).fit(odd, y)
     with pytest.raises(InvalidInput, match=r"beyond ASCII.*Rename"):
         GradientBoostingClassifier.from_booster(found, odd, y)
+
+
+def test_positions_names_and_a_mask_of_categories_are_one_thing():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"town": rng.integers(0, 9, 300).astype(float), "x": rng.normal(size=300)})
+    y = np.isin(frame.town, [1, 4, 6]).astype(int)
+    digests = []
+    for given in ([0], ["town"], [True, False], [], None):
+        model = GradientBoostingClassifier(
+            n_estimators=3, max_depth=2, sample_size=150, noise=0.0, key=0, categorical_features=given
+        ).fit(frame, y)
+        digests.append((model.structure_digest_, model.private_coef_.tobytes()))
+    assert len(set(digests[:3])) == 1
+    assert len(set(digests[3:])) == 1
+    assert digests[0] != digests[3]

@@ -183,7 +183,7 @@ def test_codes_of_categories_split_as_xgboost_splits_them():
     X[::17, 0] = np.nan
     y = (np.isin(X[:, 0], [1, 4, 6]) ^ (rng.random(n) < 0.1)).astype(int)
     model = GradientBoostingClassifier(
-        n_estimators=4, max_depth=2, sample_size=150, leaf_penalty=1.0, feature_types=["c", "q"]
+        n_estimators=4, max_depth=2, sample_size=150, leaf_penalty=1.0, categorical_features=[0]
     ).fit(X, y)
     trees = json.loads(model.release().get_booster().save_raw("json"))["learner"]["gradient_booster"]["model"]["trees"]
     assert any(tree["categories"] for tree in trees)
@@ -209,9 +209,9 @@ def test_interaction_constraints_hold_for_the_released_model():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"feature_types": ["q", "c"]}, "3 features"),
-        ({"feature_types": ["q", "q", "text"]}, "feature_types"),
-        ({"feature_types": ["c", "q", "q"]}, "no codes"),
+        ({"categorical_features": [False, True]}, "3 features"),
+        ({"categorical_features": "from_dtype"}, "categorical_features"),
+        ({"categorical_features": [0]}, "no codes"),
         ({"structure_groups": 2}, "structure_groups"),
         ({"objective": "binary:logistic"}, "3 classes"),
         ({"structure": "public"}, "structure"),

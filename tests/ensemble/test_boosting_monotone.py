@@ -128,6 +128,6 @@ def test_constraints_by_name_and_wrong_ones():
         with pytest.raises(InvalidInput, match=message):
             make(**changed).fit(X, y)
     with pytest.raises(InvalidInput, match="no order"):
-        make(feature_types=["c", "q", "q"]).fit(np.nan_to_num(np.abs(X)).round(), y)
+        make(categorical_features=[0]).fit(np.nan_to_num(np.abs(X)).round(), y)
     with pytest.raises(InvalidInput, match="3 classes"):
         make().fit(X, np.arange(len(y)) % 3)

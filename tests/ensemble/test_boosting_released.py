@@ -253,7 +253,7 @@ def test_a_column_that_is_no_number_is_refused_by_its_name(column):
     with pytest.raises(InvalidInput, match=r"'town'.*OrdinalEncoder.*Nothing was changed"):
         model.fit(frame, y)
     if isinstance(column, pd.Categorical) and column.categories.dtype.kind == "i":
-        model.set_params(feature_types=["q", "c"]).fit(frame, y)
+        model.set_params(categorical_features=["town"]).fit(frame, y)
         assert np.allclose(model.release().predict_proba(frame), model.predict_proba(frame), atol=1e-6)
 
 

@@ -111,7 +111,7 @@ def test_a_pipeline_of_stable_codes_has_public_ranges():
         ({"max_depth": 0}, "max_depth"),
         ({"max_depth": 16}, "max_depth"),
         ({"structure_groups": 2}, "structure_groups"),
-        ({"feature_types": ["q", "q", "c"]}, "sets of"),
+        ({"categorical_features": [2]}, "sets of"),
         ({"structure": "Random"}, r"xgboost\.Booster"),
     ],
 )

@@ -16,6 +16,7 @@ LOST = {
     **dict.fromkeys(("discount", "_discount", "uncount", "uncounted", "minus", "count_in"), "subtract, add"),
     **dict.fromkeys(("release_metric", "release_metric_", "WideRelease", "LeafRelease"), "noise_metric_, NoiseMetric"),
     **dict.fromkeys(("max_subjects", "structure_size"), "sample_size"),
+    **dict.fromkeys(("feature_types",), "categorical_features"),
     **dict.fromkeys(("Stable", "StableTransformer", "Passive", "Chain"), "ExactStep, StatelessStep, StepSequence"),
     **dict.fromkeys(("Renewal", "Mirror", "Inherited", "Grove", "GroveModel"), "a word that says what it is"),
     **dict.fromkeys(("ridged", "gauge", "steepest", "by_theorem2"), "the field's term"),
@@ -24,6 +25,9 @@ EXEMPT = {
     ("certified/impute.py", "kept"): "features that an imputer keeps, not rows",
     ("certified/additive/_release.py", "kept"): "categories with a bin of their own, not rows",
     ("certified/_trees/compile.py", "kept"): "compiled code in a cache, not rows",
+    ("certified/ensemble/_boosting/estimators.py", "feature_types"): "of a model of XGBoost",
+    ("certified/ensemble/_boosting/structure.py", "feature_types"): "of a model of XGBoost",
+    ("tests/ensemble/test_boosting_leaf_lookup.py", "feature_types"): "of a model of XGBoost",
 }
 # Phrases in prose, in docstrings and in messages.
 PHRASES = {
@@ -32,6 +36,7 @@ PHRASES = {
     r"\brelease metric\b": "noise metric",
     r"\btheorem-[12]\b": "measured, predicted",
     r"\b(max_subjects|structure_size)\b": "sample_size",
+    r"``feature_types``": "categorical_features",
     r"\brows that join\b": "rows that are added",
     r"\b(removed rows|rows removed)\b": "deleted rows",
     r"\b(cannot|can|that) forget\b": "delete",

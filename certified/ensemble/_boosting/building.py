@@ -44,7 +44,7 @@ class BoostedFit(ReleasedTrees):
     n_estimators: int
     sample_size: float
     structure_groups: int
-    feature_types: Any
+    categorical_features: Any
     feature_ranges: Any
     max_depth: int
     structure: Any
@@ -115,10 +115,10 @@ class BoostedFit(ReleasedTrees):
 
     def _drawn(self, objective: Objective, n_features: int) -> trees.Structure:
         """Structure drawn by the key."""
-        if self.feature_types is not None and "c" in self.feature_types:
+        if self._types(n_features) is not None:
             raise InvalidInput(
                 f'{type(self).__name__}(structure="random") draws cuts of numbers and no sets of categories. Encode '
-                "them otherwise, by TargetEncoder say, and leave feature_types out. Nothing was changed."
+                "them otherwise, by TargetEncoder say, and leave categorical_features out. Nothing was changed."
             )
         return drawn(
             ranges_of(self.feature_ranges, n_features),
@@ -140,7 +140,7 @@ class BoostedFit(ReleasedTrees):
     def _build(self, X: Any, rows: LeafRows, retained: BoolArray, old: BoostedState | None, target: float) -> Built:
         """Grow what the sample of the retained rows changes, and solve for the leaf values."""
         started = time.perf_counter()
-        trees.check_types(self.feature_types, X)
+        trees.check_codes(self._types(X.shape[1]), X)
         if self.monotone_constraints is not None:
             self._signs(X.shape[1])
         objective, G = self._objective(), self.structure_groups
@@ -214,7 +214,7 @@ class BoostedFit(ReleasedTrees):
         params["base_score"] = self._base_score(base)
         order = trees.ordered(X[chosen], rows.y[chosen], rows.s[chosen], self._hashes[chosen])
         chosen = chosen[order]
-        return trees.grow(X[chosen], rows.y[chosen], rows.s[chosen], self.feature_types, params, share[group])
+        return trees.grow(X[chosen], rows.y[chosen], rows.s[chosen], self._types(X.shape[1]), params, share[group])
 
     def _constraints(self) -> str:
         """Interaction constraints with features by number, as XGBoost takes them without names."""

@@ -13,11 +13,12 @@ from typing import Any
 import narwhals.stable.v2 as nw
 import numpy as np
 
+from certified._data.categorical import categorical_mask
 from certified._data.frames import is_frame
 from certified.errors import InvalidInput
 from certified.typing import FloatArray
 
-__all__ = ["codes_in_frame", "known_categories", "types_of"]
+__all__ = ["codes_in_frame", "declared_types", "known_categories", "types_of"]
 
 
 def known_categories(model: dict[str, Any]) -> list[list[Any] | None]:
@@ -58,6 +59,14 @@ def types_of(model: dict[str, Any]) -> list[str] | None:
     """Return "c" or "q" for each feature, None where no feature has categories."""
     kinds = model["learner"].get("feature_types") or []
     return ["c" if kind == "c" else "q" for kind in kinds] if "c" in kinds else None
+
+
+def declared_types(given: Any, names: list[str], n_features: int, caller: str) -> list[str] | None:
+    """Return "c" or "q" for each feature, as ``categorical_features`` says; None where no feature has categories."""
+    if given is None:
+        return None
+    mask = categorical_mask(given, names, n_features, caller, "None")
+    return ["c" if of_categories else "q" for of_categories in mask] if mask.any() else None
 
 
 def codes_in_frame(X: Any, known: list[list[Any] | None], caller: str) -> Any:

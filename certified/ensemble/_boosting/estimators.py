@@ -15,7 +15,7 @@ from certified._data.frames import split_ids
 from certified._data.targets import target_column
 from certified._keeper.probabilities import LogProbabilities
 from certified.base import all_or_nothing
-from certified.ensemble._boosting.categories import known_categories, types_of
+from certified.ensemble._boosting.categories import declared_types, known_categories, types_of
 from certified.ensemble._boosting.classes import BoostedClasses
 from certified.ensemble._boosting.labels import labelled
 from certified.ensemble._boosting.leaf_metric import LeafRows
@@ -63,7 +63,7 @@ class _Boosted(BoostedTrees):
         max_bin: int = 256,
         grow_policy: str = "depthwise",
         max_leaves: int = 0,
-        feature_types: Any = None,
+        categorical_features: Any = None,
         feature_ranges: Any = None,
         interaction_constraints: Any = None,
         monotone_constraints: Any = None,
@@ -96,7 +96,7 @@ class _Boosted(BoostedTrees):
         self.max_bin = max_bin
         self.grow_policy = grow_policy
         self.max_leaves = max_leaves
-        self.feature_types = feature_types
+        self.categorical_features = categorical_features
         self.feature_ranges = feature_ranges
         self.interaction_constraints = interaction_constraints
         self.monotone_constraints = monotone_constraints
@@ -160,7 +160,7 @@ class _Boosted(BoostedTrees):
             Of trees, one for each round and class, with this class's objective. Of LightGBM without splits on sets of
             categories; features are rounded to float32, and what is released is an XGBoost model of the same trees.
             One of XGBoost that was trained on a frame with categorical columns reads frames by its categories, and so
-            does the release; ``feature_types`` follows from it.
+            does the release; ``categorical_features`` follows from it.
         X, y, ids, sample_weight
             As in :meth:`fit`: the rows from which the leaf values are learned anew.
         structure_ids : array-like
@@ -176,8 +176,9 @@ class _Boosted(BoostedTrees):
         estimator
         """
         raw = _booster_of(booster)
-        if raw is not None and raw.feature_types and "c" in raw.feature_types:
-            params.setdefault("feature_types", ["c" if kind == "c" else "q" for kind in raw.feature_types])
+        kinds = (raw is not None and raw.feature_types) or []
+        if "c" in kinds:
+            params.setdefault("categorical_features", [j for j, kind in enumerate(kinds) if kind == "c"])
         model = cls(**params)
         return model._fit(X, y, ids, sample_weight, booster, structure_ids)
 
@@ -201,10 +202,12 @@ class _Boosted(BoostedTrees):
         if self._known:
             self._categories = model["learner"]["gradient_booster"]["model"]["cats"]
             types = types_of(model)
-            if self.feature_types is None or list(self.feature_types) != types:
+            names, caller = list(raw.feature_names or ()), type(self).__name__
+            if declared_types(self.categorical_features, names, raw.num_features(), caller) != types:
+                needed = [j for j, kind in enumerate(types or ()) if kind == "c"]
                 raise InvalidInput(
-                    f"{type(self).__name__}(feature_types={self.feature_types!r}) got a structure that was trained on "
-                    f"columns of categories: {types!r} is needed, as trees are grown anew by it. Nothing was changed."
+                    f"{caller}(categorical_features={self.categorical_features!r}) got a structure that was trained on "
+                    f"columns of categories: {needed!r} is needed, as trees are grown anew by it. Nothing was changed."
                 )
 
     def _targets(self, y: Any, weight: FloatArray) -> FloatArray:
@@ -214,7 +217,8 @@ class _Boosted(BoostedTrees):
     def _released_as(self, kind: Any) -> Any:
         """A plain estimator of XGBoost with the released model."""
         self._check_fitted()
-        types = {} if self.feature_types is None else {"feature_types": list(self.feature_types)}
+        found = self._types(self.n_features_in_)
+        types = {} if found is None else {"feature_types": found}
         given = {**self._xgboost_parameters(), **types, **self._objective().options}
         given.pop("num_class", None)
         more = {"enable_categorical": bool(types), "importance_type": "total_gain"}
@@ -258,8 +262,10 @@ class GradientBoostingClassifier(LogProbabilities, ClassifierMixin, BoostedClass
         As in XGBoost: "lossguide" splits the leaf that gains most, until there are `max_leaves` of them. With as many
         leaves such trees often score better than trees of one depth: ``max_depth=10, grow_policy="lossguide",
         max_leaves=16`` in the place of ``max_depth=4``.
-    feature_types : list of str or None, default=None
-        "c" for features whose values are codes of categories (0, 1, ...), "q" for numbers, as in XGBoost.
+    categorical_features : None, mask, positions or names, default=None
+        Features whose values are codes of categories (0, 1, ...): a bool for each feature, or positions, or names of
+        columns of a frame, as in scikit-learn's HistGradientBoostingClassifier. None: there are none, or a booster that
+        was trained on some brings them (``from_booster``).
     feature_ranges : pair of float, array-like of shape (n_features, 2) or None, default=None
         For ``structure="random"``: public lower and upper ends of the features, between which cuts are drawn.
     interaction_constraints : list of lists or None, default=None
@@ -317,8 +323,8 @@ class GradientBoostingClassifier(LogProbabilities, ClassifierMixin, BoostedClass
     Notes
     -----
     Missing values are NaN, as in XGBoost. Text columns have to be encoded before: by
-    :class:`certified.preprocessing.OrdinalEncoder`, with ``feature_types``. A matrix with an entry for each pair of
-    leaves is inverted: with more than two classes take fewer or smaller trees.
+    :class:`certified.preprocessing.OrdinalEncoder`, with ``categorical_features``. A matrix with an entry for each pair
+    of leaves is inverted: with more than two classes take fewer or smaller trees.
 
     Examples
     --------
@@ -395,7 +401,9 @@ class GradientBoostingRegressor(RegressorMixin, _Boosted):
         Between 1 and 2.
     n_estimators, max_depth, learning_rate, min_child_weight, gamma, reg_alpha, reg_lambda
         As in :class:`GradientBoostingClassifier`.
-    subsample, colsample_bytree, max_bin, grow_policy, max_leaves, feature_types, feature_ranges
+    subsample, colsample_bytree, max_bin, grow_policy, max_leaves
+        As in :class:`GradientBoostingClassifier`.
+    categorical_features, feature_ranges
         As in :class:`GradientBoostingClassifier`.
     interaction_constraints, monotone_constraints
         As in :class:`GradientBoostingClassifier`.

@@ -34,8 +34,8 @@ def signs_of(given: Any, names: Any, types: Any, n_features: int) -> IntArray:
         )
     if types is not None and any(sign and kind == "c" for sign, kind in zip(signs, types, strict=True)):
         raise InvalidInput(
-            f"monotone_constraints={given!r} holds a feature of categories (feature_types), which have no order. Set "
-            "it to 0. Nothing was changed."
+            f"monotone_constraints={given!r} holds a feature of categories (categorical_features), which have no "
+            "order. Set it to 0. Nothing was changed."
         )
     return np.asarray(signs, dtype=np.int64)
 

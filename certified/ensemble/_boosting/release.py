@@ -16,7 +16,7 @@ from certified._convex.state import Solution
 from certified._data.frames import is_frame
 from certified._data.reproducible import digest
 from certified.ensemble._boosting import structure as trees
-from certified.ensemble._boosting.categories import codes_in_frame
+from certified.ensemble._boosting.categories import codes_in_frame, declared_types
 from certified.ensemble._boosting.leaf_metric import LeafNoiseMetric, LeafProblem
 from certified.ensemble._boosting.leaf_solver import LeafAnchor
 from certified.ensemble._boosting.monotone import clipped, sides_of, signs_of
@@ -55,7 +55,7 @@ class BoostedState:
 class ReleasedTrees(Released):
     """Base class: the parameter is the leaf values, tree after tree."""
 
-    feature_types: Any
+    categorical_features: Any
     monotone_constraints: Any
     _state: BoostedState
     _model: Any
@@ -77,10 +77,15 @@ class ReleasedTrees(Released):
             sides = sides_of(structures, self._signs(structures[0].n_features))
             self._released = clipped(self._released, sides)
 
+    def _types(self, n_features: int) -> list[str] | None:
+        """Return "c" or "q" for each feature, None where no feature is of categories."""
+        names = [str(name) for name in getattr(self, "feature_names_in_", ())]
+        return declared_types(self.categorical_features, names, n_features, type(self).__name__)
+
     def _signs(self, n_features: int) -> IntArray:
         """Monotone constraints as numbers, one for each feature."""
         names = getattr(self, "feature_names_in_", ())
-        return signs_of(self.monotone_constraints, names, self.feature_types, n_features)
+        return signs_of(self.monotone_constraints, names, self._types(n_features), n_features)
 
     def _booster(self) -> xgboost.Booster:
         """XGBoost's model with the released leaf values."""
@@ -157,7 +162,7 @@ class ReleasedTrees(Released):
         """Return features as XGBoost has them, float32 and NaN where missing; with `reset` the targets too."""
         if self._known:
             X = codes_in_frame(X, self._known, type(self).__name__)
-        self._check_columns(X)
+        self._check_columns(X, reset)
         checked = {"dtype": np.float64, "order": "C", "ensure_all_finite": "allow-nan", "reset": reset}
         if reset:
             X, y = validate_data(self, X, y, **checked)
@@ -166,18 +171,23 @@ class ReleasedTrees(Released):
         out = self._narrowed(X)
         return (out, y) if reset else out
 
-    def _check_columns(self, X: Any) -> None:
+    def _check_columns(self, X: Any, reset: bool) -> None:
         """Raise InvalidInput where a column of a frame is no number, or categorical by its type alone."""
         if not is_frame(X):
             return
-        for j, (name, kind) in enumerate(nw.from_native(X, eager_only=True).schema.items()):
+        schema = nw.from_native(X, eager_only=True).schema
+        if reset:
+            types = declared_types(self.categorical_features, list(schema), len(schema), type(self).__name__)
+        else:
+            types = self._types(self.n_features_in_)
+        for j, (name, kind) in enumerate(schema.items()):
             numbers = kind.is_numeric() or isinstance(kind, nw.Boolean | nw.Object | nw.Unknown)
-            declared = self.feature_types is not None and list(self.feature_types)[j : j + 1] == ["c"]
+            declared = types is not None and types[j : j + 1] == ["c"]
             if not numbers and not (declared and _of_codes(X, name)):
                 raise InvalidInput(
                     f"{type(self).__name__} got the column {name!r} of type {kind}. Numbers are needed, NaN where "
-                    "missing; categories as codes 0, 1, ... in a column that feature_types names. Encode it before, by "
-                    "OrdinalEncoder or OneHotEncoder in a pipeline. Nothing was changed."
+                    "missing; categories as codes 0, 1, ... in a column that categorical_features names. Encode "
+                    "it before, by OrdinalEncoder or OneHotEncoder in a pipeline. Nothing was changed."
                 )
 
     def _narrowed(self, X: FloatArray) -> Any:

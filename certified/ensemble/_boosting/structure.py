@@ -26,8 +26,8 @@ __all__ = [
     "Structure",
     "accepted",
     "assembled",
+    "check_codes",
     "check_names",
-    "check_types",
     "groups_of",
     "grow",
     "ordered",
@@ -161,7 +161,7 @@ def grow(
     X: NDArray[np.float32],
     y: FloatArray,
     s: FloatArray,
-    feature_types: Any,
+    types: list[str] | None,
     params: dict[str, Any],
     rounds: int,
 ) -> Structure:
@@ -169,7 +169,6 @@ def grow(
 
     Raises InvalidInput where XGBoost refuses them.
     """
-    types = None if feature_types is None else list(feature_types)
     data = xgboost.DMatrix(X, label=y, weight=s, nthread=1, feature_types=types, enable_categorical=types is not None)
     fixed = {"tree_method": "hist", "device": "cpu", "nthread": 1, "seed": 0, "verbosity": 0}
     try:
@@ -251,22 +250,17 @@ def _plain(nodes: Nodes, number: int, n_features: int) -> dict[str, Any]:
     }
 
 
-def check_types(types: Any, X: NDArray[np.float32]) -> None:
-    """Raise InvalidInput where `types` does not name the features of X, or a category is not a code."""
+def check_codes(types: list[str] | None, X: NDArray[np.float32]) -> None:
+    """Raise InvalidInput where a feature of categories holds what is no code."""
     if types is None:
         return
-    if len(types) != X.shape[1] or not set(types) <= {"q", "c"}:
-        raise InvalidInput(
-            f'feature_types={types!r} is not allowed with {X.shape[1]} features: "q" (number) or "c" (codes of '
-            "categories) for each of them. Nothing was changed."
-        )
     for j in (j for j, kind in enumerate(types) if kind == "c"):
         codes = X[~np.isnan(X[:, j]), j]
         if np.any((codes < 0) | (codes >= _MOST_CATEGORIES) | (codes != np.floor(codes))):
             raise InvalidInput(
-                f"Feature {j} is of categories (feature_types) and holds values that are no codes: whole numbers from "
-                f"0 to {_MOST_CATEGORIES - 1}, or NaN, are needed. Encode it, by OrdinalEncoder say. Nothing was "
-                "changed."
+                f"Feature {j} is of categories (categorical_features) and holds values that are no codes: whole "
+                f"numbers from 0 to {_MOST_CATEGORIES - 1}, or NaN, are needed. Encode it, by OrdinalEncoder say. "
+                "Nothing was changed."
             )
 
 
