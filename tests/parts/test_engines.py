@@ -61,7 +61,7 @@ def test_processes_of_joblib_give_the_same_bits(loans, serial):
         same(story(loans), serial)
 
 
-@pytest.mark.parametrize("n_workers", [2, 4])
+@pytest.mark.parametrize("n_workers", [2, pytest.param(4, marks=pytest.mark.slow)])  # starting four, not chance
 def test_dask_gives_the_same_bits_when_a_worker_dies(loans, serial, n_workers, monkeypatch, tmp_path):
     distributed = pytest.importorskip("distributed")
     ahead, killed, plain = [4], [], _engines.Dask.map  # passes until a worker dies
