@@ -29,6 +29,7 @@ from certified.errors import (
     LastOfClass,
     ReleaseWithheld,
 )
+from certified.progress import log
 from certified.typing import Features, Ids, IntArray, Targets
 
 __all__ = ["Deletable", "DeletionCost", "Guard", "Plan", "all_or_nothing"]
@@ -317,6 +318,8 @@ class Deletable(Keeper):
         self, plan: Plan, n_subjects: int, n_rows: int, guard: Guard | None, before: Any, **fields: Any
     ) -> Receipt:
         audits = () if guard is None else (self._guarded(guard, before),)
+        told = type(self).__name__, fields.get("act", "delete"), n_rows, n_subjects, plan.method, plan.passes
+        log.info("%s: %s %d rows of %d subjects (%s, passes over the retained rows: %d)", *told)
         return Receipt(
             n_subjects=int(n_subjects),
             n_rows=int(n_rows),

@@ -1,7 +1,13 @@
-"""Bars that show how far long work has come, where the caller asks for them."""
+"""What long work tells: bars where the caller asks for them, and lines of the logger ``certified``.
+
+The logger says what was deleted (counts, never ids), when a deletion needs passes over the rows, and how long long work
+took. Nothing is shown until the caller sets a level: ``logging.basicConfig(level="INFO")``.
+"""
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,6 +18,7 @@ from certified.errors import MissingExtra
 __all__ = ["progress", "track"]
 
 _T = TypeVar("_T")
+log = logging.getLogger("certified")  # no handler and no level: these are the caller's
 _bars: ContextVar[Any] = ContextVar("certified_progress", default=None)
 
 
@@ -54,7 +61,14 @@ def progress(console: Any = None) -> Iterator[None]:
 
 
 def track(items: Iterable[_T], what: str, total: int | None = None) -> Iterator[_T]:
-    """Yield the items; inside :func:`progress` a bar counts them."""
+    """Yield the items; inside :func:`progress` a bar counts them. The log has when it starts and ends."""
+    log.info("%s: started", what)
+    started = time.perf_counter()
+    yield from _counted(items, what, total)
+    log.info("%s: done in %.3g s", what, time.perf_counter() - started)
+
+
+def _counted(items: Iterable[_T], what: str, total: int | None) -> Iterator[_T]:
     bars = _bars.get()
     if bars is None:
         yield from items

@@ -27,6 +27,7 @@ from certified.linear_model._solvers import Solver, Stop, live
 from certified.linear_model._state import Sizes, State, Totals
 from certified.noise import generator
 from certified.parts._source import Opened
+from certified.progress import log
 from certified.typing import FloatArray, IntArray
 
 __all__ = ["CertifiedLinear"]
@@ -285,6 +286,7 @@ class CertifiedLinear(MinimisedLinear):
                 anchor = reweighted(anchor, float(np.max(np.abs(factors / before - 1.0))))
         # Theorem 2 did not reach the target: pass over the retained rows until theorem 1 does. Of the rows that left,
         # what is stored then knows a cell of a grid at most.
+        log.info("%s: the bound without a pass is too wide; passes over the retained rows", type(self).__name__)
         base = retained.without(rows)
         weight = retained.balanced(base, factors)
         if products is None:
