@@ -23,6 +23,7 @@ __all__ = ["WideRows"]
 
 _ENTRIES = 1 << 17  # entries worth a block of their own
 _MOST = 64  # blocks
+_SPARSE = 0.1  # share of entries other than zero, below which dense rows are held as sparse ones
 
 
 class WideRows(OnePart):
@@ -54,6 +55,8 @@ class WideRows(OnePart):
         n, p = x.shape
         size = padded(n)
         self.intercept = intercept
+        if not issparse(x) and np.count_nonzero(x) < _SPARSE * x.size:  # of categories, mostly
+            x = csr_array(x)
         if issparse(x):
             x = csr_array(x, dtype=np.float64, copy=True)
             x.sum_duplicates()

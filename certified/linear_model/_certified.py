@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array, issparse
 from sklearn.utils.validation import _check_sample_weight
 
 from certified._convex.bounds import check_range
@@ -52,8 +53,8 @@ class CertifiedLinear(MinimisedLinear):
         """The problem on rows with these totals; `n_columns` counts the column of ones."""
         raise NotImplementedError
 
-    def _chosen(self, X: Any, loss: Loss) -> type[Solver]:
-        """The solver of the problem on these features."""
+    def _chosen(self, sparse: bool, width: int, loss: Loss) -> type[Solver]:
+        """The solver of the problem on so many features, which are given as sparse or dense ones."""
         raise NotImplementedError
 
     def _summed_classes(self, loss: Loss) -> int | None:
@@ -94,11 +95,22 @@ class CertifiedLinear(MinimisedLinear):
         """Fit on checked data; on an error the estimator keeps its former state."""
         self._check_parameters()
         self._share = share_of_promise()
-        self._solver = self._chosen(X, loss)
+        self._sparse = issparse(X)
+        self._solver = self._chosen(self._sparse, X.shape[1], loss)
         self._check_removal()
         subjects = Subjects.of(ids, X.shape[0])
-        rows = self._solver.rows(X, y, weight, offset=offset, intercept=self.fit_intercept)
+        rows = self._held(X, y, weight, offset)
         self._fit_on(loss, rows, subjects, X.shape[1])
+
+    _sparse = False  # whether the features are given as sparse ones
+
+    def _held(self, x: Any, y: FloatArray, weight: FloatArray, offset: FloatArray | None) -> Any:
+        """Rows as the solver reads them: sparse where they are given so, and it takes them."""
+        if self._solver.predicts:
+            x = x.toarray() if issparse(x) else x
+        elif self._sparse:
+            x = csr_array(x)
+        return self._solver.rows(x, y, weight, offset=offset, intercept=self.fit_intercept)
 
     _parted_targets = "y"  # where rows in parts have the targets
 
@@ -113,7 +125,7 @@ class CertifiedLinear(MinimisedLinear):
         """Plan for the retained rows with other features, in new parts."""
         old = self._rows
         draft = self._draft()
-        draft._solver = self._chosen(np.empty((0, n_features)), self._state.problem.loss)
+        draft._solver = self._chosen(False, n_features, self._state.problem.loss)
         draft._rows = fresh
         self._prepared(fresh)
         state = draft._solve(
@@ -134,7 +146,8 @@ class CertifiedLinear(MinimisedLinear):
         n_features = len(found.features)
         self._check_parameters()
         self._share = share_of_promise()
-        self._solver = self._chosen(np.empty((0, n_features)), loss)
+        self._sparse = False
+        self._solver = self._chosen(False, n_features, loss)
         if not self._solver.predicts:
             raise InvalidInput(
                 f"{type(self).__name__}.fit got Parts and solver={self.solver!r} with {n_features} features. Rows in "
@@ -349,20 +362,22 @@ class CertifiedLinear(MinimisedLinear):
     def _plan_features(self, rows: IntArray, new: FeatureChange) -> Plan:
         """Plan for changed features, more or fewer too."""
         old, before, retained = self._rows, self._state, self._solver
+        if retained.predicts:
+            new = replace(new, pieces=[p.toarray() if issparse(p) else p for p in new.pieces])
         new = retained.narrowed(old, new, int(self.fit_intercept))
         if new.nothing_changed(self.n_features_in_):  # a category left that shared its column with others
             return self._plan_deletion(rows)
         fresh, start = retained.with_features(old, new, before.solution.w, int(self.fit_intercept))
         n = len(new.retained)
         x = fresh.x[:n, : new.n_features]
-        head, sums = self._chosen(x, before.problem.loss), None
-        if head is not retained:  # the number of columns decides, as in a refit
-            known = None if fresh.offset is None else fresh.offset[:n]
-            fresh = head.rows(x, fresh.y[:n], fresh.base_weight[:n], offset=known, intercept=self.fit_intercept)
-        else:
-            sums = head.sums_with_features(before.products, old, rows, new, fresh)
+        head, sums = self._chosen(self._sparse, new.n_features, before.problem.loss), None
         draft = self._draft()
         draft._solver = head
+        if head is not retained:  # the number of columns decides, as in a refit
+            known = None if fresh.offset is None else fresh.offset[:n]
+            fresh = draft._held(x, fresh.y[:n], fresh.base_weight[:n], known)
+        else:
+            sums = head.sums_with_features(before.products, old, rows, new, fresh)
         posed = draft._posed(before.problem.loss, fresh, new.n_features + self.fit_intercept, sums)
         factor = head.column_warm_start(posed[2], before, old, rows, new, fresh) if head is retained else None
         try:
@@ -411,12 +426,13 @@ class CertifiedLinear(MinimisedLinear):
             order="C",
             reset=False,
             y_numeric=False,
-            accept_sparse=False if self._solver.predicts else "csr",
+            accept_sparse="csr" if self._sparse or not self._solver.predicts else False,
         )
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         known = self._offset("add", offset, exposure, X.shape[0])
         y, weight = self._encoded(y, weight)
         self._check_range("add", X, y, weight, known)
+        X = X.toarray() if issparse(X) and self._solver.predicts else X
         x: Any = [self._solver.features(self._rows, X)]  # a list: sparse rows have two dimensions
         block = Blocks(x, y[None], weight[None], np.zeros((1, 1)) if known is None else known[None])
         retained, subjects = self._subjects.added(ids, X.shape[0])

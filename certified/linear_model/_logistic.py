@@ -25,7 +25,7 @@ from certified.base import all_or_nothing
 from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._certified import CertifiedLinear
 from certified.linear_model._parted import class_counts, opened, scaled
-from certified.linear_model._solvers import chosen
+from certified.linear_model._solvers import Solver, chosen
 from certified.linear_model._state import Sizes, State, Totals
 from certified.parts._source import Opened, Parts
 from certified.typing import FloatArray, IntArray
@@ -66,7 +66,7 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         "newton-cholesky" forms Hessians: dense features, up to some thousands; most deletions take no pass over the
         rows. "newton-cg" takes products with the rows alone: sparse features, which stay sparse, and wide ones; every
         request takes some passes, and the noise has a diagonal metric. It needs a penalty and serves two classes.
-        "auto" takes "newton-cg" for sparse features and for more than 5,000. scikit-learn's other names are taken for
+        "auto" takes "newton-cg" for more than 256 sparse coefficients, and for more than 1,000. scikit-learn's other names are taken for
         "auto", since the minimiser is the same; "liblinear", which penalises the intercept, is refused.
     removal : {"newton", "influence"}, default="newton"
         How rows are taken out without a pass. "newton" updates the Hessian, "influence" leaves it as it was: faster for
@@ -260,9 +260,10 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
                 "both belong to liblinear, which penalises the intercept. Leave them at False and 1."
             )
 
-    def _chosen(self, X: Any, loss: Loss) -> Any:
+    def _chosen(self, sparse: bool, width: int, loss: Loss) -> type[Solver]:
         penalised = bool(np.isfinite(self.C))
-        return chosen(type(self).__name__, self.solver, X, loss.outputs, penalised, penalised and self.l1_ratio > 0)
+        l1 = penalised and self.l1_ratio > 0
+        return chosen(type(self).__name__, self.solver, sparse, width, loss.outputs, penalised, l1)
 
     def _problem_of(self, loss: Loss, n_columns: int, totals: Totals | None) -> Problem:
         penalized = self._penalized(loss, n_columns)
@@ -344,11 +345,9 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         draft.classes_, draft._counts = self.classes_[found[0]], (self._counts - self._count(rows))[found[0]]
         draft._class_factors(draft.classes_)  # raises where they name a class that is gone, as a fit does
         loss = Logistic() if len(draft.classes_) == 2 else Softmax(len(draft.classes_))
-        x = old.x[:n, : self.n_features_in_]
-        draft._solver = draft._chosen(x, loss)
-        draft._rows = draft._solver.rows(
-            x, found[1].astype(np.float64), old.without(rows)[:n], offset=None, intercept=self.fit_intercept
-        )
+        draft._solver = draft._chosen(self._sparse, self.n_features_in_, loss)
+        x, y = old.x[:n, : self.n_features_in_], found[1].astype(np.float64)
+        draft._rows = draft._held(x, y, old.without(rows)[:n], None)
         posed = draft._posed(loss, draft._rows, self.n_features_in_ + self.fit_intercept)
         draft._store(draft._solve(draft._rows, *posed, rest=0.0), np.inf)
         draft._released = None

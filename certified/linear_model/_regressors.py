@@ -26,7 +26,7 @@ from certified.base import all_or_nothing
 from certified.errors import CannotCertify, InvalidInput, InvalidRequest
 from certified.linear_model._certified import CertifiedLinear
 from certified.linear_model._parted import check_targets, exposed, opened, targets_checked, weighed
-from certified.linear_model._solvers import chosen, live
+from certified.linear_model._solvers import Solver, chosen, live
 from certified.linear_model._state import Totals
 from certified.parts._source import Opened, Parts
 from certified.typing import FloatArray, IntArray
@@ -143,8 +143,8 @@ class _Regressor(RegressorMixin, CertifiedLinear):
     def _summed_classes(self, loss: Loss) -> int | None:
         return 0
 
-    def _chosen(self, X: Any, loss: Loss) -> Any:
-        return chosen(type(self).__name__, self.solver, X, 1, bool(self.alpha > 0))
+    def _chosen(self, sparse: bool, width: int, loss: Loss) -> type[Solver]:
+        return chosen(type(self).__name__, self.solver, sparse, width, 1, bool(self.alpha > 0))
 
     def _problem_of(self, loss: Loss, n_columns: int, totals: Totals | None) -> Problem:
         assert totals is not None

@@ -27,7 +27,8 @@ from certified.typing import FloatArray, IntArray
 __all__ = ["Cholesky", "NewtonCG", "ProximalNewton", "Solver", "Stop", "chosen", "live"]
 
 _OTHERS = ("lbfgs", "sag", "saga")  # scikit-learn's other ways to the same minimiser
-_WIDE = 5_000  # coefficients from which a Hessian is no longer formed
+_WIDE = 1_000  # coefficients above which a Hessian is no longer formed: passes are faster, to fit and to delete
+_NARROW = 256  # coefficients up to which sparse features are made dense
 _SAMPLE_ROWS = 50_000  # fits of more rows than this start from the solution on every 16th block
 
 
@@ -342,15 +343,21 @@ class NewtonCG:
         return X.toarray() if issparse(X) else X
 
 
-def chosen(caller: str, solver: Any, X: Any, outputs: int, penalised: bool, l1_strength: bool = False) -> type[Solver]:
-    """Return the solver for these features and penalties; raise InvalidInput where the one asked for is unfit."""
+def chosen(
+    caller: str, solver: Any, sparse: bool, width: int, outputs: int, penalised: bool, l1_strength: bool = False
+) -> type[Solver]:
+    """Return the solver for features of this width and these penalties; raise InvalidInput for one that is unfit.
+
+    Sparse features that are few are made dense: most deletions then take no pass over the rows. The choice depends on
+    the number of columns alone, so that a refit chooses the same.
+    """
     allowed = ("auto", "newton-cholesky", "newton-cg", *_OTHERS)
     if solver not in allowed:
         raise InvalidInput(f"{caller}(solver={solver!r}) is not allowed: one of {', '.join(map(repr, allowed))} is.")
-    if solver == "newton-cholesky" and issparse(X):
+    if solver == "newton-cholesky" and sparse:
         raise InvalidInput(
             f"{caller}(solver='newton-cholesky') got sparse features. Dense ones are needed: call X.toarray(), or use "
-            "solver='newton-cg'."
+            "solver='auto'."
         )
     if l1_strength:
         if outputs > 1:
@@ -358,18 +365,17 @@ def chosen(caller: str, solver: Any, X: Any, outputs: int, penalised: bool, l1_s
                 f"{caller} got an L1 penalty with {outputs} classes. Only binary classification is supported with it. "
                 "Set l1_ratio=0, or fit one model for each class. Nothing was changed."
             )
-        if issparse(X) or solver == "newton-cg":
-            what = "sparse features" if issparse(X) else "solver='newton-cg'"
+        if sparse or solver == "newton-cg":
+            what = "sparse features" if sparse else "solver='newton-cg'"
             raise InvalidInput(
                 f"{caller} got an L1 penalty with {what}. Dense features are needed, and a solver that forms Hessians. "
                 "Call X.toarray() where memory allows and leave solver='auto', or set l1_ratio=0. Nothing was changed."
             )
         return ProximalNewton
     solver = "auto" if solver in _OTHERS else solver
-    large = X.shape[1] * outputs > _WIDE and penalised
-    if not (issparse(X) or solver == "newton-cg" or (solver == "auto" and large)):
-        return Cholesky
-    return NewtonCG
+    if solver == "newton-cg" or (sparse and width * outputs > _NARROW):
+        return NewtonCG
+    return NewtonCG if solver == "auto" and penalised and width * outputs > _WIDE else Cholesky
 
 
 def live(rows: Any, weight: Any) -> int:
