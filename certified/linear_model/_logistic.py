@@ -66,8 +66,9 @@ class LogisticRegression(ClassifierMixin, CertifiedLinear):
         "newton-cholesky" forms Hessians: dense features, up to some thousands; most deletions take no pass over the
         rows. "newton-cg" takes products with the rows alone: sparse features, which stay sparse, and wide ones; every
         request takes some passes, and the noise has a diagonal metric. It needs a penalty and serves two classes.
-        "auto" takes "newton-cg" for more than 256 sparse coefficients, and for more than 1,000. scikit-learn's other names are taken for
-        "auto", since the minimiser is the same; "liblinear", which penalises the intercept, is refused.
+        "auto" takes "newton-cg" for more than 256 sparse coefficients, and for more than 1,000. scikit-learn's other
+        names are taken for "auto", since the minimiser is the same; "liblinear", which penalises the intercept, is
+        refused.
     removal : {"newton", "influence"}, default="newton"
         How rows are taken out without a pass. "newton" updates the Hessian, "influence" leaves it as it was: faster for
         hundreds of coefficients and more, at the cost of the bound, so that a pass is needed sooner.
