@@ -24,7 +24,7 @@ from certified.accounting import Transcript
 from certified.base import Plan
 from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._minimised import MinimisedLinear
-from certified.linear_model._solvers import Solver, Stop, live
+from certified.linear_model._solvers import MOST_IN_PARTS, Cholesky, Solver, Stop, live
 from certified.linear_model._state import Sizes, State, Totals
 from certified.noise import generator
 from certified.parts._source import Opened
@@ -125,7 +125,7 @@ class CertifiedLinear(MinimisedLinear):
         """Plan for the retained rows with other features, in new parts."""
         old = self._rows
         draft = self._draft()
-        draft._solver = self._chosen(False, n_features, self._state.problem.loss)
+        draft._solver = self._chosen_in_parts(n_features, self._state.problem.loss)
         draft._rows = fresh
         self._prepared(fresh)
         state = draft._solve(
@@ -141,13 +141,19 @@ class CertifiedLinear(MinimisedLinear):
 
         return Plan(commit, True, state.solution.method, np.inf, state.solution.passes)
 
+    def _chosen_in_parts(self, n_features: int, loss: Loss) -> type[Solver]:
+        """The solver of rows in parts, which no products are taken with: a Hessian, up to some thousands."""
+        found = self._chosen(False, n_features, loss)
+        few = self.solver != "newton-cg" and n_features * loss.outputs <= MOST_IN_PARTS
+        return found if found.predicts or not few else Cholesky
+
     def _fit_parts(self, loss: Loss, found: Opened) -> None:
         """Fit on rows in parts."""
         n_features = len(found.features)
         self._check_parameters()
         self._share = share_of_promise()
         self._sparse = False
-        self._solver = self._chosen(False, n_features, loss)
+        self._solver = self._chosen_in_parts(n_features, loss)
         if not self._solver.predicts:
             raise InvalidInput(
                 f"{type(self).__name__}.fit got Parts and solver={self.solver!r} with {n_features} features. Rows in "

@@ -24,10 +24,12 @@ from certified.errors import CannotCertify, InvalidInput
 from certified.linear_model._state import State, carried
 from certified.typing import FloatArray, IntArray
 
-__all__ = ["Cholesky", "NewtonCG", "ProximalNewton", "Solver", "Stop", "chosen", "live"]
+__all__ = ["MOST_IN_PARTS", "Cholesky", "NewtonCG", "ProximalNewton", "Solver", "Stop", "chosen", "live"]
 
 _OTHERS = ("lbfgs", "sag", "saga")  # scikit-learn's other ways to the same minimiser
 _WIDE = 1_000  # coefficients above which a Hessian is no longer formed: passes are faster, to fit and to delete
+MOST_IN_PARTS = 5_000
+"""Coefficients up to which rows in parts are solved."""
 _NARROW = 256  # coefficients up to which sparse features are made dense
 _SAMPLE_ROWS = 50_000  # fits of more rows than this start from the solution on every 16th block
 
