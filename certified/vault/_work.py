@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -228,12 +229,19 @@ def seal(vault: Folder) -> bool:
     return True
 
 
-def _replace(vault: Folder, keeper: Keeper, kind: str, *, sealed: bool, **fields: Any) -> int:
-    """Store the model as it is now under a new generation, with an entry; return the place of the entry."""
+def _replace(
+    vault: Folder, keeper: Keeper, kind: str, *, sealed: bool, within: Callable[[], None] | None = None, **fields: Any
+) -> int:
+    """Store the model as it is now under a new generation, with an entry; return the place of the entry.
+
+    What `within` does to the database holds if, and only if, the new generation does.
+    """
     generation, before = vault.db.execute("select generation, state from vault").fetchone()
     saved = keeper.save(generation + 1)
     with vault.ledger.transaction():
         _install(vault, generation + 1, saved, sealed)
+        if within is not None:
+            within()
         if kind == "sealed":
             vault.db.execute("update batch set sealed = ? where sealed is null", (utc(),))
         entry = vault.ledger.append(kind, state=[before, saved.digest], **fields)
@@ -267,11 +275,13 @@ def add(vault: Folder, X: Any, y: Any, ids: Any, readmit: bool, more: dict[str, 
     keeper = vault.keeper()
     given = (X,) if y is None else (X, y)
     keeper.model.add(*given, ids=ids, **more)
-    if known:
-        with vault.ledger.transaction():
-            vault.db.executemany("delete from exclusion where digest = ?", [(d,) for d in known])
-            vault.ledger.append("readmitted", count=len(known))
-    _replace(vault, keeper, "added", sealed=_sealed(vault), rows=len(new), subjects=len(digests))
+
+    def readmit_known() -> None:
+        vault.db.executemany("delete from exclusion where digest = ?", [(d,) for d in known])
+        vault.ledger.append("readmitted", count=len(known))
+
+    within, fields = readmit_known if known else None, {"rows": len(new), "subjects": len(digests)}
+    _replace(vault, keeper, "added", sealed=_sealed(vault), within=within, **fields)
 
 
 def release(vault: Folder, recipients: tuple[str, ...]) -> Published:

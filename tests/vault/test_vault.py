@@ -141,6 +141,31 @@ def test_a_deleted_subject_comes_back_only_if_that_is_said(vault):
     assert vault.model.state_digest_ == other.state_digest_
 
 
+def test_a_return_that_fails_leaves_the_subject_excluded(vault, monkeypatch):
+    """Exclusion and rows change together: between the two, a crash would have let the subject in unasked."""
+    vault.request(IDS[[5]], key="a")
+    vault.process()
+    new, entries = np.array([[1.0, 2.0, 3.0, 4.0]]), len(kinds(vault))
+    honest = type(vault.ledger).append
+
+    def failing(self, kind, **fields):
+        if kind == "added":
+            raise OSError("no space")
+        return honest(self, kind, **fields)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(vault.ledger), "append", failing)
+        with pytest.raises(OSError, match="no space"):
+            vault.add(new, [1], ids=[IDS[5]], readmit=True)
+    vault.close()
+    with Vault.open(vault.path) as again:
+        assert len(kinds(again)) == entries
+        assert again.model.n_rows_ == N - 1
+        with pytest.raises(InvalidRequest, match="deleted before"):
+            again.add(new, [1], ids=[IDS[5]])
+        assert again.verify()
+
+
 def test_a_plan_changes_nothing(vault):
     before = vault.status()
     told = vault.plan([IDS[1], IDS[2], "nobody"])
