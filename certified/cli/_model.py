@@ -112,6 +112,22 @@ def _usual(name: str, X: Any) -> list[Any]:
     return [ColumnTransformer(parts)]
 
 
+def read_as(model: Any) -> list[str]:
+    """Say how the columns were read, so that a date or a number that came as text is seen."""
+    first = getattr(model, "steps_", [("", model)])[0][1]
+    found = {name: (step, columns) for name, step, columns in getattr(first, "transformers_", ())}
+    if not set(found) <= {"numbers", "text"}:
+        return []
+    names, lines = model.feature_names_in_.tolist(), []
+    if "numbers" in found:
+        lines.append(f"Numbers: {', '.join(names[k] for k in found['numbers'][1])}")
+    if "text" in found:
+        step, columns = found["text"]
+        counts = zip(columns, step.categories_, strict=True)
+        lines.append(f"Text: {', '.join(f'{names[k]} ({len(values)} values)' for k, values in counts)}")
+    return lines
+
+
 def _find(name: str) -> Any:
     """Return a class of this package by its name."""
     for family in _FAMILIES:

@@ -24,7 +24,7 @@ __all__ = [
 
 def fit(given: argparse.Namespace) -> Answer:
     """Fit what a TOML file describes and make a vault of it."""
-    from certified.cli._model import described, fitted
+    from certified.cli._model import described, fitted, read_as
 
     about = described(given.model)
     model = fitted(about, given.model.parent)
@@ -44,6 +44,7 @@ def fit(given: argparse.Namespace) -> Answer:
     rows, subjects = int(model.n_rows_), len(model.ids_)
     lines = [
         f"Fitted {about['name']} on {rows:,} rows of {subjects:,} subjects; the vault is {given.vault}.",
+        *read_as(model),
         f"Verifier key, to hand to auditors: {values['key']}",
         f"Next: certified request {given.vault} --key REQUEST --ids ids.txt",
     ]

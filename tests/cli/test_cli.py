@@ -69,6 +69,7 @@ def test_from_a_table_to_a_certificate_in_four_commands(folder, capsys):
     assert main(["report", str(folder / "v"), "--request", "r1", "--out", str(folder / "out")]) == 0
     told = capsys.readouterr().out
     assert "2 subjects with 2 rows are deleted and erased" in told
+    assert "Numbers: " in told  # how the columns were read
     assert (folder / "out" / "controller.html").read_text().startswith("<!doctype html>")
     files = [folder / "out" / f"controller.{end}" for end in ("dsse.json", "tlog-proof", "entry.json")]
     words = ["verify", files[0], "--key", folder / "out" / "log.vkey", "--proof", files[1], "--entry", files[2]]
