@@ -58,7 +58,7 @@ def test_the_same_rows_give_the_same_model_whatever_frame_they_come_in(kind):
     assert np.allclose(other.release().predict_proba(features), other.predict_proba(features))
     with pytest.raises(UnknownIds, match="not deleted since"):
         other.delete([gone])
-    with pytest.raises(InvalidRequest, match="a row of class"):
+    with pytest.raises(InvalidRequest, match=r"a row .*of class"):
         other.delete(np.setdiff1d(np.unique(frame["person"].to_numpy()[y == 1]), gone))
     with pytest.raises(ValueError, match="columns are missing"):
         other.predict(KINDS["polars"](frame).drop("person", "city"))
@@ -92,7 +92,7 @@ def test_a_class_whose_every_row_leaves_is_refused_in_an_additive_model_too():
     frame, y = _frame()
     model = AdditiveClassifier(interactions=0).fit(frame, y, ids="person")
     before = model.certificate_
-    with pytest.raises(InvalidRequest, match="a row of class"):
+    with pytest.raises(InvalidRequest, match=r"a row .*of class"):
         model.delete(np.unique(frame["person"].to_numpy()[y == 1]))
     with pytest.raises(ValueError, match="now missing"):
         model.predict(frame.drop("person", "city"))

@@ -199,7 +199,7 @@ def test_subclasses_of_text_and_ways_to_write_zero_leave_with_their_row():
 def test_a_class_that_an_encoder_would_lose_is_refused(y):
     X = np.array([["a"], ["b"]] * 10, dtype=object)
     model = TargetEncoder(key=7).fit(X, y)
-    with pytest.raises(InvalidRequest, match="without a row of class"):
+    with pytest.raises(InvalidRequest, match=r"without a row .*of class"):
         model.delete([0, 2])
     assert model.target_type_ == "binary"
     assert model.n_rows_ == 20

@@ -146,10 +146,13 @@ class ShardedClassifier(LogProbabilities, ClassifierMixin, Sharded):
         """Every shard learns anew, as the codes of the classes change; answers that were given stay counted."""
         if self.aggregation == "private":  # all shards would change, which its noise does not hide
             return None
+        codes = np.concatenate([shard.table.y for shard in self._shards])
+        stay = ~np.isin(np.concatenate([shard.positions for shard in self._shards]), rows)
+        if classes_left(codes, stay, len(self.classes_)) is None:
+            return None
         table, positions = self._dealt()
         found = classes_left(table.y, ~np.isin(positions, rows), len(self.classes_))
-        if found is None:
-            return None
+        assert found is not None
         draft, left = self._draft(), np.flatnonzero(~np.isin(positions, rows))
         draft.classes_ = self.classes_[found[0]]
         table = table._replace(y=found[1]).take(left)
