@@ -22,7 +22,7 @@ from certified.additive._terms import Terms
 from certified.errors import InvalidInput
 from certified.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor, Ridge
 from certified.pipeline import Pipeline
-from certified.typing import FloatArray
+from certified.typing import FloatArray, IntArray
 
 __all__ = ["AdditiveClassifier", "AdditiveRegressor"]
 
@@ -306,6 +306,9 @@ class AdditiveClassifier(ClassifierMixin, _Additive):
         self.tol = tol
         self.max_iter = max_iter
         self.random_state = random_state
+
+    def _with_classes_left(self, rows: IntArray) -> None:
+        """Bins, smoothness and pairs follow the classes: a model of fewer would have to be fitted anew."""
 
     @property
     def steps(self) -> list[tuple[str, Any]]:  # type: ignore[override]

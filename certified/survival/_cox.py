@@ -18,6 +18,7 @@ from certified._convex.released import Released
 from certified._convex.state import Solution, Terms, on_grid
 from certified._data.frames import split_column, split_ids
 from certified._data.numbers import validate_data
+from certified._data.reproducible import one_thread
 from certified._data.subjects import Subjects
 from certified._exact.sums import Products
 from certified.accounting import Transcript
@@ -206,6 +207,7 @@ class CoxPH(RegressorMixin, Released):
             stratum = np.unique(labels.astype(str), return_inverse=True)[1].astype(np.int64)
         return _Rows(X, time.copy(), event.copy(), weight, stratum)
 
+    @one_thread
     def _metric_of(self, rows: _Rows) -> NoiseMetric:
         """Return the noise metric, bit for bit a function of the set of rows: it is made of exact sums."""
         s, p = rows.weight, rows.x.shape[1]
