@@ -20,6 +20,8 @@ __all__ = ["current", "engine"]
 
 Task = tuple[Stored, PartWeight]
 
+_RESTART = 60.0  # seconds that workers have to come back
+
 
 def run(task: Task, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """Open one part, call the function with it and its weights, close it."""
@@ -71,11 +73,20 @@ class Dask(Serial):
     def __init__(self, client: Any) -> None:
         self.client = client
 
+    def _workers(self) -> list[str]:
+        """Addresses of the workers; where all have died, some time is given to those that start in their place."""
+        if not self.client.scheduler_info(n_workers=-1)["workers"]:
+            try:
+                self.client.wait_for_workers(1, timeout=_RESTART)
+            except TimeoutError:
+                raise InvalidInput(
+                    'engine("dask", client) has no worker. Start workers first. Nothing was changed.'
+                ) from None
+        return sorted(self.client.scheduler_info(n_workers=-1)["workers"])
+
     def map(self, function: Callable[..., Any], tasks: list[Task], args: tuple[Any, ...]) -> Iterator[Any]:
         """Yield what the function returns for every part, in their order."""
-        workers = sorted(self.client.scheduler_info(n_workers=-1)["workers"])
-        if not workers:
-            raise InvalidInput('engine("dask", client) has no worker. Start workers first. Nothing was changed.')
+        workers = self._workers()
         futures = [
             self.client.submit(
                 _alone, task, function, args, pure=False, workers=[workers[k % len(workers)]], allow_other_workers=True

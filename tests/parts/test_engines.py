@@ -91,6 +91,27 @@ def test_dask_gives_the_same_bits_when_a_worker_dies(loans, serial, n_workers, m
     assert len(killed) == 2
 
 
+class NoWorkers:
+    """A client whose workers have all died, and come back or not."""
+
+    def __init__(self, back):
+        self.back, self.workers = back, {}
+
+    def scheduler_info(self, n_workers):
+        return {"workers": self.workers}
+
+    def wait_for_workers(self, n_workers, timeout):
+        if not self.back:
+            raise TimeoutError
+        self.workers = {"tcp://b": 1, "tcp://a": 1}
+
+
+def test_workers_that_start_in_the_place_of_dead_ones_are_waited_for():
+    assert _engines.Dask(NoWorkers(back=True))._workers() == ["tcp://a", "tcp://b"]
+    with pytest.raises(InvalidInput, match="has no worker"):
+        _engines.Dask(NoWorkers(back=False))._workers()
+
+
 @pytest.mark.slow  # starting Spark, not chance
 def test_spark_gives_the_same_bits(loans, serial, tmp_path, monkeypatch):
     sql = pytest.importorskip("pyspark.sql")
